@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What goes over the wire, under `/api/v1`. Requests refuse unknown fields; times are RFC 3339 in UTC.
+
+use cap_core::actor::Role;
+use cap_core::certificate::{ChallengeType, KeyType, Status};
+use cap_core::id::{CertificateId, IssuerId, JobId, ProjectId, RequestId, TokenId, VersionId};
+use cap_core::issuer::IssuerStatus;
+use cap_core::job::JobState;
+use cap_core::problem::Problem;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// An error (RFC 9457), `application/problem+json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ProblemDetails {
+    /// Which problem: stable, one of docs/reference/problems.md.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The problem in a few words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened, why, and what to do.
+    pub detail: String,
+    /// The request's id, as in our logs.
+    pub request_id: Option<RequestId>,
+}
+
+/// `POST /projects`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateProject {
+    /// Its name.
+    pub name: String,
+}
+
+/// A project.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Project {
+    /// Its id.
+    pub id: ProjectId,
+    /// Its name.
+    pub name: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// `POST /tokens`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateToken {
+    /// What to call it.
+    pub name: String,
+    /// What its bearer may do.
+    pub role: Role,
+    /// The project, by id or name, that it is confined to; the whole organisation when unset.
+    #[serde(default)]
+    pub project: Option<String>,
+    /// How long it is valid, as in `30d`; 90 days when unset, a year at most.
+    #[serde(default)]
+    pub expires_in: Option<String>,
+}
+
+/// A token's record; never the token.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Token {
+    /// Its id.
+    pub id: TokenId,
+    /// What it is called.
+    pub name: String,
+    /// What its bearer may do.
+    pub role: Role,
+    /// The project that it is confined to.
+    pub project: Option<ProjectId>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ends.
+    pub expires_at: Timestamp,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// The answer to `POST /tokens`: the only time that the token is shown.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct CreatedToken {
+    /// Its record.
+    #[serde(flatten)]
+    pub record: Token,
+    /// The token.
+    pub token: String,
+}
+
+/// `POST /projects/{p}/issuers`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateIssuer {
+    /// Its name.
+    pub name: String,
+    /// Where the CA's directory is.
+    pub directory_url: String,
+    /// What the CA's HTTPS server is trusted by, PEM; the public roots when unset.
+    #[serde(default)]
+    pub trust_roots_pem: Option<String>,
+    /// Whom the CA may write to, as `mailto:` URLs.
+    #[serde(default)]
+    pub contact: Vec<String>,
+}
+
+/// An issuer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Issuer {
+    /// Its id.
+    pub id: IssuerId,
+    /// Whose.
+    pub project: ProjectId,
+    /// Its name.
+    pub name: String,
+    /// Where the CA's directory is.
+    pub directory_url: String,
+    /// What the CA's HTTPS server is trusted by, PEM.
+    pub trust_roots_pem: Option<String>,
+    /// Whom the CA may write to.
+    pub contact: Vec<String>,
+    /// How far it is.
+    pub status: IssuerStatus,
+    /// The account's URL, once it is registered.
+    pub account_url: Option<String>,
+    /// Why it is failing.
+    pub problem: Option<Problem>,
+    /// When registration is tried again.
+    pub next_attempt_at: Option<Timestamp>,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// The key of a certificate.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// Its algorithm.
+    #[serde(rename = "type")]
+    pub kind: KeyType,
+}
+
+/// `POST /projects/{p}/certificates`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateCertificate {
+    /// DNS names and IP addresses.
+    pub names: Vec<String>,
+    /// The issuer, by id or name.
+    pub issuer: String,
+    /// Its key.
+    #[serde(default)]
+    pub key: Key,
+    /// How the names are validated.
+    #[serde(default)]
+    pub challenge: ChallengeType,
+    /// The CA's profile; its default when unset.
+    #[serde(default)]
+    pub profile: Option<String>,
+    /// Whether it is renewed without being asked.
+    #[serde(default = "yes")]
+    pub auto_renew: bool,
+}
+
+/// `PATCH /projects/{p}/certificates/{c}`: what is absent stays.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateCertificate {
+    /// Whether it is renewed without being asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_renew: Option<bool>,
+}
+
+/// A certificate.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Certificate {
+    /// Its id.
+    pub id: CertificateId,
+    /// Whose.
+    pub project: ProjectId,
+    /// Its names, as they stand in the certificate (A-labels).
+    pub names: Vec<String>,
+    /// Its names, as somebody typed them.
+    pub display_names: Vec<String>,
+    /// Its issuer.
+    pub issuer: IssuerId,
+    /// Its key.
+    pub key: Key,
+    /// How its names are validated.
+    pub challenge: ChallengeType,
+    /// The CA's profile.
+    pub profile: Option<String>,
+    /// Whether it is renewed without being asked.
+    pub auto_renew: bool,
+    /// Where it is in its life.
+    pub status: Status,
+    /// Why the last attempt failed.
+    pub problem: Option<Problem>,
+    /// When the next attempt starts, after a failure.
+    pub next_attempt_at: Option<Timestamp>,
+    /// The current version.
+    pub version: Option<Version>,
+    /// When it is due to be renewed.
+    pub renew_at: Option<Timestamp>,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When this record last changed.
+    pub updated_at: Timestamp,
+}
+
+/// A version of a certificate.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Version {
+    /// Its id.
+    pub id: VersionId,
+    /// Counts the versions of one certificate, from 1.
+    pub number: i64,
+    /// The serial number, hex.
+    pub serial: String,
+    /// SHA-256 of the leaf, hex.
+    pub fingerprint_sha256: String,
+    /// From when it is valid.
+    pub not_before: Timestamp,
+    /// Until when it is valid.
+    pub not_after: Timestamp,
+    /// When it was stored.
+    pub issued_at: Timestamp,
+}
+
+/// A job.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Job {
+    /// Its id.
+    pub id: JobId,
+    /// Whose.
+    pub project: ProjectId,
+    /// What kind of work it is.
+    pub kind: String,
+    /// The certificate that it is for.
+    pub certificate: Option<CertificateId>,
+    /// The issuer that it is for.
+    pub issuer: Option<IssuerId>,
+    /// Where it is.
+    pub state: JobState,
+    /// How often it was claimed.
+    pub attempt: i32,
+    /// The process that has it.
+    pub owner: Option<String>,
+    /// When it runs (queued) or its lease ends (running).
+    pub due_at: Option<Timestamp>,
+    /// What was in the way last.
+    pub problem: Option<Problem>,
+    /// When it was queued.
+    pub created_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// `GET /cluster`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Cluster {
+    /// The schedulers' lease; nothing before the first election.
+    pub leader: Option<Leader>,
+    /// The active KEK version.
+    pub kek_version: u32,
+    /// The KEK provider of the process that answered.
+    pub kek_provider: String,
+}
+
+/// The schedulers' lease.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Leader {
+    /// Who has it.
+    pub holder: String,
+    /// How often it has changed hands.
+    pub epoch: i64,
+    /// Until when, by the database's clock.
+    pub expires_at: Timestamp,
+    /// Whether it has run out.
+    pub expired: bool,
+}
+
+fn yes() -> bool {
+    true
+}

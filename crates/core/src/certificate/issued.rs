@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A certificate as the CA issued it: read, and accepted only when it is what was asked for.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use sha2::{Digest, Sha256};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+
+use crate::limits;
+use crate::name::Identifier;
+
+/// Why an issued chain was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadChain {
+    /// Not a chain of certificates.
+    #[error("the CA's answer is not a PEM chain of X.509 certificates")]
+    Unreadable,
+    /// Longer than anything real.
+    #[error("the CA's chain is longer than {limit} octets", limit = limits::CHAIN_OCTETS)]
+    TooLong,
+    /// Not for our key.
+    #[error("the CA issued for another public key than the one in the signing request")]
+    OtherKey,
+    /// Not for our names.
+    #[error("the CA issued for other names than the ones in the order")]
+    OtherNames,
+}
+
+/// What a chain says about its leaf.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issued {
+    /// The chain, leaf first, PEM.
+    pub chain_pem: String,
+    /// The serial number, lower-case hex.
+    pub serial: String,
+    /// SHA-256 of the leaf, lower-case hex.
+    pub fingerprint_sha256: String,
+    /// From when it is valid.
+    pub not_before: Timestamp,
+    /// Until when it is valid.
+    pub not_after: Timestamp,
+}
+
+impl Issued {
+    /// Reads `chain_pem` and accepts it for the key and the names of an order.
+    ///
+    /// # Errors
+    /// When it is not readable, or is not for this key and exactly these names.
+    pub fn accept(chain_pem: String, spki: &[u8; 32], names: &[Identifier]) -> Result<Self, BadChain> {
+        if chain_pem.len() > limits::CHAIN_OCTETS {
+            return Err(BadChain::TooLong);
+        }
+        let chain: Vec<CertificateDer<'_>> = CertificateDer::pem_slice_iter(chain_pem.as_bytes())
+            .collect::<Result<_, _>>()
+            .map_err(|_| BadChain::Unreadable)?;
+        let der = chain.first().ok_or(BadChain::Unreadable)?;
+        let (_, leaf) = x509_parser::parse_x509_certificate(der).map_err(|_| BadChain::Unreadable)?;
+        if Sha256::digest(leaf.public_key().raw).as_slice() != spki {
+            return Err(BadChain::OtherKey);
+        }
+        let wanted: BTreeSet<Identifier> = names.iter().cloned().collect();
+        if alternative_names(&leaf)? != wanted {
+            return Err(BadChain::OtherNames);
+        }
+        let time = |seconds| Timestamp::from_second(seconds).map_err(|_| BadChain::Unreadable);
+        Ok(Self {
+            serial: hex::encode(leaf.raw_serial()),
+            fingerprint_sha256: hex::encode(Sha256::digest(der)),
+            not_before: time(leaf.validity().not_before.timestamp())?,
+            not_after: time(leaf.validity().not_after.timestamp())?,
+            chain_pem,
+        })
+    }
+}
+
+/// SHA-256 of the SubjectPublicKeyInfo of a certificate, DER.
+///
+/// # Errors
+/// When it is not a certificate.
+pub fn spki_sha256(der: &[u8]) -> Result<[u8; 32], BadChain> {
+    let (_, leaf) = x509_parser::parse_x509_certificate(der).map_err(|_| BadChain::Unreadable)?;
+    Ok(Sha256::digest(leaf.public_key().raw).into())
+}
+
+fn alternative_names(leaf: &X509Certificate<'_>) -> Result<BTreeSet<Identifier>, BadChain> {
+    let extension = leaf
+        .subject_alternative_name()
+        .map_err(|_| BadChain::Unreadable)?;
+    let names = extension
+        .map(|found| found.value.general_names.as_slice())
+        .unwrap_or_default();
+    names.iter().map(identifier).collect()
+}
+
+fn identifier(name: &GeneralName<'_>) -> Result<Identifier, BadChain> {
+    match name {
+        GeneralName::DNSName(name) => name.parse().map_err(|_| BadChain::OtherNames),
+        GeneralName::IPAddress(octets) => {
+            let address = match <[u8; 4]>::try_from(*octets) {
+                Ok(v4) => IpAddr::from(v4),
+                Err(_) => IpAddr::from(<[u8; 16]>::try_from(*octets).map_err(|_| BadChain::OtherNames)?),
+            };
+            Ok(Identifier::Ip(address))
+        }
+        // A name of a kind that no order of ours asks for.
+        _ => Err(BadChain::OtherNames),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certificate::{KeyMaterial, KeyType};
+    use rcgen::{CertificateSigningRequestParams, Issuer, KeyPair};
+    use rustls_pki_types::CertificateSigningRequestDer;
+
+    fn issue(csr: &[u8]) -> String {
+        let key = KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec![]).unwrap();
+        let ca = Issuer::new(params, key);
+        let csr = CertificateSigningRequestDer::from(csr.to_vec());
+        CertificateSigningRequestParams::from_der(&csr)
+            .unwrap()
+            .signed_by(&ca)
+            .unwrap()
+            .pem()
+    }
+
+    fn names(names: &[&str]) -> Vec<Identifier> {
+        names.iter().map(|name| name.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn only_our_key_and_exactly_our_names_are_accepted() {
+        let wanted = names(&["a.example.test", "192.0.2.7", "2001:db8::7"]);
+        let key = KeyMaterial::generate(KeyType::EcdsaP256, &wanted).unwrap();
+        let chain = issue(&key.csr);
+        let issued = Issued::accept(chain.clone(), &key.spki_sha256, &wanted).unwrap();
+        assert!(issued.not_before < issued.not_after);
+
+        let other = KeyMaterial::generate(KeyType::EcdsaP384, &wanted).unwrap();
+        assert_eq!(
+            Issued::accept(chain.clone(), &other.spki_sha256, &wanted),
+            Err(BadChain::OtherKey)
+        );
+        for other in [
+            &wanted[..2],
+            &names(&["b.example.test", "192.0.2.7", "2001:db8::7"]),
+        ] {
+            assert_eq!(
+                Issued::accept(chain.clone(), &key.spki_sha256, other),
+                Err(BadChain::OtherNames)
+            );
+        }
+        assert_eq!(
+            Issued::accept("hello".into(), &key.spki_sha256, &wanted),
+            Err(BadChain::Unreadable)
+        );
+    }
+}

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Time as a parameter.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+/// Where a process learns the time. Real processes use the system's clocks; tests use their own.
+#[async_trait]
+pub trait Clock: Debug + Send + Sync {
+    /// Civil time, as good as this host's clock. Where two hosts must agree, the database's time decides instead.
+    fn now(&self) -> Timestamp;
+
+    /// Time since this host booted, counting suspension (`CLOCK_BOOTTIME`): what promises with a number on them
+    /// are measured with, since neither a clock change nor a pause can make it run backwards or stand still.
+    fn boottime(&self) -> Duration;
+
+    /// Waits.
+    async fn sleep(&self, time: Duration);
+}
+
+/// `instant` moved by `by`, held at the ends of the representable range.
+#[must_use]
+pub fn later(instant: Timestamp, by: Duration) -> Timestamp {
+    instant.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+/// The time from `from` to `to`; zero when `to` is not later.
+#[must_use]
+pub fn until(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::try_from(to.duration_since(from)).unwrap_or(Duration::ZERO)
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Failpoints: named places where a drill may kill the process.
+//!
+//! Each remote act and each commit of issuance has a point before it and one after it. Without the `drill` feature
+//! [`point`] is empty and nothing of this is in the binary; with it, the hook that the process installed is called.
+
+/// Every failpoint there is, in the order in which an issuance passes them.
+pub const POINTS: &[&str] = &[
+    "claim.before",
+    "claim.after",
+    "open.before",
+    "open.after",
+    "new-order.before",
+    "new-order.after",
+    "record-ordered.before",
+    "record-ordered.after",
+    "authorizations.before",
+    "authorizations.after",
+    "record-challenged.before",
+    "record-challenged.after",
+    "submit.before",
+    "submit.after",
+    "poll.before",
+    "poll.after",
+    "record-ready.before",
+    "record-ready.after",
+    "finalize.before",
+    "finalize.after",
+    "download.before",
+    "download.after",
+    "record-issued.before",
+    "record-issued.after",
+];
+
+#[cfg(feature = "drill")]
+static HOOK: std::sync::OnceLock<fn(&'static str)> = std::sync::OnceLock::new();
+
+/// Installs what [`point`] calls. The first call wins.
+#[cfg(feature = "drill")]
+pub fn install(hook: fn(&'static str)) {
+    let _ = HOOK.set(hook);
+}
+
+/// Passes the failpoint `name`, one of [`POINTS`].
+#[inline]
+pub fn point(name: &'static str) {
+    #[cfg(feature = "drill")]
+    {
+        debug_assert!(POINTS.contains(&name), "{name} is not in fault::POINTS");
+        if let Some(hook) = HOOK.get() {
+            hook(name);
+        }
+    }
+    #[cfg(not(feature = "drill"))]
+    let _ = name;
+}

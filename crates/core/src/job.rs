@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Jobs: work that is done by one worker at a time and survives every worker.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Clock;
+use crate::entropy::Entropy;
+use crate::id::{CertificateId, ClaimId, IssuerId, JobId, ProjectId, VersionId};
+use crate::limits;
+
+/// What is to be done, and to what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Work {
+    /// Issue the next version of a certificate.
+    Issue {
+        /// Which certificate.
+        certificate: CertificateId,
+        /// The version that was current when this was asked for; if another one is by now, there is nothing to do.
+        made_for: Option<VersionId>,
+    },
+    /// Register an issuer's account at its CA.
+    RegisterIssuer {
+        /// Which issuer.
+        issuer: IssuerId,
+    },
+}
+
+impl Work {
+    /// The kinds of work there are.
+    pub const KINDS: [&'static str; 2] = ["issue", "register-issuer"];
+
+    /// The kind, as shown and counted.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Issue { .. } => "issue",
+            Self::RegisterIssuer { .. } => "register-issuer",
+        }
+    }
+
+    /// The de-duplication key: at most one living job has it, and it names what was seen when the job was made.
+    #[must_use]
+    pub fn key(&self) -> String {
+        match self {
+            Self::Issue {
+                certificate,
+                made_for: None,
+            } => format!("issue/{certificate}/first"),
+            Self::Issue {
+                certificate,
+                made_for: Some(version),
+            } => format!("issue/{certificate}/{version}"),
+            Self::RegisterIssuer { issuer } => format!("register-issuer/{issuer}"),
+        }
+    }
+}
+
+/// Where a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// Waits for its time or for a free worker.
+    Queued,
+    /// A worker has it.
+    Running,
+    /// Done.
+    Succeeded,
+    /// Needs a person.
+    Dead,
+    /// Nobody wants it any more.
+    Cancelled,
+}
+
+impl JobState {
+    /// The word used in the API and in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Dead => "dead",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// A job about to be queued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobDraft {
+    /// Its id.
+    pub id: JobId,
+    /// Whose.
+    pub project: ProjectId,
+    /// What is to be done.
+    pub work: Work,
+    /// From when it may run.
+    pub run_at: Timestamp,
+    /// The fence that the last job on the same subject left behind; claims count up from it.
+    pub fence: i64,
+}
+
+impl JobDraft {
+    /// A job that may run at once.
+    pub fn now(project: ProjectId, work: Work, fence: i64, clock: &dyn Clock, entropy: &dyn Entropy) -> Self {
+        Self {
+            id: JobId::generate(clock, entropy),
+            project,
+            work,
+            run_at: clock.now(),
+            fence,
+        }
+    }
+}
+
+/// Passing faults in a row, which cost no attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setbacks {
+    /// How many.
+    pub count: u32,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// A job that this process has claimed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Which job.
+    pub job: JobId,
+    /// Whose.
+    pub project: ProjectId,
+    /// What is to be done.
+    pub work: Work,
+    /// Proves that the job is still this process's.
+    pub token: ClaimId,
+    /// How often it was claimed.
+    pub attempt: i32,
+    /// Higher than every earlier claim's on the same subject; each write of this claim carries it.
+    pub fence: i64,
+    /// Failed attempts so far.
+    pub failures: u32,
+    /// Passing faults since the last progress.
+    pub setbacks: Option<Setbacks>,
+}
+
+/// How a claim ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settlement {
+    /// It is done.
+    Succeeded,
+    /// What it was for is gone or was done by somebody else.
+    Superseded,
+    /// It goes back to the queue for a peer: this process stops.
+    HandedBack,
+    /// It runs again after a wait; nothing failed for good.
+    Again {
+        /// How long to wait, by the database's clock.
+        after: Duration,
+        /// What is in the way, if anything.
+        problem: Option<crate::problem::Problem>,
+        /// Passing faults in a row, if that is why.
+        setbacks: Option<Setbacks>,
+    },
+}
+
+/// Whether the process may go on with a claim: until when its lease can be trusted, and whether it shall stop.
+///
+/// Shared between whoever extends the lease and whoever does the work.
+#[derive(Debug, Clone)]
+pub struct Mandate(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    clock: Arc<dyn Clock>,
+    trusted_until_ms: AtomicU64,
+    stopping: AtomicBool,
+}
+
+impl Mandate {
+    /// A mandate that may be trusted until `trusted_until` (boot time).
+    pub fn new(clock: Arc<dyn Clock>, trusted_until: Duration) -> Self {
+        let inner = Inner {
+            clock,
+            trusted_until_ms: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+        };
+        let mandate = Self(Arc::new(inner));
+        mandate.extend(trusted_until);
+        mandate
+    }
+
+    /// The lease was extended.
+    pub fn extend(&self, trusted_until: Duration) {
+        let millis = u64::try_from(trusted_until.as_millis()).unwrap_or(u64::MAX);
+        self.0.trusted_until_ms.fetch_max(millis, Ordering::Relaxed);
+    }
+
+    /// The lease is lost: nothing may be done or written any more.
+    pub fn revoke(&self) {
+        self.0.trusted_until_ms.store(0, Ordering::Relaxed);
+    }
+
+    /// Asks the work to end at its next step.
+    pub fn stop(&self) {
+        self.0.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the lease can still be trusted.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        let now_ms = u64::try_from(self.0.clock.boottime().as_millis()).unwrap_or(u64::MAX);
+        now_ms < self.0.trusted_until_ms.load(Ordering::Relaxed)
+    }
+
+    /// Whether the work shall end at its next step.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.0.stopping.load(Ordering::Relaxed)
+    }
+}
+
+/// The partition of a job: by the hash of its id, so that claimers spread over the queue.
+#[must_use]
+pub fn partition(job: JobId) -> u16 {
+    let hash = crc32fast::hash(job.to_string().as_bytes());
+    u16::try_from(hash % u32::from(limits::JOB_PARTITIONS)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_name_what_was_seen() {
+        let certificate = format!("crt_{}", "0".repeat(32)).parse().unwrap();
+        let version = format!("ver_{}", "1".repeat(32)).parse().ok();
+        let first = Work::Issue {
+            certificate,
+            made_for: None,
+        };
+        let next = Work::Issue {
+            certificate,
+            made_for: version,
+        };
+        assert_ne!(first.key(), next.key());
+        assert_eq!(next.key(), next.clone().key());
+    }
+}

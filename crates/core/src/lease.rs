@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Leases: who leads, in which epoch, and how long that may be believed.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A lease as the database has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// The instance's name.
+    pub holder: String,
+    /// How often the lease has changed hands; it never repeats.
+    pub epoch: i64,
+    /// Until when, by the database's clock.
+    pub expires_at: Timestamp,
+}
+
+/// The right to act as the leader, for as long as it may be trusted on this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Term {
+    /// The epoch that every write of this term is stamped with.
+    pub epoch: i64,
+    /// The boot time at which the holder must stop acting.
+    pub trusted_until: Duration,
+}
+
+/// The part of the time to live that the holder gives away, so that it stops before another may start.
+const MARGIN_DIVISOR: u32 = 5;
+
+impl Term {
+    /// A term won or extended by a request that *started* at `asked_at` (boot time): the database stamped the lease
+    /// no earlier than that, so it cannot end before `asked_at + ttl`.
+    #[must_use]
+    pub fn new(epoch: i64, asked_at: Duration, ttl: Duration) -> Self {
+        Self {
+            epoch,
+            trusted_until: asked_at + ttl - ttl / MARGIN_DIVISOR,
+        }
+    }
+
+    /// Whether the holder may still act at `boottime`.
+    #[must_use]
+    pub fn holds(&self, boottime: Duration) -> bool {
+        boottime < self.trusted_until
+    }
+}
+
+/// How often a holder extends its lease, and a standby looks whether it is free.
+#[must_use]
+pub fn heartbeat(ttl: Duration) -> Duration {
+    ttl / 5
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holder_stops_before_the_lease_can_end() {
+        let ttl = Duration::from_secs(15);
+        let asked_at = Duration::from_secs(100);
+        let term = Term::new(7, asked_at, ttl);
+        assert!(term.holds(asked_at + Duration::from_secs(11)));
+        assert!(!term.holds(asked_at + Duration::from_secs(12)));
+        assert!(term.trusted_until < asked_at + ttl);
+    }
+}

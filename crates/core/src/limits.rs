@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Every bound of the domain: its name, its unit, its reason.
+
+use std::time::Duration;
+
+/// Names in one certificate. What Let's Encrypt and most public CAs accept.
+pub const CERTIFICATE_NAMES: usize = 100;
+/// Octets of a DNS name without the trailing dot (RFC 1035, 2.3.4).
+pub const DNS_NAME_OCTETS: usize = 253;
+/// Characters of the name of a project, an issuer or a token: it must fit a line of a table.
+pub const LABEL_CHARS: usize = 63;
+/// Characters of a profile's name.
+pub const PROFILE_CHARS: usize = 64;
+/// Octets of a URL that we store.
+pub const URL_OCTETS: usize = 2048;
+/// Octets of an issuer's trust roots, as PEM.
+pub const TRUST_ROOTS_OCTETS: usize = 64 * 1024;
+/// Certificates among an issuer's trust roots.
+pub const TRUST_ROOTS: usize = 16;
+/// Contacts of an ACME account.
+pub const CONTACTS: usize = 10;
+/// Octets of a certificate chain that we accept from a CA, as PEM.
+pub const CHAIN_OCTETS: usize = 256 * 1024;
+
+/// Octets of an audit leaf: what is written once must fit a log line of any SIEM.
+pub const AUDIT_LEAF_OCTETS: usize = 16 * 1024;
+/// Names listed in an audit leaf; the rest is covered by the hash that stands beside them.
+pub const AUDIT_NAMES: usize = 20;
+
+/// Items of one page, unless asked otherwise.
+pub const PAGE_ITEMS_DEFAULT: u32 = 50;
+/// Items of one page at most.
+pub const PAGE_ITEMS_MAX: u32 = 500;
+/// Octets of a cursor.
+pub const CURSOR_OCTETS: usize = 512;
+/// Octets of an idempotency key.
+pub const IDEMPOTENCY_KEY_OCTETS: usize = 255;
+
+/// How long a token is valid unless asked otherwise.
+pub const TOKEN_LIFE_DEFAULT: Duration = Duration::from_secs(90 * 86_400);
+/// How long a token may be valid.
+pub const TOKEN_LIFE_MAX: Duration = Duration::from_secs(365 * 86_400);
+/// How long the first administrator's token is valid: long enough to make a better one.
+pub const TOKEN_LIFE_BOOTSTRAP: Duration = Duration::from_secs(1 * 3_600);
+
+/// How long an unwrapped project key stays in memory.
+pub const PROJECT_KEY_CACHE: Duration = Duration::from_secs(10 * 60);
+/// Project keys kept in memory at most; beyond it the cache starts anew.
+pub const PROJECT_KEY_CACHE_ENTRIES: usize = 10_000;
+
+/// The first wait after a transient fault of the CA; it doubles from there.
+pub const TRANSIENT_WAIT_FIRST: Duration = Duration::from_secs(1);
+/// The longest wait between two tries of a step that fails transiently.
+pub const TRANSIENT_WAIT_MAX: Duration = Duration::from_secs(1 * 60);
+/// How long a step may fail transiently before the attempt counts as failed.
+pub const TRANSIENT_SPAN_MAX: Duration = Duration::from_secs(1 * 3_600);
+/// The first wait between two looks at an order that the CA is still busy with; it doubles from there.
+pub const POLL_WAIT_FIRST: Duration = Duration::from_millis(10);
+/// The longest wait between two looks at an order, where the CA does not say otherwise.
+pub const POLL_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long one claim may wait in all for a CA that is busy, before it gives its place to another job.
+pub const INLINE_WAIT: Duration = Duration::from_secs(3);
+/// The wait before a fact that the database did not take is written again.
+pub const PERSIST_WAIT: Duration = Duration::from_millis(100);
+/// How long after its last use the answer to an HTTP-01 challenge is kept: a CA may ask again from elsewhere.
+pub const CHALLENGE_KEPT: Duration = Duration::from_secs(10 * 60);
+/// How long the answer to a challenge is kept when the CA does not say when the order expires.
+pub const CHALLENGE_LIFE_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
+/// The longest wait that a CA's Retry-After may impose: beyond it we look again anyway.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// The time-out of one request to a CA.
+pub const CA_REQUEST: Duration = Duration::from_secs(15);
+
+/// Partitions of the job queue: claimers that look at different ones do not meet.
+pub const JOB_PARTITIONS: u16 = 64;
+/// Jobs claimed in one transaction: more only adds latency.
+pub const CLAIM_BATCH: usize = 50;

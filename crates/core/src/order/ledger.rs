@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The port to where orders are written down: one atomic fact a call, each under the fence of its claim.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::audit::Row;
+use crate::certificate::Issued;
+use crate::challenge::ChallengeAnswer;
+use crate::envelope::Sealed;
+use crate::id::VersionId;
+use crate::job::Claim;
+use crate::order::{Order, OrderState};
+use crate::problem::Problem;
+
+/// Why a fact was not written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LedgerError {
+    /// The claim is over: a peer has the job. Nothing may be written any more.
+    #[error("the claim was taken over by a peer, or the certificate moved on")]
+    Fenced,
+    /// The database did not answer; whether the fact was written is unknown. Writing it again is safe.
+    #[error("the database did not answer: {0}")]
+    Unavailable(String),
+    /// The record cannot be read; somebody must look at it.
+    #[error("a stored record cannot be read: {0}")]
+    Corrupt(String),
+}
+
+/// A version to be stored.
+#[derive(Debug, Clone)]
+pub struct IssuedVersion {
+    /// Its id.
+    pub id: VersionId,
+    /// The certificate as issued.
+    pub issued: Issued,
+    /// Its private key, sealed for its place in the version.
+    pub key: Sealed,
+    /// When it is due to be renewed.
+    pub renew_at: Timestamp,
+}
+
+/// An attempt that ended without a certificate.
+#[derive(Debug, Clone)]
+pub struct FailedAttempt {
+    /// Why.
+    pub problem: Problem,
+    /// When the next one starts.
+    pub next_attempt_at: Timestamp,
+}
+
+/// Where orders are written down. Every method may be called again with the same arguments when its outcome is unknown.
+#[async_trait]
+pub trait Ledger: Send + Sync {
+    /// Moves an order to its next state, with the answers to its challenges.
+    async fn advance(
+        &self,
+        order: &Order,
+        next: OrderState,
+        answers: &[ChallengeAnswer],
+    ) -> Result<Order, LedgerError>;
+
+    /// Stores the certificate: version, certificate, order, job and audit entry together.
+    async fn store(
+        &self,
+        claim: &Claim,
+        order: &Order,
+        version: &IssuedVersion,
+        audit: &Row,
+    ) -> Result<(), LedgerError>;
+
+    /// Ends the attempt: order, certificate, job and audit entry together.
+    async fn fail(
+        &self,
+        claim: &Claim,
+        order: &Order,
+        failed: &FailedAttempt,
+        audit: &Row,
+    ) -> Result<(), LedgerError>;
+}

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Orders: how one certificate is bought, once, whatever breaks in between.
+//!
+//! [`state`] says what is known of an order and is written down; [`step`] decides what to do next from what is written
+//! and what the CA said; [`engine`] does one thing at a time and writes down one fact after each; [`retry`] says what
+//! becomes of failures. The CA and the ledger are ports.
+
+mod ca;
+mod engine;
+mod ledger;
+mod retry;
+mod state;
+mod step;
+
+pub use ca::{Authorization, CaAccount, CaError, CaRequest, CertificateAuthority, RemoteOrder, Seen};
+pub use engine::{Engine, Outcome};
+pub use ledger::{FailedAttempt, IssuedVersion, Ledger, LedgerError};
+pub use retry::{attempt_delay, transient_delay};
+pub use state::{Duty, Order, OrderKey, OrderState, Placed};
+pub use step::{Knowledge, Step, next_step};

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//! When to try again.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::clock::until;
+use crate::entropy::{self, Entropy};
+use crate::limits;
+
+/// The waits after the first, second and third failed attempt; from then on daily.
+const ATTEMPT_WAITS: [Duration; 3] = [
+    Duration::from_secs(60),
+    Duration::from_secs(600),
+    Duration::from_secs(6_000),
+];
+/// The wait after every later failed attempt.
+const ATTEMPT_WAIT_MAX: Duration = Duration::from_secs(86_400);
+/// No wait is longer than this part of the life that the current version has left.
+const LIFE_LEFT_DIVISOR: u32 = 10;
+/// The shortest wait between two attempts, however little life is left: CAs count failures by the hour.
+const ATTEMPT_WAIT_MIN: Duration = Duration::from_secs(15);
+
+/// How long to wait after the `failures`-th failed attempt in a row (1 is the first), with up to a tenth of jitter.
+#[must_use]
+pub fn attempt_delay(
+    failures: u32,
+    expires: Option<Timestamp>,
+    now: Timestamp,
+    entropy: &dyn Entropy,
+) -> Duration {
+    let index = usize::try_from(failures.saturating_sub(1)).unwrap_or(usize::MAX);
+    let wait = ATTEMPT_WAITS.get(index).copied().unwrap_or(ATTEMPT_WAIT_MAX);
+    let wait = match expires {
+        Some(expires) if expires > now => wait.min(until(now, expires) / LIFE_LEFT_DIVISOR),
+        _ => wait,
+    };
+    let wait = wait.max(ATTEMPT_WAIT_MIN);
+    wait - entropy::between(entropy, Duration::ZERO, wait / 10)
+}
+
+/// How long to wait after the `count`-th passing fault in a row (1 is the first): 1, 2, 4 up to 60 s, halved at most
+/// by jitter.
+#[must_use]
+pub fn transient_delay(count: u32, entropy: &dyn Entropy) -> Duration {
+    let doublings = count.saturating_sub(1).min(16);
+    let wait = (limits::TRANSIENT_WAIT_FIRST * 2_u32.pow(doublings)).min(limits::TRANSIENT_WAIT_MAX);
+    entropy::between(entropy, wait / 2, wait)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::later;
+    use crate::entropy::tests::Seeded;
+
+    #[test]
+    fn waits_grow_and_then_stay() {
+        let luck = Seeded::new(1);
+        let now = Timestamp::from_second(1_790_000_000).unwrap();
+        let seconds = |failures| attempt_delay(failures, None, now, &luck).as_secs();
+        assert!((54..=60).contains(&seconds(1)));
+        assert!((540..=600).contains(&seconds(2)));
+        assert!((5_400..=6_000).contains(&seconds(3)));
+        assert!((77_760..=86_400).contains(&seconds(4)));
+        assert!((77_760..=86_400).contains(&seconds(u32::MAX)));
+        assert!(transient_delay(1, &luck) <= Duration::from_secs(1));
+        assert!(transient_delay(u32::MAX, &luck) <= Duration::from_secs(60));
+    }
+
+    #[test]
+    fn the_less_life_is_left_the_sooner_the_next_attempt() {
+        let luck = Seeded::new(1);
+        let now = Timestamp::from_second(1_790_000_000).unwrap();
+        let an_hour_left = later(now, Duration::from_secs(3_600));
+        assert!(attempt_delay(9, Some(an_hour_left), now, &luck) <= Duration::from_secs(360));
+        assert!(
+            attempt_delay(9, Some(now), now, &luck) > Duration::from_secs(3_600),
+            "an expired one is not hammered"
+        );
+        let a_moment_left = later(now, Duration::from_secs(1));
+        assert!(attempt_delay(9, Some(a_moment_left), now, &luck) >= Duration::from_secs(13));
+    }
+}

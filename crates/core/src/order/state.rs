@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is known of an order. Each state carries the facts that it adds, and nothing that it does not know.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::certificate::{Names, Profile};
+use crate::challenge::ChallengeToken;
+use crate::envelope::Sealed;
+use crate::id::{CertificateId, IssuerId, OrderId, ProjectId, VersionId};
+use crate::problem::Problem;
+
+/// An order for one version of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// Its id with us.
+    pub id: OrderId,
+    /// Whose.
+    pub project: ProjectId,
+    /// For which certificate.
+    pub certificate: CertificateId,
+    /// The version that was current when it was made.
+    pub made_for: Option<VersionId>,
+    /// At which issuer.
+    pub issuer: IssuerId,
+    /// The names that it is for.
+    pub names: Names,
+    /// The CA's profile.
+    pub profile: Option<Profile>,
+    /// The key that it is for.
+    pub key: OrderKey,
+    /// The fence of the claim that may write it.
+    pub fence: i64,
+    /// Counts the writes.
+    pub revision: i64,
+    /// How far it is.
+    pub state: OrderState,
+}
+
+/// The key of an order, stored before the order is placed: whoever resumes uses the same one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderKey {
+    /// The private key, PKCS #8 DER, sealed.
+    pub sealed: Sealed,
+    /// The certificate signing request, DER.
+    #[serde(with = "serde_bytes")]
+    pub csr: Vec<u8>,
+    /// SHA-256 of the SubjectPublicKeyInfo.
+    #[serde(with = "serde_bytes")]
+    pub spki_sha256: Vec<u8>,
+}
+
+/// An order as the CA knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    /// Its URL: set once, never re-created.
+    pub url: String,
+    /// When the CA forgets it.
+    pub expires: Option<Timestamp>,
+}
+
+/// A challenge that we answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Duty {
+    /// The authorization.
+    pub authorization_url: String,
+    /// The token that the CA asks for.
+    pub token: ChallengeToken,
+}
+
+/// How far an order is. Whoever reads it knows what may have happened at the CA after it was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "phase", rename_all = "snake_case")]
+pub enum OrderState {
+    /// Its key is stored; it is, or is about to be, placed.
+    Keyed,
+    /// It is placed; its challenges are being read.
+    Ordered {
+        /// As the CA knows it.
+        placed: Placed,
+    },
+    /// Its challenges are answered; the CA is, or is about to be, told so.
+    Challenged {
+        /// As the CA knows it.
+        placed: Placed,
+        /// What we answer.
+        duties: Vec<Duty>,
+    },
+    /// The CA has validated it; it is, or is about to be, finalized.
+    Ready {
+        /// As the CA knows it.
+        placed: Placed,
+        /// When finalizing began.
+        since: Timestamp,
+    },
+    /// Its certificate is stored.
+    Stored {
+        /// As the CA knows it.
+        placed: Placed,
+        /// As which version.
+        version: VersionId,
+    },
+    /// It is over without a certificate.
+    Failed {
+        /// As the CA knows it, if it does.
+        placed: Option<Placed>,
+        /// Why.
+        problem: Problem,
+    },
+}
+
+impl OrderState {
+    /// The order as the CA knows it, once it does.
+    #[must_use]
+    pub fn placed(&self) -> Option<&Placed> {
+        match self {
+            Self::Keyed => None,
+            Self::Ordered { placed }
+            | Self::Challenged { placed, .. }
+            | Self::Ready { placed, .. }
+            | Self::Stored { placed, .. } => Some(placed),
+            Self::Failed { placed, .. } => placed.as_ref(),
+        }
+    }
+
+    /// Whether there is anything left to do.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        match self {
+            Self::Keyed | Self::Ordered { .. } | Self::Challenged { .. } | Self::Ready { .. } => true,
+            Self::Stored { .. } | Self::Failed { .. } => false,
+        }
+    }
+}

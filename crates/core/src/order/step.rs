@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The decision: what to do next, from what is written down and what the CA said.
+
+use jiff::Timestamp;
+
+use crate::order::{OrderState, Seen};
+use crate::problem::{Class, Problem};
+
+/// What this run knows beyond what is written down.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Knowledge {
+    /// What the CA said last about the order; nothing right after a restart.
+    pub seen: Option<Seen>,
+    /// Whether this run has told the CA that the challenges are answered.
+    pub submitted: bool,
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Place the order, then write down its URL.
+    Place,
+    /// Read the authorizations, then write down the challenges and their answers.
+    Prepare,
+    /// Ask the CA how the order is.
+    Look,
+    /// Tell the CA that the challenges are answered.
+    Submit,
+    /// Write down that the order is about to be finalized.
+    MarkReady,
+    /// Send the signing request.
+    Finalize,
+    /// Fetch the certificate, check it, store it.
+    Download,
+    /// The CA is busy; look again later.
+    Wait,
+    /// This attempt is over.
+    Fail(Problem),
+    /// There is nothing left to do.
+    Done,
+}
+
+/// What to do next. Where the order has a URL, the CA's own answer decides; the stored state only says what we may
+/// already have done.
+#[must_use]
+pub fn next_step(state: &OrderState, known: &Knowledge, now: Timestamp) -> Step {
+    match state {
+        OrderState::Keyed => Step::Place,
+        OrderState::Ordered { .. } => Step::Prepare,
+        OrderState::Challenged { placed, .. } => match &known.seen {
+            None => Step::Look,
+            Some(Seen::Pending) if is_over(placed.expires, now) => Step::Fail(expired()),
+            Some(Seen::Pending) if known.submitted => Step::Wait,
+            Some(Seen::Pending) => Step::Submit,
+            Some(Seen::Ready) => Step::MarkReady,
+            Some(Seen::Processing) => Step::Wait,
+            Some(Seen::Valid) => Step::Download,
+            Some(Seen::Invalid(problem)) => Step::Fail(problem.clone()),
+        },
+        // From here on the CA may issue at any moment: nothing but its own verdict, or the end of the order, ends it.
+        OrderState::Ready { placed, .. } => match &known.seen {
+            None => Step::Look,
+            Some(Seen::Ready) => Step::Finalize,
+            Some(Seen::Pending | Seen::Processing) if is_over(placed.expires, now) => Step::Fail(expired()),
+            Some(Seen::Pending | Seen::Processing) => Step::Wait,
+            Some(Seen::Valid) => Step::Download,
+            Some(Seen::Invalid(problem)) => Step::Fail(problem.clone()),
+        },
+        OrderState::Stored { .. } | OrderState::Failed { .. } => Step::Done,
+    }
+}
+
+fn is_over(expires: Option<Timestamp>, now: Timestamp) -> bool {
+    expires.is_some_and(|expires| expires <= now)
+}
+
+fn expired() -> Problem {
+    Problem::new(
+        Class::Protocol,
+        "order-expired",
+        "the CA did not finish the order before it expired; a new order is placed",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::order::Placed;
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_790_000_000).unwrap()
+    }
+
+    fn placed(expires_in_s: i64) -> Placed {
+        let expires = Timestamp::from_second(now().as_second() + expires_in_s).ok();
+        Placed {
+            url: "https://ca.example.test/order/1".into(),
+            expires,
+        }
+    }
+
+    fn problem() -> Problem {
+        Problem::new(
+            Class::Validation,
+            "urn:ietf:params:acme:error:connection",
+            "refused",
+        )
+    }
+
+    fn decide(state: &OrderState, seen: Option<Seen>, submitted: bool) -> Step {
+        next_step(state, &Knowledge { seen, submitted }, now())
+    }
+
+    #[test]
+    fn after_a_restart_the_ca_is_asked_before_anything_is_sent() {
+        let challenged = OrderState::Challenged {
+            placed: placed(60),
+            duties: vec![],
+        };
+        let ready = OrderState::Ready {
+            placed: placed(60),
+            since: now(),
+        };
+        assert_eq!(decide(&challenged, None, false), Step::Look);
+        assert_eq!(decide(&ready, None, false), Step::Look);
+    }
+
+    #[test]
+    fn an_order_with_a_url_is_never_placed_again() {
+        let states = [
+            OrderState::Ordered { placed: placed(60) },
+            OrderState::Challenged {
+                placed: placed(60),
+                duties: vec![],
+            },
+            OrderState::Ready {
+                placed: placed(60),
+                since: now(),
+            },
+            OrderState::Failed {
+                placed: Some(placed(60)),
+                problem: problem(),
+            },
+        ];
+        let seen = [
+            Seen::Pending,
+            Seen::Ready,
+            Seen::Processing,
+            Seen::Valid,
+            Seen::Invalid(problem()),
+        ];
+        for state in states {
+            for seen in seen.iter().cloned().map(Some).chain([None]) {
+                for submitted in [false, true] {
+                    assert_ne!(decide(&state, seen.clone(), submitted), Step::Place);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn finalize_is_sent_only_when_written_down_and_wanted_by_the_ca() {
+        let challenged = OrderState::Challenged {
+            placed: placed(60),
+            duties: vec![],
+        };
+        let ready = OrderState::Ready {
+            placed: placed(60),
+            since: now(),
+        };
+        assert_eq!(decide(&challenged, Some(Seen::Ready), true), Step::MarkReady);
+        assert_eq!(decide(&ready, Some(Seen::Ready), true), Step::Finalize);
+        assert_eq!(decide(&ready, Some(Seen::Processing), true), Step::Wait);
+        assert_eq!(decide(&ready, Some(Seen::Valid), true), Step::Download);
+    }
+
+    #[test]
+    fn an_order_ends_by_the_cas_verdict_or_its_own_expiry() {
+        let late = OrderState::Challenged {
+            placed: placed(-1),
+            duties: vec![],
+        };
+        assert!(matches!(decide(&late, Some(Seen::Pending), true), Step::Fail(_)));
+        let late = OrderState::Ready {
+            placed: placed(-1),
+            since: now(),
+        };
+        assert!(matches!(
+            decide(&late, Some(Seen::Processing), true),
+            Step::Fail(_)
+        ));
+        assert_eq!(decide(&late, Some(Seen::Valid), true), Step::Download);
+        assert_eq!(
+            decide(&late, Some(Seen::Invalid(problem())), true),
+            Step::Fail(problem())
+        );
+    }
+}

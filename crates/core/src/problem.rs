@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A failure that is kept and shown: on a certificate, a job, an issuer.
+
+use serde::{Deserialize, Serialize};
+
+/// Who must act for a failure to go away, and so how it is retried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// The network or the CA had a passing fault; the same step is tried again.
+    Transient,
+    /// The CA asked us to slow down; we wait as long as it said.
+    RateLimited,
+    /// The CA could not validate a name, or refuses it; the owner of the name must act.
+    Validation,
+    /// The issuer's settings or its account are wrong; whoever runs the issuer must act.
+    Configuration,
+    /// The CA did what the protocol does not allow, or we did.
+    Protocol,
+}
+
+/// A failure in the words of whoever reported it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Who must act.
+    pub class: Class,
+    /// The CA's problem type (RFC 8555, 6.7), or one of ours.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What happened and what to do, for people.
+    pub detail: String,
+}
+
+impl Problem {
+    /// A problem in our own words.
+    pub fn new(class: Class, kind: &str, detail: impl Into<String>) -> Self {
+        let mut detail: String = detail.into();
+        if let Some((cut, _)) = detail.char_indices().nth(DETAIL_CHARS) {
+            detail.truncate(cut);
+        }
+        Self {
+            class,
+            kind: kind.to_owned(),
+            detail,
+        }
+    }
+}
+
+/// Characters of a detail: CAs quote whole answers of web servers.
+const DETAIL_CHARS: usize = 2000;
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.detail, self.kind)
+    }
+}
