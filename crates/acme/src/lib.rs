@@ -1,2 +1,96 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The CA port over instant-acme. The only crate that names it.
+//! The CA port over `instant-acme` (RFC 8555), and the only crate that names it.
+//!
+//! This crate never waits for a CA to finish something, never repeats an act of its own accord, and never decides
+//! what comes next: it does one act, says what the CA said, and how a failure is to be met. It stores nothing, writes
+//! no problem document into the log, and keeps account keys only inside the accounts that sign with them.
+//!
+//! `instant-acme` signs and parses; the HTTP client below it is ours, because it hides what the engine needs: status,
+//! `Retry-After`, the order's expiry. Ours adds time-outs, bounds, trust roots, metrics and a pool of nonces.
+//!
+//! - [`Acme`] is the port; one connection pool an issuer, one restored account an issuer.
+//! - `http`, `connect`, `nonces`, `call` carry requests and keep what was seen.
+//! - `account` and `order` are the acts.
+//! - `fault`, `document` and `unreachable` turn failures into what to do and what to tell people.
+
+mod account;
+mod call;
+mod connect;
+mod document;
+mod fault;
+mod http;
+mod issuers;
+mod metrics;
+mod nonces;
+mod order;
+mod unreachable;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cap_core::clock::Clock;
+use cap_core::limits;
+use cap_core::order::{CaAccount, CaError, CaRequest, CertificateAuthority};
+use prometheus::Registry;
+
+use crate::account::AcmeAccount;
+use crate::http::Http;
+use crate::issuers::Issuers;
+use crate::metrics::Metrics;
+
+/// Every CA that speaks ACME.
+pub struct Acme {
+    clock: Arc<dyn Clock>,
+    request_timeout: Duration,
+    metrics: Metrics,
+    issuers: Issuers,
+}
+
+impl Acme {
+    /// A client whose requests, each from connecting to the last octet of the answer, take at most `request_timeout`,
+    /// and never more than [`limits::CA_REQUEST`]. A worker gives at most a third of its job lease, so that a request
+    /// cannot outlive the lease that it is made under.
+    ///
+    /// # Errors
+    /// When `registry` has metrics of these names already.
+    pub fn new(
+        clock: Arc<dyn Clock>,
+        request_timeout: Duration,
+        registry: &Registry,
+    ) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            clock,
+            request_timeout: request_timeout.min(limits::CA_REQUEST),
+            metrics: Metrics::register(registry)?,
+            issuers: Issuers::default(),
+        })
+    }
+
+    fn http(&self, request: &CaRequest) -> Result<Arc<Http>, CaError> {
+        self.issuers.http(request, || {
+            Http::new(&request.spec, self.clock.clone(), self.request_timeout, &self.metrics)
+        })
+    }
+}
+
+#[async_trait]
+impl CertificateAuthority for Acme {
+    /// RFC 8555, 7.3: the same key always gives the same account, so this can be repeated. The contacts are set by a
+    /// second request (7.3.2).
+    async fn register(&self, request: &CaRequest) -> Result<String, CaError> {
+        account::register(&self.http(request)?, request).await
+    }
+
+    async fn account(&self, request: &CaRequest, account_url: &str) -> Result<Arc<dyn CaAccount>, CaError> {
+        let http = self.http(request)?;
+        let now = self.clock.boottime();
+        if let Some(account) = self.issuers.account(request, account_url, now) {
+            return Ok(account);
+        }
+        // Claims that come together restore it more than once rather than wait behind a slow CA one after the other.
+        let account = Arc::new(AcmeAccount::restore(http, request, account_url).await?);
+        self.issuers.keep(request, account_url, now, account.clone());
+        Ok(account)
+    }
+}

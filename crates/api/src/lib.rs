@@ -1,2 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The REST API and the HTTP-01 responder.
+//!
+//! It never speaks to a CA and never runs a job: it checks who asks and what for, records one atomic fact, and answers
+//! from what is recorded. Every replica answers every HTTP-01 challenge.
+
+mod app;
+mod auth;
+mod body;
+mod challenge;
+mod idempotency;
+mod metrics;
+mod middleware;
+mod problem;
+mod routes;
+mod view;
+
+pub use app::App;
+pub use metrics::Metrics;
+pub use problem::{CATALOGUE, reference_markdown};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use cap_runtime::serve::Bounds;
+
+/// The bounds of the API's listener.
+pub const API_BOUNDS: Bounds =
+    Bounds { connections: 4096, head: Duration::from_secs(10), head_octets: 32 * 1024 };
+/// The bounds of the challenge listener: CAs ask from several places, others ask for nothing that is there.
+pub const CHALLENGE_BOUNDS: Bounds =
+    Bounds { connections: 1024, head: Duration::from_secs(10), head_octets: 16 * 1024 };
+
+/// The REST API, `/healthz`, `/livez` and `/readyz`.
+pub fn api(app: Arc<App>) -> Router {
+    middleware::wrap(routes::router(), app)
+}
+
+/// The challenge listener: HTTP-01 and nothing else.
+pub fn challenges(app: Arc<App>) -> Router {
+    challenge::router(app)
+}

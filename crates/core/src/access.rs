@@ -62,29 +62,17 @@ mod tests {
 
     fn bearer(role: Role, scope: Scope) -> Actor {
         let id = format!("tok_{}", "0".repeat(32)).parse().unwrap();
-        Actor::Token {
-            id,
-            name: "t".into(),
-            role,
-            scope,
-        }
+        Actor::Token { id, name: "t".into(), role, scope }
     }
 
     #[test]
     fn a_project_token_never_sees_another_project() {
         for role in [Role::Viewer, Role::Operator, Role::Admin, Role::Owner] {
             let actor = bearer(role, Scope::Project(project('1')));
-            for action in [
-                Action::ReadProject,
-                Action::OperateProject,
-                Action::AdministerProject,
-            ] {
+            for action in [Action::ReadProject, Action::OperateProject, Action::AdministerProject] {
                 assert_eq!(decide(&actor, action(project('2'))), Verdict::Hidden);
             }
-            assert_eq!(
-                decide(&actor, Action::AdministerOrganisation),
-                Verdict::Denied(Role::Owner)
-            );
+            assert_eq!(decide(&actor, Action::AdministerOrganisation), Verdict::Denied(Role::Owner));
         }
     }
 
@@ -94,15 +82,9 @@ mod tests {
         let operator = bearer(Role::Operator, Scope::Project(own));
         assert_eq!(decide(&operator, Action::ReadProject(own)), Verdict::Granted);
         assert_eq!(decide(&operator, Action::OperateProject(own)), Verdict::Granted);
-        assert_eq!(
-            decide(&operator, Action::AdministerProject(own)),
-            Verdict::Denied(Role::Admin)
-        );
+        assert_eq!(decide(&operator, Action::AdministerProject(own)), Verdict::Denied(Role::Admin));
         let viewer = bearer(Role::Viewer, Scope::Organisation);
-        assert_eq!(
-            decide(&viewer, Action::OperateProject(own)),
-            Verdict::Denied(Role::Operator)
-        );
+        assert_eq!(decide(&viewer, Action::OperateProject(own)), Verdict::Denied(Role::Operator));
         assert_eq!(decide(&viewer, Action::ReadCluster), Verdict::Granted);
     }
 }

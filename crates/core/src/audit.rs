@@ -26,10 +26,7 @@ const SCHEMA: &str = "cap.audit/v1";
 
 /// Everything that is audited; the list of docs/reference/audit-events.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(
-    missing_docs,
-    reason = "each name is its own sentence, and Action::as_str spells it"
-)]
+#[expect(missing_docs, reason = "each name is its own sentence, and Action::as_str spells it")]
 pub enum Action {
     AdminBootstrapped,
     TokenCreated,
@@ -112,11 +109,7 @@ impl Origin {
     /// A service acting on its own account.
     #[must_use]
     pub fn service(role: &'static str) -> Self {
-        Self {
-            actor: Actor::Service(role),
-            source: None,
-            request: None,
-        }
+        Self { actor: Actor::Service(role), source: None, request: None }
     }
 }
 
@@ -133,13 +126,7 @@ pub struct Draft {
 impl Draft {
     /// Something that was done to `target`.
     pub fn new(action: Action, project: Option<ProjectId>, target: impl fmt::Display) -> Self {
-        Self {
-            action,
-            project,
-            target: target.to_string(),
-            success: true,
-            details: Map::new(),
-        }
+        Self { action, project, target: target.to_string(), success: true, details: Map::new() }
     }
 
     /// The same, as something that did not succeed.
@@ -160,11 +147,7 @@ impl Draft {
     #[must_use]
     pub fn names(self, names: &Names) -> Self {
         let all = names.identifiers();
-        let listed: Vec<String> = all
-            .iter()
-            .take(limits::AUDIT_NAMES)
-            .map(ToString::to_string)
-            .collect();
+        let listed: Vec<String> = all.iter().take(limits::AUDIT_NAMES).map(ToString::to_string).collect();
         self.detail("names", listed)
             .detail("names_count", all.len())
             .detail("names_sha256", hex::encode(names.set_sha256()))
@@ -173,10 +156,7 @@ impl Draft {
     /// Binds the leaf to the ciphertext that this mutation wrote, so that an older one put back is noticed.
     #[must_use]
     pub fn sealed(self, field: &str, sealed: &Sealed) -> Self {
-        self.detail(
-            &format!("{field}_ciphertext_sha256"),
-            hex::encode(Sha256::digest(&sealed.ct)),
-        )
+        self.detail(&format!("{field}_ciphertext_sha256"), hex::encode(Sha256::digest(&sealed.ct)))
     }
 }
 
@@ -239,12 +219,7 @@ impl Auditor {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Self {
-        Self {
-            instance,
-            keyring,
-            clock,
-            entropy,
-        }
+        Self { instance, keyring, clock, entropy }
     }
 
     /// Makes the row for `draft`.
@@ -275,12 +250,6 @@ impl Auditor {
         }
         let (mac_version, key) = self.keyring.current(KeyId::AUDIT_MAC).await?;
         let mac = secret::authenticate(&key, &leaf);
-        Ok(Row {
-            event,
-            time,
-            leaf,
-            mac_version,
-            mac,
-        })
+        Ok(Row { event, time, leaf, mac_version, mac })
     }
 }

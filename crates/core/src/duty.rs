@@ -27,10 +27,7 @@ pub struct Candidate {
 #[must_use]
 pub fn renewal(candidate: &Candidate, now: Timestamp) -> Option<Work> {
     let due = candidate.auto_renew && candidate.renew_at <= now;
-    due.then(|| Work::Issue {
-        certificate: candidate.certificate,
-        made_for: Some(candidate.current),
-    })
+    due.then_some(Work::Issue { certificate: candidate.certificate, made_for: Some(candidate.current) })
 }
 
 #[cfg(test)]
@@ -51,20 +48,8 @@ mod tests {
             fence: 3,
         };
         assert!(renewal(&candidate, now).is_some());
-        let early = Candidate {
-            renew_at: later(now, Duration::from_secs(1)),
-            ..candidate.clone()
-        };
+        let early = Candidate { renew_at: later(now, Duration::from_secs(1)), ..candidate.clone() };
         assert_eq!(renewal(&early, now), None);
-        assert_eq!(
-            renewal(
-                &Candidate {
-                    auto_renew: false,
-                    ..candidate
-                },
-                now
-            ),
-            None
-        );
+        assert_eq!(renewal(&Candidate { auto_renew: false, ..candidate }, now), None);
     }
 }

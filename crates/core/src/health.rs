@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 /// One thing that must work.
@@ -26,6 +27,16 @@ pub struct Finding {
     pub check: Check,
     /// What is wrong; nothing when it passed.
     pub fault: Option<String>,
+}
+
+/// Finds out whether one thing works.
+#[async_trait]
+pub trait Probe: Send + Sync {
+    /// Which check it is for.
+    fn check(&self) -> Check;
+
+    /// One try: nothing when it works, else what is wrong, for the operator. It may hang: it is given up in time.
+    async fn probe(&self) -> Result<(), String>;
 }
 
 impl Check {

@@ -108,18 +108,9 @@ typed_id! {
 }
 
 fn parse(prefix: &'static str, text: &str) -> Result<Uuid, BadId> {
-    let bad = || BadId {
-        given: text.chars().take(64).collect(),
-        prefix,
-    };
-    let hex = text
-        .strip_prefix(prefix)
-        .and_then(|rest| rest.strip_prefix('_'))
-        .ok_or_else(bad)?;
-    let canonical = hex.len() == 32
-        && hex
-            .bytes()
-            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let bad = || BadId { given: text.chars().take(64).collect(), prefix };
+    let hex = text.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('_')).ok_or_else(bad)?;
+    let canonical = hex.len() == 32 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     if !canonical {
         return Err(bad());
     }
@@ -136,12 +127,9 @@ mod tests {
         let id: CertificateId = text.parse().unwrap();
         assert_eq!(id.to_string(), text);
         assert!(text.parse::<ProjectId>().is_err());
-        for wrong in [
-            "crt_",
-            "crt_0192F0C1A3D27B4E8F6A5C4D3E2F1A0B",
-            "0192f0c1a3d27b4e8f6a5c4d3e2f1a0b",
-            "crt_$ne",
-        ] {
+        for wrong in
+            ["crt_", "crt_0192F0C1A3D27B4E8F6A5C4D3E2F1A0B", "0192f0c1a3d27b4e8f6a5c4d3e2f1a0b", "crt_$ne"]
+        {
             assert!(wrong.parse::<CertificateId>().is_err(), "{wrong}");
         }
     }

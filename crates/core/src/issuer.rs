@@ -82,11 +82,7 @@ impl IssuerSpec {
         if contacts.len() > limits::CONTACTS {
             return Err(BadIssuer::Contacts(contacts.len()));
         }
-        Ok(Self {
-            directory,
-            trust_roots,
-            contacts,
-        })
+        Ok(Self { directory, trust_roots, contacts })
     }
 }
 
@@ -116,23 +112,17 @@ impl FromStr for TrustRoots {
         if text.len() > limits::TRUST_ROOTS_OCTETS {
             return Err(BadIssuer::TrustRoots("it is longer than 64 KiB"));
         }
-        let roots: Vec<_> = CertificateDer::pem_slice_iter(text.as_bytes())
-            .collect::<Result<_, _>>()
-            .map_err(|_| {
+        let roots: Vec<_> =
+            CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<_, _>>().map_err(|_| {
                 BadIssuer::TrustRoots("it is not PEM; paste whole -----BEGIN CERTIFICATE----- blocks")
             })?;
         if roots.is_empty() {
-            return Err(BadIssuer::TrustRoots(
-                "it contains no -----BEGIN CERTIFICATE----- block",
-            ));
+            return Err(BadIssuer::TrustRoots("it contains no -----BEGIN CERTIFICATE----- block"));
         }
         if roots.len() > limits::TRUST_ROOTS {
             return Err(BadIssuer::TrustRoots("it contains more than 16 certificates"));
         }
-        if roots
-            .iter()
-            .any(|der| x509_parser::parse_x509_certificate(der).is_err())
-        {
+        if roots.iter().any(|der| x509_parser::parse_x509_certificate(der).is_err()) {
             return Err(BadIssuer::TrustRoots("a block is not an X.509 certificate"));
         }
         Ok(Self(text.to_owned()))
@@ -195,11 +185,7 @@ mod tests {
 
     #[test]
     fn directories_are_plain_https_urls() {
-        assert!(
-            "https://acme.example.test/directory"
-                .parse::<DirectoryUrl>()
-                .is_ok()
-        );
+        assert!("https://acme.example.test/directory".parse::<DirectoryUrl>().is_ok());
         assert!("https://127.0.0.1:14000/dir".parse::<DirectoryUrl>().is_ok());
         for wrong in [
             "",

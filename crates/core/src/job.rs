@@ -48,14 +48,8 @@ impl Work {
     #[must_use]
     pub fn key(&self) -> String {
         match self {
-            Self::Issue {
-                certificate,
-                made_for: None,
-            } => format!("issue/{certificate}/first"),
-            Self::Issue {
-                certificate,
-                made_for: Some(version),
-            } => format!("issue/{certificate}/{version}"),
+            Self::Issue { certificate, made_for: None } => format!("issue/{certificate}/first"),
+            Self::Issue { certificate, made_for: Some(version) } => format!("issue/{certificate}/{version}"),
             Self::RegisterIssuer { issuer } => format!("register-issuer/{issuer}"),
         }
     }
@@ -109,13 +103,7 @@ pub struct JobDraft {
 impl JobDraft {
     /// A job that may run at once.
     pub fn now(project: ProjectId, work: Work, fence: i64, clock: &dyn Clock, entropy: &dyn Entropy) -> Self {
-        Self {
-            id: JobId::generate(clock, entropy),
-            project,
-            work,
-            run_at: clock.now(),
-            fence,
-        }
+        Self { id: JobId::generate(clock, entropy), project, work, run_at: clock.now(), fence }
     }
 }
 
@@ -169,6 +157,24 @@ pub enum Settlement {
     },
 }
 
+/// Passing faults in a row before they are shown on the record: one lost connection is not worth anybody's look.
+const SETBACKS_SHOWN: u32 = 3;
+
+impl Settlement {
+    /// Whether what is in the way is to be shown on the certificate or issuer, not on the job alone.
+    #[must_use]
+    pub fn is_shown(&self) -> bool {
+        match self {
+            Self::Again { problem: Some(_), setbacks, .. } => {
+                setbacks.is_none_or(|s| s.count >= SETBACKS_SHOWN)
+            }
+            Self::Again { problem: None, .. } | Self::Succeeded | Self::Superseded | Self::HandedBack => {
+                false
+            }
+        }
+    }
+}
+
 /// Whether the process may go on with a claim: until when its lease can be trusted, and whether it shall stop.
 ///
 /// Shared between whoever extends the lease and whoever does the work.
@@ -185,11 +191,7 @@ struct Inner {
 impl Mandate {
     /// A mandate that may be trusted until `trusted_until` (boot time).
     pub fn new(clock: Arc<dyn Clock>, trusted_until: Duration) -> Self {
-        let inner = Inner {
-            clock,
-            trusted_until_ms: AtomicU64::new(0),
-            stopping: AtomicBool::new(false),
-        };
+        let inner = Inner { clock, trusted_until_ms: AtomicU64::new(0), stopping: AtomicBool::new(false) };
         let mandate = Self(Arc::new(inner));
         mandate.extend(trusted_until);
         mandate
@@ -240,14 +242,8 @@ mod tests {
     fn keys_name_what_was_seen() {
         let certificate = format!("crt_{}", "0".repeat(32)).parse().unwrap();
         let version = format!("ver_{}", "1".repeat(32)).parse().ok();
-        let first = Work::Issue {
-            certificate,
-            made_for: None,
-        };
-        let next = Work::Issue {
-            certificate,
-            made_for: version,
-        };
+        let first = Work::Issue { certificate, made_for: None };
+        let next = Work::Issue { certificate, made_for: version };
         assert_ne!(first.key(), next.key());
         assert_eq!(next.key(), next.clone().key());
     }

@@ -34,10 +34,7 @@ impl Term {
     /// no earlier than that, so it cannot end before `asked_at + ttl`.
     #[must_use]
     pub fn new(epoch: i64, asked_at: Duration, ttl: Duration) -> Self {
-        Self {
-            epoch,
-            trusted_until: asked_at + ttl - ttl / MARGIN_DIVISOR,
-        }
+        Self { epoch, trusted_until: asked_at + ttl - ttl / MARGIN_DIVISOR }
     }
 
     /// Whether the holder may still act at `boottime`.

@@ -41,7 +41,7 @@ pub const TOKEN_LIFE_DEFAULT: Duration = Duration::from_secs(90 * 86_400);
 /// How long a token may be valid.
 pub const TOKEN_LIFE_MAX: Duration = Duration::from_secs(365 * 86_400);
 /// How long the first administrator's token is valid: long enough to make a better one.
-pub const TOKEN_LIFE_BOOTSTRAP: Duration = Duration::from_secs(1 * 3_600);
+pub const TOKEN_LIFE_BOOTSTRAP: Duration = Duration::from_secs(3_600);
 
 /// How long an unwrapped project key stays in memory.
 pub const PROJECT_KEY_CACHE: Duration = Duration::from_secs(10 * 60);
@@ -51,9 +51,9 @@ pub const PROJECT_KEY_CACHE_ENTRIES: usize = 10_000;
 /// The first wait after a transient fault of the CA; it doubles from there.
 pub const TRANSIENT_WAIT_FIRST: Duration = Duration::from_secs(1);
 /// The longest wait between two tries of a step that fails transiently.
-pub const TRANSIENT_WAIT_MAX: Duration = Duration::from_secs(1 * 60);
+pub const TRANSIENT_WAIT_MAX: Duration = Duration::from_secs(60);
 /// How long a step may fail transiently before the attempt counts as failed.
-pub const TRANSIENT_SPAN_MAX: Duration = Duration::from_secs(1 * 3_600);
+pub const TRANSIENT_SPAN_MAX: Duration = Duration::from_secs(3_600);
 /// The first wait between two looks at an order that the CA is still busy with; it doubles from there.
 pub const POLL_WAIT_FIRST: Duration = Duration::from_millis(10);
 /// The longest wait between two looks at an order, where the CA does not say otherwise.

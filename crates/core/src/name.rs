@@ -53,9 +53,7 @@ impl FromStr for Label {
 
     fn from_str(text: &str) -> Result<Self, BadName> {
         let fits = (1..=limits::LABEL_CHARS).contains(&text.len());
-        let plain = text
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let plain = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         if fits && plain && !text.starts_with('-') && !text.ends_with('-') {
             Ok(Self(text.to_owned()))
         } else {
@@ -77,10 +75,7 @@ impl FromStr for Identifier {
 
     /// Reads a name as people type it: any case, Unicode welcome, one trailing dot forgiven.
     fn from_str(text: &str) -> Result<Self, BadName> {
-        let bad = |reason| BadName::Identifier {
-            name: excerpt(text),
-            reason,
-        };
+        let bad = |reason| BadName::Identifier { name: excerpt(text), reason };
         if let Ok(address) = text.parse::<IpAddr>() {
             return Ok(Self::Ip(address.to_canonical()));
         }
@@ -89,9 +84,7 @@ impl FromStr for Identifier {
             None => ("", text),
         };
         if host.contains('*') {
-            return Err(bad(
-                "a star may only be the whole first label, as in *.example.com",
-            ));
+            return Err(bad("a star may only be the whole first label, as in *.example.com"));
         }
         if host.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return Err(bad("it contains white space or control characters"));
@@ -105,18 +98,14 @@ impl FromStr for Identifier {
         })?;
         // Characters such as ideographic full stops only become visible dots, or digits, in A-label form.
         if ascii.parse::<IpAddr>().is_ok() {
-            return Err(bad(
-                "it reads as an IP address only after normalisation; write the address itself",
-            ));
+            return Err(bad("it reads as an IP address only after normalisation; write the address itself"));
         }
         let name = format!("{star}{ascii}");
         if name.len() > limits::DNS_NAME_OCTETS {
             return Err(bad("it is longer than 253 octets"));
         }
         let Some((_, top)) = ascii.rsplit_once('.') else {
-            return Err(bad(
-                "it has a single label; no public or private CA issues for those",
-            ));
+            return Err(bad("it has a single label; no public or private CA issues for those"));
         };
         if top.bytes().all(|b| b.is_ascii_digit()) {
             return Err(bad("its last label is a number, as in a mistyped IP address"));
@@ -227,17 +216,7 @@ mod tests {
 
     #[test]
     fn labels_cannot_be_mistaken_for_ids_or_operators() {
-        for wrong in [
-            "",
-            "A",
-            "a_b",
-            "-a",
-            "a-",
-            "$ne",
-            "_cluster",
-            "a.b",
-            &"a".repeat(64),
-        ] {
+        for wrong in ["", "A", "a_b", "-a", "a-", "$ne", "_cluster", "a.b", &"a".repeat(64)] {
             assert!(wrong.parse::<Label>().is_err(), "{wrong:?} was accepted");
         }
         assert!("demo-1".parse::<Label>().is_ok());

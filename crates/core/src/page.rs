@@ -46,10 +46,7 @@ impl Page {
         if limit == 0 || limit > limits::PAGE_ITEMS_MAX {
             return Err(BadPage::Limit(limit));
         }
-        Ok(Self {
-            limit,
-            after: cursor.map(decode).transpose()?,
-        })
+        Ok(Self { limit, after: cursor.map(decode).transpose()? })
     }
 
     /// Cuts `items`, of which the caller fetched one more than the limit, to a page.
@@ -58,11 +55,7 @@ impl Page {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         let more = items.len() > limit;
         items.truncate(limit);
-        let next_cursor = if more {
-            items.last().map(|last| encode(&id(last)))
-        } else {
-            None
-        };
+        let next_cursor = if more { items.last().map(|last| encode(&id(last))) } else { None };
         Slice { items, next_cursor }
     }
 }
@@ -71,10 +64,7 @@ impl<T> Slice<T> {
     /// The same page of something else.
     #[must_use]
     pub fn map<U>(self, f: impl FnMut(T) -> U) -> Slice<U> {
-        Slice {
-            items: self.items.into_iter().map(f).collect(),
-            next_cursor: self.next_cursor,
-        }
+        Slice { items: self.items.into_iter().map(f).collect(), next_cursor: self.next_cursor }
     }
 }
 
@@ -86,9 +76,7 @@ fn decode(cursor: &str) -> Result<String, BadPage> {
     if cursor.len() > limits::CURSOR_OCTETS {
         return Err(BadPage::Cursor);
     }
-    let bytes = BASE64_URL_SAFE_NO_PAD
-        .decode(cursor)
-        .map_err(|_| BadPage::Cursor)?;
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(cursor).map_err(|_| BadPage::Cursor)?;
     String::from_utf8(bytes).map_err(|_| BadPage::Cursor)
 }
 
@@ -103,10 +91,7 @@ mod tests {
         let (mut seen, mut cursor) = (Vec::new(), None::<String>);
         loop {
             let page = Page::parse(Some(3), cursor.as_deref()).unwrap();
-            let start = page
-                .after
-                .as_ref()
-                .map_or(0, |id| id.parse::<usize>().unwrap() + 1);
+            let start = page.after.as_ref().map_or(0, |id| id.parse::<usize>().unwrap() + 1);
             let fetched = all[start..].iter().copied().take(4).collect();
             let slice = page.slice(fetched, ToString::to_string);
             seen.extend(slice.items);

@@ -38,11 +38,7 @@ impl Problem {
         if let Some((cut, _)) = detail.char_indices().nth(DETAIL_CHARS) {
             detail.truncate(cut);
         }
-        Self {
-            class,
-            kind: kind.to_owned(),
-            detail,
-        }
+        Self { class, kind: kind.to_owned(), detail }
     }
 }
 

@@ -31,10 +31,7 @@ impl Token {
         let id_hex = id.to_string().replace("tok_", "");
         let body = format!("cap_{KIND}_{id_hex}_{secret}");
         let text = format!("{body}_{:08x}", crc32fast::hash(body.as_bytes()));
-        Self {
-            id,
-            text: text.into(),
-        }
+        Self { id, text: text.into() }
     }
 
     /// Reads a token.
@@ -44,10 +41,7 @@ impl Token {
     pub fn parse(text: &str) -> Result<Self, BadToken> {
         let (body, crc) = text.rsplit_once('_').ok_or(BadToken)?;
         let (head, secret) = body.rsplit_once('_').ok_or(BadToken)?;
-        let id = head
-            .strip_prefix("cap_")
-            .and_then(|rest| rest.strip_prefix(KIND))
-            .ok_or(BadToken)?;
+        let id = head.strip_prefix("cap_").and_then(|rest| rest.strip_prefix(KIND)).ok_or(BadToken)?;
         let well_formed = secret.len() == 64
             && secret.bytes().all(|b| b.is_ascii_hexdigit())
             && crc == format!("{:08x}", crc32fast::hash(body.as_bytes()));
@@ -55,10 +49,7 @@ impl Token {
             return Err(BadToken);
         }
         let id = format!("{}{id}", TokenId::PREFIX).parse().map_err(|_| BadToken)?;
-        Ok(Self {
-            id,
-            text: text.to_owned().into(),
-        })
+        Ok(Self { id, text: text.to_owned().into() })
     }
 
     /// Which record to look up.
@@ -100,10 +91,7 @@ mod tests {
         for at in 0..text.len() {
             let mut other = text.to_owned().into_bytes();
             other[at] = if other[at] == b'0' { b'1' } else { b'0' };
-            assert!(
-                Token::parse(&String::from_utf8(other).unwrap()).is_err(),
-                "digit {at}"
-            );
+            assert!(Token::parse(&String::from_utf8(other).unwrap()).is_err(), "digit {at}");
         }
     }
 

@@ -1,2 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Competes for the lease; the leader enqueues time-driven work.
+//!
+//! It runs no job and speaks to no CA. What it writes carries its epoch, so that a leader who was replaced without
+//! noticing changes nothing.
+
+mod election;
+mod metrics;
+mod planner;
+
+pub use election::Scheduler;
+pub use metrics::Metrics;

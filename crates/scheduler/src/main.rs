@@ -1,3 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Binary.
-fn main() {}
+//! `certautopilot-scheduler`: competes for the lease; the leader plans what is due.
+
+use std::process::ExitCode;
+
+use cap_runtime::config::{KekConfig, MongoConfig, SchedulerConfig};
+use cap_runtime::{Exit, Failure, OrExit, Process, Role};
+use cap_scheduler::{Metrics, Scheduler};
+
+fn main() -> ExitCode {
+    cap_runtime::run(Role::Scheduler, schedule)
+}
+
+async fn schedule(
+    process: Process,
+    (mongo, kek, config): (MongoConfig, KekConfig, SchedulerConfig),
+) -> Result<(), Failure> {
+    let Some(cluster) = cap_boot::open(&process, &mongo, kek).await? else { return Ok(()) };
+    let scheduler = Scheduler {
+        store: cluster.store,
+        auditor: cluster.auditor,
+        instance: process.service.instance_name.clone(),
+        ttl: config.lease,
+        clock: process.clock.clone(),
+        entropy: process.entropy.clone(),
+        metrics: Metrics::new(process.metrics.registry()).or_exit(Exit::Bug)?,
+    };
+    scheduler.run(process.shutdown.soft()).await;
+    Ok(())
+}

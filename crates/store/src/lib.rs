@@ -1,2 +1,130 @@
 // SPDX-License-Identifier: Apache-2.0
-//! MongoDB: repositories, transactions, migrations. The only crate that names the driver.
+//! MongoDB: repositories, transactions, migrations.
+//!
+//! The only crate that names the driver. Its sessions and filters never leave it: one method is one atomic fact, and
+//! every filter is made of typed values, so nothing that a client sends can become an operator. It decides nothing
+//! about certificates, orders or jobs; it only refuses writes whose conditions no longer hold.
+
+mod audit;
+mod certificates;
+mod challenges;
+mod document;
+mod error;
+mod idempotency;
+mod issuers;
+mod jobs;
+mod keys;
+mod leases;
+mod orders;
+mod projects;
+mod renewals;
+mod schema;
+mod tokens;
+mod transaction;
+
+use std::time::Duration;
+
+use bson::doc;
+use mongodb::options::{ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern};
+use mongodb::{Client, Collection, Database};
+use secrecy::{ExposeSecret, SecretString};
+
+pub use certificates::{CertificateChange, CertificateRecord, VersionRecord};
+pub use challenges::ChallengeCache;
+pub use error::StoreError;
+pub use idempotency::{Mutation, Replay, Request};
+pub use issuers::{IssuerRecord, Registration};
+pub use jobs::{JobRecord, JobWatch};
+pub use leases::{LeaseWatch, SCHEDULER_LEASE};
+pub use orders::{OpenOrder, Opened};
+pub use projects::ProjectRecord;
+pub use renewals::Planned;
+pub use schema::{MigrateError, SchemaStatus};
+pub use tokens::TokenRecord;
+
+use crate::error::{classify, timed_out};
+
+/// The longest that one try of anything may take; beyond it the outcome is unknown.
+pub const TRY_BOUND: Duration = Duration::from_secs(5);
+/// The longest wait for a TCP and TLS connection. The driver has no socket time-out, so this bounds how long a dead
+/// host is tried.
+const CONNECT_BOUND: Duration = Duration::from_secs(2);
+/// How often the driver looks at every member.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+/// The longest wait for a primary.
+const SELECTION_BOUND: Duration = Duration::from_secs(5);
+/// Connections of one process at most: a claimer, a heart, streams, and requests beside them.
+const POOL: u32 = 64;
+/// The database when neither the URI nor the configuration names one.
+const DATABASE: &str = "certautopilot";
+
+/// The database of one cluster.
+#[derive(Debug, Clone)]
+pub struct Store {
+    client: Client,
+    database: Database,
+}
+
+impl Store {
+    /// Prepares to use the database at `uri`. Nothing is sent yet: whether it answers shows at the first call.
+    ///
+    /// Writes are acknowledged by a majority and reads come from the primary's majority, whatever the URI says.
+    ///
+    /// # Errors
+    /// When the URI cannot be used.
+    pub async fn connect(uri: &SecretString, database: Option<&str>, app: &str) -> Result<Self, StoreError> {
+        let refused = |error: mongodb::error::Error| StoreError::Refused {
+            doing: "use CAP_MONGO_URI",
+            cause: match *error.kind {
+                mongodb::error::ErrorKind::InvalidArgument { message, .. } => message,
+                other => other.to_string(),
+            },
+        };
+        let mut options = ClientOptions::parse(uri.expose_secret()).await.map_err(refused)?;
+        options.app_name = Some(app.to_owned());
+        options.connect_timeout = Some(CONNECT_BOUND);
+        options.heartbeat_freq = Some(HEARTBEAT);
+        options.server_selection_timeout = Some(SELECTION_BOUND);
+        options.max_pool_size = Some(POOL);
+        options.retry_writes = Some(true);
+        options.retry_reads = Some(true);
+        options.read_concern = Some(ReadConcern::majority());
+        options.write_concern = Some(WriteConcern::majority());
+        options.selection_criteria = Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
+        let name = database.map(str::to_owned).or_else(|| options.default_database.clone());
+        let client = Client::with_options(options).map_err(refused)?;
+        let database = client.database(name.as_deref().unwrap_or(DATABASE));
+        Ok(Self { client, database })
+    }
+
+    /// Whether the database has a primary that a majority follows.
+    ///
+    /// # Errors
+    /// When it has none, or does not answer in time.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        bounded("read from the primary", async {
+            self.collection::<bson::Document>("migrations")
+                .find_one(doc! {})
+                .projection(doc! { "_id": 1 })
+                .await
+        })
+        .await?;
+        Ok(())
+    }
+
+    fn collection<T: Send + Sync>(&self, name: &str) -> Collection<T> {
+        self.database.collection(name)
+    }
+}
+
+/// Runs one try of something against the database, bounded by [`TRY_BOUND`].
+async fn bounded<T>(
+    doing: &'static str,
+    work: impl IntoFuture<Output = mongodb::error::Result<T>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(TRY_BOUND, work.into_future()).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(classify(doing, &error).error),
+        Err(_) => Err(timed_out(doing, TRY_BOUND)),
+    }
+}

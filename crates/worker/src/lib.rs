@@ -1,2 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Claims jobs and drives them to their end.
+//!
+//! It decides nothing: `cap-core` says what to do next, `cap-store` what may still be written, `cap-acme` how the CA is
+//! spoken to. A worker keeps nothing that another could not read: killed at any moment, a peer goes on from the record.
+
+mod handlers;
+mod heart;
+mod metrics;
+mod runner;
+
+pub use handlers::World;
+pub use metrics::Metrics;
+pub use runner::{Drained, Runner};

@@ -1,3 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Binary.
-fn main() {}
+//! `certautopilot-worker`: claims jobs and drives them to their end.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use cap_acme::Acme;
+use cap_core::limits;
+use cap_runtime::config::{KekConfig, MongoConfig, WorkerConfig};
+use cap_runtime::{Exit, Failure, OrExit, Process, Role};
+use cap_worker::{Drained, Metrics, Runner, World};
+
+fn main() -> ExitCode {
+    cap_runtime::run(Role::Worker, work)
+}
+
+async fn work(
+    process: Process,
+    (mongo, kek, config): (MongoConfig, KekConfig, WorkerConfig),
+) -> Result<(), Failure> {
+    let Some(cluster) = cap_boot::open(&process, &mongo, kek).await? else { return Ok(()) };
+    let metrics = Metrics::new(process.metrics.registry()).or_exit(Exit::Bug)?;
+    // A request that outlived its lease could meet a peer's: it ends well before.
+    let request = limits::CA_REQUEST.min(config.job_lease / 3);
+    let acme = Acme::new(process.clock.clone(), request, process.metrics.registry()).or_exit(Exit::Bug)?;
+    let world = World {
+        store: cluster.store,
+        ca: Arc::new(acme),
+        keyring: cluster.keyring,
+        auditor: cluster.auditor,
+        clock: process.clock.clone(),
+        entropy: process.entropy.clone(),
+    };
+    let name = process.service.instance_name.clone();
+    let runner = Runner::new(Arc::new(world), name, config.concurrency, config.job_lease, metrics);
+    match runner.run(process.shutdown.soft(), process.service.shutdown_grace).await {
+        Drained::Clean => Ok(()),
+        Drained::Abandoned(jobs) => {
+            let error = anyhow::anyhow!(
+                "{jobs} jobs did not end in time; peers resume them when their leases run out"
+            );
+            Err(Failure::new(Exit::Aborted, error))
+        }
+    }
+}

@@ -88,12 +88,8 @@ pub fn spki_sha256(der: &[u8]) -> Result<[u8; 32], BadChain> {
 }
 
 fn alternative_names(leaf: &X509Certificate<'_>) -> Result<BTreeSet<Identifier>, BadChain> {
-    let extension = leaf
-        .subject_alternative_name()
-        .map_err(|_| BadChain::Unreadable)?;
-    let names = extension
-        .map(|found| found.value.general_names.as_slice())
-        .unwrap_or_default();
+    let extension = leaf.subject_alternative_name().map_err(|_| BadChain::Unreadable)?;
+    let names = extension.map(|found| found.value.general_names.as_slice()).unwrap_or_default();
     names.iter().map(identifier).collect()
 }
 
@@ -124,11 +120,7 @@ mod tests {
         let params = rcgen::CertificateParams::new(vec![]).unwrap();
         let ca = Issuer::new(params, key);
         let csr = CertificateSigningRequestDer::from(csr.to_vec());
-        CertificateSigningRequestParams::from_der(&csr)
-            .unwrap()
-            .signed_by(&ca)
-            .unwrap()
-            .pem()
+        CertificateSigningRequestParams::from_der(&csr).unwrap().signed_by(&ca).unwrap().pem()
     }
 
     fn names(names: &[&str]) -> Vec<Identifier> {
@@ -144,22 +136,10 @@ mod tests {
         assert!(issued.not_before < issued.not_after);
 
         let other = KeyMaterial::generate(KeyType::EcdsaP384, &wanted).unwrap();
-        assert_eq!(
-            Issued::accept(chain.clone(), &other.spki_sha256, &wanted),
-            Err(BadChain::OtherKey)
-        );
-        for other in [
-            &wanted[..2],
-            &names(&["b.example.test", "192.0.2.7", "2001:db8::7"]),
-        ] {
-            assert_eq!(
-                Issued::accept(chain.clone(), &key.spki_sha256, other),
-                Err(BadChain::OtherNames)
-            );
+        assert_eq!(Issued::accept(chain.clone(), &other.spki_sha256, &wanted), Err(BadChain::OtherKey));
+        for other in [&wanted[..2], &names(&["b.example.test", "192.0.2.7", "2001:db8::7"])] {
+            assert_eq!(Issued::accept(chain.clone(), &key.spki_sha256, other), Err(BadChain::OtherNames));
         }
-        assert_eq!(
-            Issued::accept("hello".into(), &key.spki_sha256, &wanted),
-            Err(BadChain::Unreadable)
-        );
+        assert_eq!(Issued::accept("hello".into(), &key.spki_sha256, &wanted), Err(BadChain::Unreadable));
     }
 }

@@ -51,11 +51,8 @@ impl KeyMaterial {
         let key = KeyPair::generate_for(algorithm).map_err(refused)?;
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        params.subject_alt_names = names
-            .iter()
-            .map(alternative_name)
-            .collect::<Result<_, _>>()
-            .map_err(refused)?;
+        params.subject_alt_names =
+            names.iter().map(alternative_name).collect::<Result<_, _>>().map_err(refused)?;
         let csr = params.serialize_request(&key).map_err(refused)?;
         Ok(Self {
             spki_sha256: Sha256::digest(key.subject_public_key_info()).into(),
@@ -63,6 +60,16 @@ impl KeyMaterial {
             csr: csr.der().to_vec(),
         })
     }
+}
+
+/// Makes a key for an ACME account: ECDSA on P-256 (ES256, RFC 8555, 6.2), PKCS #8 DER. It is stored before the account
+/// is registered, so that a registration whose answer was lost finds the same account.
+///
+/// # Errors
+/// When the cryptographic library refuses.
+pub fn account_key() -> Result<SecretSlice<u8>, CannotMakeKey> {
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256);
+    key.map(|key| SecretSlice::from(key.serialize_der())).map_err(|error| CannotMakeKey(error.to_string()))
 }
 
 fn alternative_name(name: &Identifier) -> Result<SanType, rcgen::Error> {

@@ -7,7 +7,7 @@ mod renewal;
 mod spec;
 
 pub use issued::{BadChain, Issued, spki_sha256};
-pub use key::{CannotMakeKey, KeyMaterial, KeyType};
+pub use key::{CannotMakeKey, KeyMaterial, KeyType, account_key};
 pub use renewal::renewal_time;
 pub use spec::{BadSpec, ChallengeType, Names, Profile, Spec};
 
@@ -31,13 +31,7 @@ pub enum Status {
 
 impl Status {
     /// Every status, in the order of a certificate's life.
-    pub const ALL: [Self; 5] = [
-        Self::Requested,
-        Self::Issuing,
-        Self::Valid,
-        Self::Renewing,
-        Self::Failing,
-    ];
+    pub const ALL: [Self; 5] = [Self::Requested, Self::Issuing, Self::Valid, Self::Renewing, Self::Failing];
 
     /// The word used in the API and in the database.
     #[must_use]

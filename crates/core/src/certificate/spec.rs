@@ -173,10 +173,7 @@ mod tests {
         assert_eq!(names(&[]), Err(BadSpec::NoNames));
         let many: Vec<String> = (0..101).map(|n| format!("h{n}.example")).collect();
         assert_eq!(Names::parse(many), Err(BadSpec::TooManyNames(101)));
-        assert!(matches!(
-            names(&["a.example", "A.EXAMPLE"]),
-            Err(BadSpec::Duplicate(_))
-        ));
+        assert!(matches!(names(&["a.example", "A.EXAMPLE"]), Err(BadSpec::Duplicate(_))));
     }
 
     #[test]
@@ -188,10 +185,7 @@ mod tests {
             profile: None,
             auto_renew: true,
         };
-        assert!(matches!(
-            spec("*.a.example").check(),
-            Err(BadSpec::WildcardOverHttp(_))
-        ));
+        assert!(matches!(spec("*.a.example").check(), Err(BadSpec::WildcardOverHttp(_))));
         assert!(spec("a.example").check().is_ok());
     }
 }

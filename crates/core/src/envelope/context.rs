@@ -25,20 +25,9 @@ impl Context<'_> {
     /// The associated data: every part behind its length (u32, big endian), so that no two places share an encoding.
     #[must_use]
     pub fn associated_data(&self) -> Vec<u8> {
-        let (cluster, owner, format) = (
-            self.cluster.to_string(),
-            self.owner.to_string(),
-            self.format.to_string(),
-        );
-        let parts = [
-            "cap/v1",
-            &cluster,
-            &owner,
-            self.collection,
-            self.record,
-            self.field,
-            &format,
-        ];
+        let (cluster, owner, format) =
+            (self.cluster.to_string(), self.owner.to_string(), self.format.to_string());
+        let parts = ["cap/v1", &cluster, &owner, self.collection, self.record, self.field, &format];
         let mut data = Vec::with_capacity(parts.iter().map(|part| part.len() + 4).sum());
         for part in parts {
             data.extend_from_slice(&u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());

@@ -108,15 +108,7 @@ impl Keyring {
         entropy: Arc<dyn Entropy>,
     ) -> Self {
         let held = Mutex::new(HashMap::new());
-        Self {
-            cluster: canary.cluster,
-            active: canary.kek_version,
-            kek,
-            store,
-            clock,
-            entropy,
-            held,
-        }
+        Self { cluster: canary.cluster, active: canary.kek_version, kek, store, clock, entropy, held }
     }
 
     /// The cluster that this keyring seals for.
@@ -136,27 +128,11 @@ impl Keyring {
         format: u32,
         secret: &[u8],
     ) -> Result<Sealed, KeyringError> {
-        let id = KeyId {
-            owner,
-            purpose: crate::envelope::Purpose::Secrets,
-        };
+        let id = KeyId { owner, purpose: crate::envelope::Purpose::Secrets };
         let held = self.newest(id).await?;
-        let context = Context {
-            cluster: self.cluster,
-            owner,
-            collection,
-            record,
-            field,
-            format,
-        };
+        let context = Context { cluster: self.cluster, owner, collection, record, field, format };
         let name = (id.to_string(), held.version);
-        Ok(seal(
-            &held.key,
-            name,
-            &context.associated_data(),
-            secret,
-            self.entropy.as_ref(),
-        ))
+        Ok(seal(&held.key, name, &context.associated_data(), secret, self.entropy.as_ref()))
     }
 
     /// Opens what [`Keyring::seal`] sealed for the same field of the same record.
@@ -170,23 +146,13 @@ impl Keyring {
         format: u32,
         sealed: &Sealed,
     ) -> Result<SecretSlice<u8>, KeyringError> {
-        let id = KeyId {
-            owner,
-            purpose: crate::envelope::Purpose::Secrets,
-        };
+        let id = KeyId { owner, purpose: crate::envelope::Purpose::Secrets };
         // The key's name comes from the database: a value that names another owner's key is refused, not tried.
         if sealed.pk_id != id.to_string() {
             return Err(CannotOpen.into());
         }
         let key = self.version(id, sealed.pk_ver).await?;
-        let context = Context {
-            cluster: self.cluster,
-            owner,
-            collection,
-            record,
-            field,
-            format,
-        };
+        let context = Context { cluster: self.cluster, owner, collection, record, field, format };
         Ok(open(&key, &context.associated_data(), sealed)?)
     }
 
@@ -229,26 +195,14 @@ impl Keyring {
         let fresh = secret_key(entropy::bytes(self.entropy.as_ref()));
         let associated_data = key_context(self.cluster, key, version);
         let wrapped = self.kek.wrap(self.active, &fresh, &associated_data).await?;
-        Ok(WrappedKey {
-            key: key.to_owned(),
-            version,
-            kek_version: self.active,
-            wrapped,
-        })
+        Ok(WrappedKey { key: key.to_owned(), version, kek_version: self.active, wrapped })
     }
 
     async fn unwrap(&self, wrapped: &WrappedKey, asked: Option<u32>) -> Result<Held, KeyringError> {
         let associated_data = key_context(self.cluster, &wrapped.key, wrapped.version);
-        let key = self
-            .kek
-            .unwrap(wrapped.kek_version, &wrapped.wrapped, &associated_data)
-            .await?;
+        let key = self.kek.unwrap(wrapped.kek_version, &wrapped.wrapped, &associated_data).await?;
         let until = self.clock.boottime() + limits::PROJECT_KEY_CACHE;
-        let held = Held {
-            version: wrapped.version,
-            key: Arc::new(key),
-            until,
-        };
+        let held = Held { version: wrapped.version, key: Arc::new(key), until };
         let mut all = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= limits::PROJECT_KEY_CACHE_ENTRIES {
             all.clear();
@@ -285,14 +239,8 @@ impl Canary {
         entropy: &dyn Entropy,
     ) -> Result<Self, KekError> {
         let value = secret_key(entropy::bytes(entropy));
-        let wrapped = kek
-            .wrap(kek_version, &value, &canary_context(cluster, kek_version))
-            .await?;
-        Ok(Self {
-            cluster,
-            kek_version,
-            wrapped,
-        })
+        let wrapped = kek.wrap(kek_version, &value, &canary_context(cluster, kek_version)).await?;
+        Ok(Self { cluster, kek_version, wrapped })
     }
 
     /// Proves that `kek` holds the key that this canary was wrapped under.
@@ -301,11 +249,7 @@ impl Canary {
     /// [`KekError::Wrong`] and [`KekError::UnknownVersion`] when it does not, [`KekError::Unavailable`] when it cannot say.
     pub async fn check(&self, kek: &dyn Kek) -> Result<(), KekError> {
         let value = kek
-            .unwrap(
-                self.kek_version,
-                &self.wrapped,
-                &canary_context(self.cluster, self.kek_version),
-            )
+            .unwrap(self.kek_version, &self.wrapped, &canary_context(self.cluster, self.kek_version))
             .await?;
         debug_assert_eq!(value.expose_secret().len(), 32);
         Ok(())
@@ -322,13 +266,5 @@ fn canary_context(cluster: ClusterId, kek_version: KekVersion) -> Vec<u8> {
 }
 
 fn place(cluster: ClusterId, collection: &str, record: &str, field: &str) -> Vec<u8> {
-    Context {
-        cluster,
-        owner: KeyOwner::Cluster,
-        collection,
-        record,
-        field,
-        format: 1,
-    }
-    .associated_data()
+    Context { cluster, owner: KeyOwner::Cluster, collection, record, field, format: 1 }.associated_data()
 }

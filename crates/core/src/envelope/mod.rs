@@ -55,22 +55,13 @@ impl KeyId {
     /// The key that seals a project's secrets.
     #[must_use]
     pub fn secrets(project: ProjectId) -> Self {
-        Self {
-            owner: KeyOwner::Project(project),
-            purpose: Purpose::Secrets,
-        }
+        Self { owner: KeyOwner::Project(project), purpose: Purpose::Secrets }
     }
 
     /// The key that peppers token digests.
-    pub const TOKEN_PEPPER: Self = Self {
-        owner: KeyOwner::Cluster,
-        purpose: Purpose::TokenPepper,
-    };
+    pub const TOKEN_PEPPER: Self = Self { owner: KeyOwner::Cluster, purpose: Purpose::TokenPepper };
     /// The key that authenticates audit rows.
-    pub const AUDIT_MAC: Self = Self {
-        owner: KeyOwner::Cluster,
-        purpose: Purpose::AuditMac,
-    };
+    pub const AUDIT_MAC: Self = Self { owner: KeyOwner::Cluster, purpose: Purpose::AuditMac };
 }
 
 impl fmt::Display for KeyOwner {

@@ -62,14 +62,7 @@ pub fn seal(
     let info = entropy::bytes::<32>(entropy);
     let derived = derive(key, SECRET_LABEL, &info);
     let ct = derived.encrypt(associated_data, secret);
-    Sealed {
-        v: FORMAT,
-        pk_id,
-        pk_ver,
-        info: info.to_vec(),
-        commit: derived.commitment.to_vec(),
-        ct,
-    }
+    Sealed { v: FORMAT, pk_id, pk_ver, info: info.to_vec(), commit: derived.commitment.to_vec(), ct }
 }
 
 /// Opens what [`seal`] sealed; the commitment is compared first, in constant time.
@@ -81,11 +74,7 @@ pub fn open(key: &SecretKey, associated_data: &[u8], sealed: &Sealed) -> Result<
         return Err(CannotOpen);
     }
     let derived = derive(key, SECRET_LABEL, &sealed.info);
-    Ok(SecretSlice::from(derived.decrypt(
-        associated_data,
-        &sealed.commit,
-        &sealed.ct,
-    )?))
+    Ok(SecretSlice::from(derived.decrypt(associated_data, &sealed.commit, &sealed.ct)?))
 }
 
 /// Wraps one key under another, for KEK providers that hold their key in memory: info, commitment and ciphertext
@@ -111,30 +100,20 @@ pub fn unwrap_key(kek: &SecretKey, associated_data: &[u8], wrapped: &[u8]) -> Re
 
 impl Derived {
     fn encrypt(&self, associated_data: &[u8], secret: &[u8]) -> Vec<u8> {
-        let payload = Payload {
-            msg: secret,
-            aad: associated_data,
-        };
+        let payload = Payload { msg: secret, aad: associated_data };
         #[expect(
             clippy::expect_used,
             reason = "AES-GCM only fails beyond 64 GiB; what we seal is bounded far below"
         )]
-        self.cipher
-            .encrypt(&self.nonce.into(), payload)
-            .expect("the secret is shorter than 64 GiB")
+        self.cipher.encrypt(&self.nonce.into(), payload).expect("the secret is shorter than 64 GiB")
     }
 
     fn decrypt(&self, associated_data: &[u8], commitment: &[u8], ct: &[u8]) -> Result<Vec<u8>, CannotOpen> {
         if !secret::equal(&self.commitment, commitment) {
             return Err(CannotOpen);
         }
-        let payload = Payload {
-            msg: ct,
-            aad: associated_data,
-        };
-        self.cipher
-            .decrypt(&self.nonce.into(), payload)
-            .map_err(|_| CannotOpen)
+        let payload = Payload { msg: ct, aad: associated_data };
+        self.cipher.decrypt(&self.nonce.into(), payload).map_err(|_| CannotOpen)
     }
 }
 
@@ -154,11 +133,7 @@ fn derive(key: &SecretKey, label: &[u8], info: &[u8]) -> Derived {
     commitment.copy_from_slice(&okm[44..]);
     #[expect(clippy::expect_used, reason = "the slice is 32 bytes long")]
     let cipher = Aes256Gcm::new_from_slice(&okm[..32]).expect("32 bytes are an AES-256 key");
-    Derived {
-        cipher,
-        nonce,
-        commitment,
-    }
+    Derived { cipher, nonce, commitment }
 }
 
 #[cfg(test)]
@@ -170,13 +145,7 @@ mod tests {
     const PLACE: &[u8] = b"this field of this record";
 
     fn sealed(secret: &[u8]) -> Sealed {
-        seal(
-            &secret_key([7; 32]),
-            ("prj_x/secrets".into(), 1),
-            PLACE,
-            secret,
-            &Seeded::new(1),
-        )
+        seal(&secret_key([7; 32]), ("prj_x/secrets".into(), 1), PLACE, secret, &Seeded::new(1))
     }
 
     #[test]
@@ -184,16 +153,8 @@ mod tests {
         for length in [0, 1, 32, 4096] {
             let secret = vec![5; length];
             let sealed = sealed(&secret);
-            assert_eq!(
-                sealed.info.len() + sealed.commit.len() + sealed.ct.len(),
-                length + 80
-            );
-            assert_eq!(
-                open(&secret_key([7; 32]), PLACE, &sealed)
-                    .unwrap()
-                    .expose_secret(),
-                secret
-            );
+            assert_eq!(sealed.info.len() + sealed.commit.len() + sealed.ct.len(), length + 80);
+            assert_eq!(open(&secret_key([7; 32]), PLACE, &sealed).unwrap().expose_secret(), secret);
         }
     }
 
@@ -217,10 +178,7 @@ mod tests {
     fn a_wrapped_key_unwraps_under_its_kek_and_in_its_place_only() {
         let (kek, luck) = (secret_key([1; 32]), Seeded::new(2));
         let wrapped = wrap_key(&kek, PLACE, &secret_key([9; 32]), &luck);
-        assert_eq!(
-            unwrap_key(&kek, PLACE, &wrapped).unwrap().expose_secret(),
-            &[9; 32]
-        );
+        assert_eq!(unwrap_key(&kek, PLACE, &wrapped).unwrap().expose_secret(), &[9; 32]);
         assert!(unwrap_key(&secret_key([2; 32]), PLACE, &wrapped).is_err());
         assert!(unwrap_key(&kek, b"elsewhere", &wrapped).is_err());
         for cut in 0..wrapped.len() {

@@ -84,9 +84,6 @@ pub struct CaRequest {
 /// CAs in general.
 #[async_trait]
 pub trait CertificateAuthority: Send + Sync {
-    /// Makes a key for a new account, PKCS #8 DER. It is stored before it is registered.
-    fn account_key(&self) -> Result<SecretSlice<u8>, CaError>;
-
     /// Registers the account, or finds the one that has this key, and sets its contacts; answers its URL.
     async fn register(&self, request: &CaRequest) -> Result<String, CaError>;
 

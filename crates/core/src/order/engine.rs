@@ -51,8 +51,8 @@ pub struct Engine<'a> {
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The last fact settled the job: the certificate is stored.
-    Stored(VersionId),
+    /// The last fact settled the job: what it was for is stored.
+    Stored,
     /// The last fact settled the job: the attempt failed, and the next one has its time.
     Failed(Problem),
     /// The job is still ours and must be settled like this.
@@ -92,7 +92,7 @@ impl Engine<'_> {
             }
             let step = next_step(&order.state, &run.known, self.clock.now());
             if let Err(halt) = self.take(step, &mut order, &mut run).await {
-                return self.end(halt, &order, &run).await;
+                return self.end(halt, &order, run.progressed).await;
             }
         }
     }
@@ -114,15 +114,11 @@ impl Engine<'_> {
 
     async fn place(&self, order: &mut Order, run: &mut Run) -> Result<(), Halt> {
         fault::point("new-order.before");
-        let placed = self
-            .account
-            .place(order.names.identifiers(), order.profile.as_ref())
-            .await;
+        let placed = self.account.place(order.names.identifiers(), order.profile.as_ref()).await;
         fault::point("new-order.after");
         let (placed, seen, remote) = placed?;
         run.remote = Some(remote);
-        self.record(ORDERED, order, run, OrderState::Ordered { placed }, &[])
-            .await?;
+        self.record(ORDERED, order, run, OrderState::Ordered { placed }, &[]).await?;
         run.known.seen = Some(seen);
         Ok(())
     }
@@ -135,9 +131,7 @@ impl Engine<'_> {
         fault::point("authorizations.after");
         let (mut duties, mut answers) = (Vec::new(), Vec::new());
         let kept_until = later(
-            placed
-                .expires
-                .unwrap_or_else(|| later(self.clock.now(), limits::CHALLENGE_LIFE_DEFAULT)),
+            placed.expires.unwrap_or_else(|| later(self.clock.now(), limits::CHALLENGE_LIFE_DEFAULT)),
             limits::CHALLENGE_KEPT,
         );
         for authorization in authorizations? {
@@ -146,15 +140,8 @@ impl Engine<'_> {
                 Authorization::Unusable(problem) => {
                     return Err(Halt::Done(self.fail(order, problem, None).await?));
                 }
-                Authorization::Pending {
-                    url,
-                    token,
-                    key_authorization,
-                } => {
-                    duties.push(Duty {
-                        authorization_url: url,
-                        token: token.clone(),
-                    });
+                Authorization::Pending { url, token, key_authorization } => {
+                    duties.push(Duty { authorization_url: url, token: token.clone() });
                     let (project, order) = (order.project, order.id);
                     answers.push(ChallengeAnswer {
                         token,
@@ -166,14 +153,7 @@ impl Engine<'_> {
                 }
             }
         }
-        self.record(
-            CHALLENGED,
-            order,
-            run,
-            OrderState::Challenged { placed, duties },
-            &answers,
-        )
-        .await
+        self.record(CHALLENGED, order, run, OrderState::Challenged { placed, duties }, &answers).await
     }
 
     async fn look(&self, order: &Order, run: &mut Run) -> Result<(), Halt> {
@@ -198,17 +178,13 @@ impl Engine<'_> {
         let submitted = remote.submit().await;
         fault::point("submit.after");
         submitted?;
-        run.known = Knowledge {
-            seen: None,
-            submitted: true,
-        };
+        run.known = Knowledge { seen: None, submitted: true };
         Ok(())
     }
 
     async fn mark_ready(&self, order: &mut Order, run: &mut Run) -> Result<(), Halt> {
         let (placed, since) = (placed(order)?, self.clock.now());
-        self.record(READY, order, run, OrderState::Ready { placed, since }, &[])
-            .await
+        self.record(READY, order, run, OrderState::Ready { placed, since }, &[]).await
     }
 
     async fn finalize(&self, order: &Order, run: &mut Run) -> Result<(), Halt> {
@@ -240,12 +216,7 @@ impl Engine<'_> {
         };
         let id = VersionId::generate(self.clock, self.entropy);
         let renew_at = renewal_time(issued.not_before, issued.not_after, self.entropy);
-        let version = IssuedVersion {
-            id,
-            key: self.reseal(order, id).await?,
-            renew_at,
-            issued,
-        };
+        let version = IssuedVersion { id, key: self.reseal(order, id).await?, renew_at, issued };
         let draft = Draft::new(Action::CertificateIssued, Some(order.project), order.certificate)
             .names(&order.names)
             .detail("version", id.to_string())
@@ -255,10 +226,14 @@ impl Engine<'_> {
             .sealed("key", &version.key);
         let audit = self.audit(&draft).await?;
         fault::point("record-issued.before");
-        self.persist(async || self.ledger.store(self.claim, order, &version, &audit).await)
-            .await?;
+        loop {
+            let written = self.ledger.store(self.claim, order, &version, &audit).await;
+            if let Some(result) = self.persisted(written).await {
+                break result?;
+            }
+        }
         fault::point("record-issued.after");
-        Err(Halt::Done(Outcome::Stored(id)))
+        Err(Halt::Done(Outcome::Stored))
     }
 
     /// The key leaves its place in the order for its place in the version.
@@ -279,11 +254,8 @@ impl Engine<'_> {
         let wait = (limits::POLL_WAIT_FIRST * 2_u32.pow(run.looks.min(16))).min(limits::POLL_WAIT_MAX);
         run.looks += 1;
         if run.waited + wait > limits::INLINE_WAIT {
-            let settlement = Settlement::Again {
-                after: limits::POLL_WAIT_MAX,
-                problem: None,
-                setbacks: None,
-            };
+            let settlement =
+                Settlement::Again { after: limits::POLL_WAIT_MAX, problem: None, setbacks: None };
             return Err(Halt::Done(Outcome::Settle(settlement)));
         }
         run.waited += wait;
@@ -299,56 +271,43 @@ impl Engine<'_> {
         at: Option<jiff::Timestamp>,
     ) -> Result<Outcome, Halt> {
         let now = self.clock.now();
-        let delay = attempt_delay(
-            self.claim.failures.saturating_add(1),
-            self.expires,
-            now,
-            self.entropy,
-        );
+        let delay = attempt_delay(self.claim.failures.saturating_add(1), self.expires, now, self.entropy);
         let next_attempt_at = at.unwrap_or_else(|| later(now, delay));
-        let draft = Draft::new(
-            Action::CertificateAttemptFailed,
-            Some(order.project),
-            order.certificate,
-        )
-        .failed()
-        .names(&order.names)
-        .detail("problem", problem.kind.clone())
-        .detail("next_attempt_at", next_attempt_at.to_string());
+        let draft = Draft::new(Action::CertificateAttemptFailed, Some(order.project), order.certificate)
+            .failed()
+            .names(&order.names)
+            .detail("problem", problem.kind.clone())
+            .detail("next_attempt_at", next_attempt_at.to_string());
         let audit = self.audit(&draft).await?;
-        let failed = FailedAttempt {
-            problem,
-            next_attempt_at,
-        };
-        self.persist(async || self.ledger.fail(self.claim, order, &failed, &audit).await)
-            .await?;
-        Ok(Outcome::Failed(failed.problem))
+        let failed = FailedAttempt { problem, next_attempt_at };
+        loop {
+            let written = self.ledger.fail(self.claim, order, &failed, &audit).await;
+            if let Some(result) = self.persisted(written).await {
+                return Ok(result.map(|()| Outcome::Failed(failed.problem))?);
+            }
+        }
     }
 
     /// What becomes of a run that a step ended.
-    async fn end(&self, halt: Halt, order: &Order, run: &Run) -> Outcome {
+    async fn end(&self, halt: Halt, order: &Order, progressed: bool) -> Outcome {
         match halt {
             Halt::Done(outcome) => outcome,
             Halt::Ledger(LedgerError::Fenced) => Outcome::Lost,
             Halt::Ledger(error) => {
                 let problem = Problem::new(Class::Transient, "database-unavailable", error.to_string());
-                self.setback(order, run, problem).await
+                self.setback(order, progressed, problem).await
             }
             Halt::Keyring(error) => {
                 let problem = Problem::new(Class::Transient, "kek-unavailable", error.to_string());
-                self.setback(order, run, problem).await
+                self.setback(order, progressed, problem).await
             }
             Halt::Ca(CaError::Transient(problem) | CaError::OutOfStep(problem)) => {
-                self.setback(order, run, problem).await
+                self.setback(order, progressed, problem).await
             }
             Halt::Ca(CaError::Later { problem, at }) => {
                 let after =
                     until(self.clock.now(), at).clamp(limits::TRANSIENT_WAIT_FIRST, limits::RETRY_AFTER_MAX);
-                Outcome::Settle(Settlement::Again {
-                    after,
-                    problem: Some(problem),
-                    setbacks: None,
-                })
+                Outcome::Settle(Settlement::Again { after, problem: Some(problem), setbacks: None })
             }
             Halt::Ca(CaError::Refused(problem)) => self.give_up(order, problem).await,
         }
@@ -356,9 +315,9 @@ impl Engine<'_> {
 
     /// A passing fault: the same step again, later; after an hour of them the attempt counts as failed, unless the
     /// CA may still issue.
-    async fn setback(&self, order: &Order, run: &Run, problem: Problem) -> Outcome {
+    async fn setback(&self, order: &Order, progressed: bool, problem: Problem) -> Outcome {
         let now = self.clock.now();
-        let before = self.claim.setbacks.filter(|_| !run.progressed);
+        let before = self.claim.setbacks.filter(|_| !progressed);
         let since = before.map_or(now, |earlier| earlier.since);
         let may_still_issue = matches!(order.state, OrderState::Ready { .. });
         if until(since, now) > limits::TRANSIENT_SPAN_MAX && !may_still_issue {
@@ -367,11 +326,7 @@ impl Engine<'_> {
         let count = before.map_or(0, |earlier| earlier.count).saturating_add(1);
         let after = transient_delay(count, self.entropy);
         let setbacks = Some(Setbacks { count, since });
-        Outcome::Settle(Settlement::Again {
-            after,
-            problem: Some(problem),
-            setbacks,
-        })
+        Outcome::Settle(Settlement::Again { after, problem: Some(problem), setbacks })
     }
 
     async fn give_up(&self, order: &Order, problem: Problem) -> Outcome {
@@ -411,23 +366,25 @@ impl Engine<'_> {
         answers: &[ChallengeAnswer],
     ) -> Result<(), Halt> {
         fault::point(before);
-        *order = self
-            .persist(async || self.ledger.advance(order, next.clone(), answers).await)
-            .await?;
+        *order = loop {
+            let written = self.ledger.advance(order, next.clone(), answers).await;
+            if let Some(result) = self.persisted(written).await {
+                break result?;
+            }
+        };
         fault::point(after);
         run.progressed = true;
         Ok(())
     }
 
-    /// Writes a fact again and again until it is written, refused, or the claim's lease ends.
-    async fn persist<T>(&self, write: impl AsyncFn() -> Result<T, LedgerError>) -> Result<T, LedgerError> {
-        loop {
-            match write().await {
-                Err(LedgerError::Unavailable(_)) if self.mandate.holds() => {
-                    self.clock.sleep(limits::PERSIST_WAIT).await
-                }
-                answer => return answer,
+    /// The end of a write; nothing when its outcome is unknown and the lease still lets us write it again.
+    async fn persisted<T>(&self, written: Result<T, LedgerError>) -> Option<Result<T, LedgerError>> {
+        match written {
+            Err(LedgerError::Unavailable(_)) if self.mandate.holds() => {
+                self.clock.sleep(limits::PERSIST_WAIT).await;
+                None
             }
+            written => Some(written),
         }
     }
 

@@ -10,11 +10,8 @@ use crate::entropy::{self, Entropy};
 use crate::limits;
 
 /// The waits after the first, second and third failed attempt; from then on daily.
-const ATTEMPT_WAITS: [Duration; 3] = [
-    Duration::from_secs(60),
-    Duration::from_secs(600),
-    Duration::from_secs(6_000),
-];
+const ATTEMPT_WAITS: [Duration; 3] =
+    [Duration::from_secs(60), Duration::from_secs(600), Duration::from_secs(6_000)];
 /// The wait after every later failed attempt.
 const ATTEMPT_WAIT_MAX: Duration = Duration::from_secs(86_400);
 /// No wait is longer than this part of the life that the current version has left.

@@ -93,18 +93,11 @@ mod tests {
 
     fn placed(expires_in_s: i64) -> Placed {
         let expires = Timestamp::from_second(now().as_second() + expires_in_s).ok();
-        Placed {
-            url: "https://ca.example.test/order/1".into(),
-            expires,
-        }
+        Placed { url: "https://ca.example.test/order/1".into(), expires }
     }
 
     fn problem() -> Problem {
-        Problem::new(
-            Class::Validation,
-            "urn:ietf:params:acme:error:connection",
-            "refused",
-        )
+        Problem::new(Class::Validation, "urn:ietf:params:acme:error:connection", "refused")
     }
 
     fn decide(state: &OrderState, seen: Option<Seen>, submitted: bool) -> Step {
@@ -113,14 +106,8 @@ mod tests {
 
     #[test]
     fn after_a_restart_the_ca_is_asked_before_anything_is_sent() {
-        let challenged = OrderState::Challenged {
-            placed: placed(60),
-            duties: vec![],
-        };
-        let ready = OrderState::Ready {
-            placed: placed(60),
-            since: now(),
-        };
+        let challenged = OrderState::Challenged { placed: placed(60), duties: vec![] };
+        let ready = OrderState::Ready { placed: placed(60), since: now() };
         assert_eq!(decide(&challenged, None, false), Step::Look);
         assert_eq!(decide(&ready, None, false), Step::Look);
     }
@@ -129,26 +116,11 @@ mod tests {
     fn an_order_with_a_url_is_never_placed_again() {
         let states = [
             OrderState::Ordered { placed: placed(60) },
-            OrderState::Challenged {
-                placed: placed(60),
-                duties: vec![],
-            },
-            OrderState::Ready {
-                placed: placed(60),
-                since: now(),
-            },
-            OrderState::Failed {
-                placed: Some(placed(60)),
-                problem: problem(),
-            },
+            OrderState::Challenged { placed: placed(60), duties: vec![] },
+            OrderState::Ready { placed: placed(60), since: now() },
+            OrderState::Failed { placed: Some(placed(60)), problem: problem() },
         ];
-        let seen = [
-            Seen::Pending,
-            Seen::Ready,
-            Seen::Processing,
-            Seen::Valid,
-            Seen::Invalid(problem()),
-        ];
+        let seen = [Seen::Pending, Seen::Ready, Seen::Processing, Seen::Valid, Seen::Invalid(problem())];
         for state in states {
             for seen in seen.iter().cloned().map(Some).chain([None]) {
                 for submitted in [false, true] {
@@ -160,14 +132,8 @@ mod tests {
 
     #[test]
     fn finalize_is_sent_only_when_written_down_and_wanted_by_the_ca() {
-        let challenged = OrderState::Challenged {
-            placed: placed(60),
-            duties: vec![],
-        };
-        let ready = OrderState::Ready {
-            placed: placed(60),
-            since: now(),
-        };
+        let challenged = OrderState::Challenged { placed: placed(60), duties: vec![] };
+        let ready = OrderState::Ready { placed: placed(60), since: now() };
         assert_eq!(decide(&challenged, Some(Seen::Ready), true), Step::MarkReady);
         assert_eq!(decide(&ready, Some(Seen::Ready), true), Step::Finalize);
         assert_eq!(decide(&ready, Some(Seen::Processing), true), Step::Wait);
@@ -176,23 +142,11 @@ mod tests {
 
     #[test]
     fn an_order_ends_by_the_cas_verdict_or_its_own_expiry() {
-        let late = OrderState::Challenged {
-            placed: placed(-1),
-            duties: vec![],
-        };
+        let late = OrderState::Challenged { placed: placed(-1), duties: vec![] };
         assert!(matches!(decide(&late, Some(Seen::Pending), true), Step::Fail(_)));
-        let late = OrderState::Ready {
-            placed: placed(-1),
-            since: now(),
-        };
-        assert!(matches!(
-            decide(&late, Some(Seen::Processing), true),
-            Step::Fail(_)
-        ));
+        let late = OrderState::Ready { placed: placed(-1), since: now() };
+        assert!(matches!(decide(&late, Some(Seen::Processing), true), Step::Fail(_)));
         assert_eq!(decide(&late, Some(Seen::Valid), true), Step::Download);
-        assert_eq!(
-            decide(&late, Some(Seen::Invalid(problem())), true),
-            Step::Fail(problem())
-        );
+        assert_eq!(decide(&late, Some(Seen::Invalid(problem())), true), Step::Fail(problem()));
     }
 }

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Problem documents (RFC 9457, with the types of RFC 8555, 6.7): what each type means, and what people can do.
+
+use cap_core::problem::{Class, Problem};
+use http::StatusCode;
+use serde::Deserialize;
+
+/// What every ACME problem type starts with.
+const PREFIX: &str = "urn:ietf:params:acme:error:";
+/// Subproblems quoted: the rest says the same of other names.
+const SUBPROBLEMS: usize = 3;
+/// Characters of the CA's text: enough for any, and it leaves room for what to do.
+const TEXT_CHARS: usize = 1500;
+
+/// A problem document, read leniently.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(crate) struct Document {
+    #[serde(default, rename = "type")]
+    kind: Option<String>,
+    #[serde(default)]
+    detail: Option<String>,
+    #[serde(default)]
+    subproblems: Vec<Subproblem>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Subproblem {
+    #[serde(default, rename = "type")]
+    kind: Option<String>,
+    #[serde(default)]
+    detail: Option<String>,
+    #[serde(default)]
+    identifier: Option<Named>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Named {
+    value: String,
+}
+
+/// A problem type: who must act, and what they can do.
+struct Known(&'static str, Class, &'static str);
+
+/// Types whose meaning does not depend on where they appear. The rest is in `fault`.
+const KNOWN: &[Known] = &[
+    Known(
+        "accountDoesNotExist",
+        Class::Configuration,
+        "the CA does not know this account; make a new issuer",
+    ),
+    Known("badCSR", Class::Protocol, "the next attempt has a new key"),
+    Known(
+        "badPublicKey",
+        Class::Protocol,
+        "choose a key type that the CA accepts; the next attempt has a new key",
+    ),
+    Known("badSignatureAlgorithm", Class::Protocol, "the CA does not accept P-256 account keys"),
+    Known("caa", Class::Validation, "the name's CAA record must allow this CA"),
+    Known("connection", Class::Validation, "port 80 of the name must be reachable for the CA"),
+    Known("dns", Class::Validation, "check the name's A, AAAA and CAA records"),
+    Known(
+        "externalAccountRequired",
+        Class::Configuration,
+        "the CA wants an external account binding, which is not supported; choose another CA",
+    ),
+    Known("incorrectResponse", Class::Validation, CHALLENGE_ADVICE),
+    Known("invalidContact", Class::Configuration, "correct the issuer's contacts"),
+    Known("invalidProfile", Class::Configuration, "choose a profile that the CA offers"),
+    Known("rejectedIdentifier", Class::Validation, "the CA does not issue for this name"),
+    Known("serverInternal", Class::Transient, "it is tried again"),
+    Known("tls", Class::Validation, "check the TLS set-up of the name's server"),
+    Known("unsupportedContact", Class::Configuration, "correct the issuer's contacts"),
+    Known("unsupportedIdentifier", Class::Validation, "the CA does not issue for this kind of name"),
+    Known(
+        "userActionRequired",
+        Class::Configuration,
+        "do what the CA asks for, such as agreeing to its terms",
+    ),
+];
+
+/// For answers to a challenge that were not ours.
+const CHALLENGE_ADVICE: &str =
+    "the name's web server must pass /.well-known/acme-challenge/ on to CertAutoPilot, without login";
+
+impl Document {
+    /// Reads an error's body; nothing when it is not a problem document.
+    pub(crate) fn read(body: &[u8]) -> Option<Self> {
+        serde_json::from_slice(body).ok()
+    }
+
+    /// The type without the ACME prefix; where several problems come as one, that of the first.
+    pub(crate) fn acme_type(&self) -> Option<&str> {
+        match self.kind.as_deref()?.strip_prefix(PREFIX)? {
+            "compound" => self.subproblems.first()?.kind.as_deref()?.strip_prefix(PREFIX),
+            other => Some(other),
+        }
+    }
+
+    /// The type as the CA wrote it.
+    pub(crate) fn kind(&self) -> &str {
+        self.kind.as_deref().unwrap_or("about:blank")
+    }
+
+    /// What the CA says, with what it says of single names.
+    pub(crate) fn text(&self) -> Option<String> {
+        let subproblems = self.subproblems.iter().take(SUBPROBLEMS).filter_map(|sub| {
+            let detail = sub.detail.as_deref()?;
+            Some(match &sub.identifier {
+                Some(named) => format!("{}: {detail}", named.value),
+                None => detail.to_owned(),
+            })
+        });
+        let parts: Vec<String> = self.detail.clone().into_iter().chain(subproblems).collect();
+        let text = parts.join("; ");
+        (!text.is_empty()).then(|| text.chars().take(TEXT_CHARS).collect())
+    }
+
+    /// Who must act and what they can do, where the type alone says it.
+    pub(crate) fn known(&self) -> Option<(Class, &'static str)> {
+        let kind = self.acme_type()?;
+        let Known(_, class, advice) = KNOWN.iter().find(|known| known.0 == kind)?;
+        Some((*class, advice))
+    }
+
+    /// The problem that a challenge or an order carries. There `unauthorized` is about a name, not about an account.
+    pub(crate) fn of_object(&self, about: Option<&str>, otherwise: Class) -> Problem {
+        let (class, advice) = match self.acme_type() {
+            Some("unauthorized") => (Class::Validation, CHALLENGE_ADVICE),
+            Some("rateLimited") => (Class::RateLimited, "it is tried again later"),
+            _ => self.known().unwrap_or((otherwise, "it is tried again later")),
+        };
+        let text = self.text().unwrap_or_else(|| "the CA does not say why".to_owned());
+        let about = about.map(|name| format!("{name}: ")).unwrap_or_default();
+        Problem::new(class, self.kind(), format!("{about}{text}; {advice}"))
+    }
+}
+
+impl From<&instant_acme::Problem> for Document {
+    fn from(problem: &instant_acme::Problem) -> Self {
+        let subproblems = problem.subproblems.iter().map(|sub| Subproblem {
+            kind: sub.r#type.clone(),
+            detail: sub.detail.clone(),
+            identifier: sub
+                .identifier
+                .as_ref()
+                .map(|identifier| Named { value: identifier.authorized(false).to_string() }),
+        });
+        Self {
+            kind: problem.r#type.clone(),
+            detail: problem.detail.clone(),
+            subproblems: subproblems.collect(),
+        }
+    }
+}
+
+/// Whether an answer says that the nonce was not good (RFC 8555, 6.5).
+pub(crate) fn is_bad_nonce(status: StatusCode, body: &[u8]) -> bool {
+    status == StatusCode::BAD_REQUEST
+        && Document::read(body).is_some_and(|document| document.acme_type() == Some("badNonce"))
+}

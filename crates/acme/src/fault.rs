@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is to be done about a failure, from what the CA answered and what it was asked.
+
+use std::time::Duration;
+
+use cap_core::clock::later;
+use cap_core::order::CaError;
+use cap_core::problem::{Class, Problem};
+use instant_acme::Error;
+use jiff::Timestamp;
+
+use crate::call::{Action, Answer};
+use crate::document::Document;
+use crate::unreachable::Unreachable;
+
+/// How long a rate limit is obeyed when the CA does not say how long: CAs count by the hour.
+const RATE_LIMIT_WAIT: Duration = Duration::from_secs(3_600);
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Again,
+    Later(Class),
+    OutOfStep,
+    Refused(Class),
+}
+
+/// What to do about `error`, which ended a call for `action` whose last answer was `answer`.
+pub(crate) fn classify(error: &Error, action: Action, answer: &Answer, now: Timestamp) -> CaError {
+    if let Error::Other(cause) = error
+        && let Some(fault) = cause.downcast_ref::<Unreachable>()
+    {
+        return CaError::Transient(fault.problem(&answer.url));
+    }
+    let action = answer.action.unwrap_or(action);
+    let status = answer.status.map_or(0, |status| status.as_u16());
+    if let Error::Api(problem) = error
+        && status < 300
+    {
+        // The answer was good; the object in it carries an error.
+        return CaError::Refused(Document::from(problem).of_object(None, Class::Validation));
+    }
+    match (error, status) {
+        (Error::Crypto | Error::KeyRejected, _) => unusable_key(),
+        (_, 0..=299) => CaError::Transient(unreadable(error, action, answer)),
+        (_, 300..=399) => moved(action, answer),
+        _ => refusal(action, status, answer, now),
+    }
+}
+
+/// Whether the CA refused because of a rate limit.
+pub(crate) fn is_rate_limit(failure: &CaError) -> bool {
+    matches!(failure, CaError::Later { problem, .. } if problem.class == Class::RateLimited)
+}
+
+fn refusal(action: Action, status: u16, answer: &Answer, now: Timestamp) -> CaError {
+    let document = Document::read(&answer.body);
+    let kind = document.as_ref().and_then(Document::acme_type);
+    let verdict = verdict(action, status, &document, kind, answer);
+    let known = document.as_ref().and_then(Document::known);
+    let said = document.as_ref().and_then(Document::text);
+    let said = said.unwrap_or_else(|| format!("{} answered {status} and does not say why", answer.url));
+    let advice = match verdict {
+        Verdict::Later(Class::RateLimited) if is_paused(&said) => {
+            "the CA has paused this name: open the URL above to unpause it"
+        }
+        Verdict::Later(_) => "the CA asks to come back later",
+        Verdict::Again => "it is tried again",
+        Verdict::OutOfStep => "the order is looked at again",
+        Verdict::Refused(_) if kind == Some("unauthorized") => {
+            "the CA does not accept this account; check the issuer"
+        }
+        Verdict::Refused(_) if action == Action::Directory => "check the directory URL",
+        Verdict::Refused(_) if known.is_some() => known.map_or("", |(_, advice)| advice),
+        Verdict::Refused(_) => "a new attempt is made",
+    };
+    let class = match verdict {
+        Verdict::Again | Verdict::OutOfStep => Class::Transient,
+        Verdict::Later(class) | Verdict::Refused(class) => class,
+    };
+    let kind = document.as_ref().map_or("ca-error", Document::kind);
+    let problem = Problem::new(class, kind, format!("{} failed: {said}; {advice}", action.phrase()));
+    match verdict {
+        Verdict::Again => CaError::Transient(problem),
+        Verdict::OutOfStep => CaError::OutOfStep(problem),
+        Verdict::Refused(_) => CaError::Refused(problem),
+        Verdict::Later(_) => {
+            CaError::Later { problem, at: answer.retry_after.unwrap_or_else(|| later(now, RATE_LIMIT_WAIT)) }
+        }
+    }
+}
+
+/// The first line that fits decides.
+fn verdict(
+    action: Action,
+    status: u16,
+    document: &Option<Document>,
+    kind: Option<&str>,
+    answer: &Answer,
+) -> Verdict {
+    let on_order = matches!(
+        action,
+        Action::Order | Action::Authorization | Action::Challenge | Action::Finalize | Action::Certificate
+    );
+    // What a gateway in front of the CA says of a path is not the CA's word on an order; Pebble says it with no body.
+    let from_ca = document.is_some() || answer.body.is_empty();
+    match (status, kind) {
+        (429, _) | (_, Some("rateLimited")) => Verdict::Later(Class::RateLimited),
+        (503, _) if answer.retry_after.is_some() => Verdict::Later(Class::Transient),
+        (500.., _) | (408 | 425, _) | (_, Some("badNonce" | "serverInternal")) => Verdict::Again,
+        (_, Some("orderNotReady")) => Verdict::OutOfStep,
+        // Another runner of the same order was faster.
+        (_, Some("malformed")) if action == Action::Challenge => Verdict::OutOfStep,
+        (403, None | Some("unauthorized" | "malformed")) if action == Action::Finalize => Verdict::OutOfStep,
+        (_, Some("unauthorized")) => Verdict::Refused(Class::Configuration),
+        (404 | 410, _) if action == Action::Directory => Verdict::Refused(Class::Configuration),
+        (404 | 410, _) if on_order && from_ca => Verdict::Refused(Class::Protocol),
+        _ => match document {
+            None => Verdict::Again,
+            Some(document) => Verdict::Refused(document.known().map_or(Class::Protocol, |(class, _)| class)),
+        },
+    }
+}
+
+/// Let's Encrypt pauses a name that keeps failing, and gives a URL at which people end that.
+fn is_paused(text: &str) -> bool {
+    text.contains("https://") && text.to_ascii_lowercase().contains("unpause")
+}
+
+fn unreadable(error: &Error, action: Action, answer: &Answer) -> Problem {
+    let of = Some(answer.url.as_str()).filter(|url| !url.is_empty()).unwrap_or("the CA");
+    let hint = match action {
+        Action::Directory => "check that the directory URL leads to an ACME directory",
+        _ => "it is tried again",
+    };
+    let detail = format!("{} failed: the answer of {of} cannot be used: {error}; {hint}", action.phrase());
+    Problem::new(Class::Transient, "ca-answer-unreadable", detail)
+}
+
+fn moved(action: Action, answer: &Answer) -> CaError {
+    let to = answer.location.as_deref().unwrap_or("elsewhere");
+    let detail = format!(
+        "{} failed: {} redirects to {to}, and redirects are not followed; correct the directory URL",
+        action.phrase(),
+        answer.url
+    );
+    let class = |class| Problem::new(class, "ca-redirects", detail);
+    match action {
+        Action::Directory => CaError::Refused(class(Class::Configuration)),
+        _ => CaError::Transient(class(Class::Transient)),
+    }
+}
+
+fn unusable_key() -> CaError {
+    let detail = "the account's key cannot be used: it is not a P-256 key in PKCS #8; make a new issuer";
+    CaError::Refused(Problem::new(Class::Configuration, "account-key", detail))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The error classes, case by case.
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use super::*;
+
+fn now() -> Timestamp {
+    "2026-10-21T07:28:00Z".parse().unwrap()
+}
+
+fn answer(action: Action, status: u16, kind: &str) -> Answer {
+    let body = match kind {
+        "" => Bytes::new(),
+        "html" => Bytes::from_static(b"<html>404 page not found</html>"),
+        kind => Bytes::from(format!(
+            r#"{{"type":"urn:ietf:params:acme:error:{kind}","detail":"because","status":{status}}}"#
+        )),
+    };
+    Answer {
+        action: Some(action),
+        url: "https://ca.example.test/x".into(),
+        status: StatusCode::from_u16(status).ok(),
+        body,
+        ..Answer::default()
+    }
+}
+
+fn judge(answer: &Answer) -> CaError {
+    classify(&Error::Str("hidden"), Action::Order, answer, now())
+}
+
+/// The variant, and the class of its problem.
+fn shape(failure: &CaError) -> (&'static str, Class) {
+    match failure {
+        CaError::Transient(problem) => ("transient", problem.class),
+        CaError::Later { problem, .. } => ("later", problem.class),
+        CaError::OutOfStep(problem) => ("out of step", problem.class),
+        CaError::Refused(problem) => ("refused", problem.class),
+    }
+}
+
+#[test]
+fn each_answer_has_its_class() {
+    use Action::{
+        Account, Authorization, Certificate, Challenge, Directory, Finalize, NewOrder, Nonce, Order,
+    };
+    let again = ("transient", Class::Transient);
+    let out_of_step = ("out of step", Class::Transient);
+    let later = ("later", Class::RateLimited);
+    let refused = |class| ("refused", class);
+    let cases = [
+        (NewOrder, 400, "badNonce", again),
+        (NewOrder, 500, "serverInternal", again),
+        (Order, 400, "serverInternal", again),
+        (Order, 502, "html", again),
+        (Nonce, 503, "", again),
+        (NewOrder, 408, "", again),
+        (NewOrder, 403, "html", again),
+        (NewOrder, 429, "rateLimited", later),
+        (NewOrder, 429, "html", later),
+        (Finalize, 403, "rateLimited", later),
+        (NewOrder, 503, "rateLimited", later),
+        (Finalize, 403, "orderNotReady", out_of_step),
+        (Finalize, 403, "", out_of_step),
+        (Finalize, 403, "unauthorized", out_of_step),
+        (Finalize, 403, "caa", refused(Class::Validation)),
+        (Challenge, 400, "malformed", out_of_step),
+        (NewOrder, 400, "malformed", refused(Class::Protocol)),
+        (Order, 404, "", refused(Class::Protocol)),
+        (Order, 404, "malformed", refused(Class::Protocol)),
+        (Authorization, 404, "malformed", refused(Class::Protocol)),
+        (Certificate, 404, "malformed", refused(Class::Protocol)),
+        (Order, 404, "html", again),
+        (Directory, 404, "html", refused(Class::Configuration)),
+        (Account, 400, "accountDoesNotExist", refused(Class::Configuration)),
+        (NewOrder, 400, "accountDoesNotExist", refused(Class::Configuration)),
+        (Account, 403, "unauthorized", refused(Class::Configuration)),
+        (NewOrder, 403, "unauthorized", refused(Class::Configuration)),
+        (Account, 403, "externalAccountRequired", refused(Class::Configuration)),
+        (NewOrder, 400, "invalidProfile", refused(Class::Configuration)),
+        (NewOrder, 403, "userActionRequired", refused(Class::Configuration)),
+        (NewOrder, 400, "rejectedIdentifier", refused(Class::Validation)),
+        (NewOrder, 403, "caa", refused(Class::Validation)),
+        (NewOrder, 400, "dns", refused(Class::Validation)),
+        (Challenge, 400, "connection", refused(Class::Validation)),
+        (Finalize, 400, "badCSR", refused(Class::Protocol)),
+        (Finalize, 400, "badPublicKey", refused(Class::Protocol)),
+        (NewOrder, 418, "neverHeardOf", refused(Class::Protocol)),
+    ];
+    for (action, status, kind, expected) in cases {
+        let failure = judge(&answer(action, status, kind));
+        assert_eq!(shape(&failure), expected, "{action:?} {status} {kind}");
+    }
+}
+
+#[test]
+fn a_rate_limit_is_obeyed_as_long_as_the_ca_says() {
+    let until = "2026-10-21T09:00:00Z".parse().unwrap();
+    let limited = Answer { retry_after: Some(until), ..answer(Action::NewOrder, 429, "rateLimited") };
+    assert!(matches!(judge(&limited), CaError::Later { at, .. } if at == until));
+    assert!(is_rate_limit(&judge(&limited)));
+}
+
+#[test]
+fn a_rate_limit_without_a_time_is_obeyed_for_an_hour() {
+    let failure = judge(&answer(Action::NewOrder, 429, "rateLimited"));
+    assert!(matches!(failure, CaError::Later { at, .. } if at == later(now(), RATE_LIMIT_WAIT)));
+}
+
+#[test]
+fn maintenance_with_a_time_is_no_rate_limit() {
+    let closed = Answer { retry_after: Some(now()), ..answer(Action::NewOrder, 503, "serverInternal") };
+    assert_eq!(shape(&judge(&closed)), ("later", Class::Transient));
+    assert!(!is_rate_limit(&judge(&closed)));
+}
+
+#[test]
+fn a_paused_name_shows_where_to_unpause_it() {
+    let body = r#"{"type":"urn:ietf:params:acme:error:rateLimited","detail":"paused, see https://portal.example.test/sfe/v1/unpause?jwt=x"}"#;
+    let paused =
+        Answer { body: Bytes::from_static(body.as_bytes()), ..answer(Action::NewOrder, 429, "rateLimited") };
+    let text = judge(&paused).to_string();
+    assert!(text.contains("https://portal.example.test/sfe/v1/unpause?jwt=x"), "{text}");
+    assert!(text.contains("the CA has paused this name"), "{text}");
+}
+
+#[test]
+fn good_answers_that_cannot_be_used_are_transient() {
+    let failure = judge(&answer(Action::NewOrder, 201, "html"));
+    assert_eq!(shape(&failure), ("transient", Class::Transient));
+}
+
+#[test]
+fn an_error_in_an_object_is_about_the_name() {
+    let body = r#"{"type":"urn:ietf:params:acme:error:unauthorized","detail":"wrong answer"}"#;
+    let problem: instant_acme::Problem = serde_json::from_str(body).unwrap();
+    let good = answer(Action::Challenge, 200, "");
+    let failure = classify(&Error::Api(problem), Action::Challenge, &good, now());
+    assert_eq!(shape(&failure), ("refused", Class::Validation));
+}
+
+#[test]
+fn the_text_keeps_the_type_and_the_words_of_the_ca() {
+    let body = r#"{"type":"urn:ietf:params:acme:error:rejectedIdentifier","detail":"2 names refused",
+        "subproblems":[{"type":"urn:ietf:params:acme:error:caa","detail":"forbidden","identifier":{"type":"dns","value":"a.test"}}]}"#;
+    let refused = Answer { body: Bytes::from_static(body.as_bytes()), ..answer(Action::NewOrder, 400, "") };
+    let CaError::Refused(problem) = judge(&refused) else {
+        panic!("not refused");
+    };
+    assert_eq!(problem.kind, "urn:ietf:params:acme:error:rejectedIdentifier");
+    assert_eq!(
+        problem.detail,
+        "placing the order failed: 2 names refused; a.test: forbidden; the CA does not issue for this name"
+    );
+}
+
+#[test]
+fn a_redirect_of_the_directory_names_the_right_url() {
+    let moved = Answer {
+        location: Some("https://ca.example.test/acme/dir".into()),
+        ..answer(Action::Directory, 301, "html")
+    };
+    let failure = judge(&moved);
+    assert_eq!(shape(&failure), ("refused", Class::Configuration));
+    assert!(failure.to_string().contains("https://ca.example.test/acme/dir"));
+}
+
+#[test]
+fn without_an_answer_the_fault_is_the_networks() {
+    let fault = Error::Other(Box::new(Unreachable::Slow(Duration::from_secs(15))));
+    let failure = classify(&fault, Action::Finalize, &Answer::default(), now());
+    assert_eq!(shape(&failure), ("transient", Class::Transient));
+    assert!(failure.to_string().contains("no answer within 15 s"));
+}

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The port against a real CA.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
+mod bench;
+mod issuance;
+mod trouble;

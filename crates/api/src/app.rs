@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What every handler reaches.
+
+use std::sync::Arc;
+
+use cap_core::access::{Action, Verdict, decide};
+use cap_core::audit::{Auditor, Draft, Row};
+use cap_core::clock::Clock;
+use cap_core::entropy::Entropy;
+use cap_core::envelope::{Canary, Keyring};
+use cap_core::id::ProjectId;
+use cap_runtime::health::Readiness;
+use cap_store::{ChallengeCache, ProjectRecord, Store};
+
+use crate::auth::Caller;
+use crate::metrics::Metrics;
+use crate::problem::ApiError;
+
+/// One api replica.
+pub struct App {
+    /// The database.
+    pub store: Store,
+    /// Seals and opens.
+    pub keyring: Arc<Keyring>,
+    /// Makes audit entries.
+    pub auditor: Auditor,
+    /// The canary of the KEK version in use.
+    pub canary: Canary,
+    /// The KEK provider's name.
+    pub kek_provider: &'static str,
+    /// Answers to HTTP-01 challenges.
+    pub challenges: ChallengeCache,
+    /// What /readyz says.
+    pub readiness: Readiness,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Luck.
+    pub entropy: Arc<dyn Entropy>,
+    /// What it counts.
+    pub metrics: Metrics,
+}
+
+impl App {
+    /// The project that the path names, if the caller may do `action` there. A project that the caller must not know
+    /// of is answered like one that does not exist.
+    pub(crate) async fn project(
+        &self,
+        caller: &Caller,
+        id_or_name: &str,
+        action: fn(ProjectId) -> Action,
+    ) -> Result<ProjectRecord, ApiError> {
+        let missing = || ApiError::not_found("project", id_or_name);
+        let project = self.store.project(id_or_name).await?.ok_or_else(missing)?;
+        match decide(&caller.actor, action(project.id)) {
+            Verdict::Granted => Ok(project),
+            Verdict::Denied(role) => Err(ApiError::forbidden(role)),
+            Verdict::Hidden => Err(missing()),
+        }
+    }
+
+    /// The audit row for something that `caller` does.
+    pub(crate) async fn audit(&self, caller: &Caller, draft: &Draft) -> Result<Row, ApiError> {
+        Ok(self.auditor.row(&caller.origin(), draft).await?)
+    }
+}

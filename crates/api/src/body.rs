@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Bodies, queries and paths, with errors that say what to mend.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::header;
+use axum::http::request::Parts;
+use cap_core::page::Page;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use crate::app::App;
+use crate::problem::{ApiError, BODY_TOO_LARGE, MALFORMED_REQUEST, UNSUPPORTED_MEDIA_TYPE};
+
+/// Octets of a body.
+pub(crate) const BODY_OCTETS: usize = 1024 * 1024;
+
+/// A JSON body, and the hash of its bytes.
+pub(crate) struct Body<T> {
+    pub(crate) value: T,
+    pub(crate) sha256: String,
+}
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
+        let kind =
+            request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let kind = kind.split(';').next().unwrap_or("").trim();
+        if !kind.eq_ignore_ascii_case("application/json") {
+            let detail = format!("the Content-Type is {kind:?}; send application/json");
+            return Err(ApiError::new(UNSUPPORTED_MEDIA_TYPE, detail));
+        }
+        let bytes = Bytes::from_request(request, app).await.map_err(unreadable)?;
+        let value = serde_json::from_slice(&bytes).map_err(|error| {
+            ApiError::new(
+                MALFORMED_REQUEST,
+                format!("the body cannot be read: {error}; see the API's reference"),
+            )
+        })?;
+        Ok(Self { value, sha256: hex::encode(Sha256::digest(&bytes)) })
+    }
+}
+
+fn unreadable(rejection: BytesRejection) -> ApiError {
+    if rejection.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
+        ApiError::new(BODY_TOO_LARGE, "the body has more than 1 MiB; send less")
+    } else {
+        ApiError::new(MALFORMED_REQUEST, "the body ended early or could not be read; send it again")
+    }
+}
+
+/// A query string.
+pub(crate) struct Params<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Params<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let query = Query::<T>::from_request_parts(parts, app).await;
+        query.map(|Query(value)| Self(value)).map_err(|error: QueryRejection| {
+            ApiError::new(
+                MALFORMED_REQUEST,
+                format!("the query string cannot be read: {}", error.body_text()),
+            )
+        })
+    }
+}
+
+/// The query parameters of every list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListParams {
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+impl ListParams {
+    pub(crate) fn page(&self) -> Result<Page, ApiError> {
+        page(self.limit, self.cursor.as_deref())
+    }
+}
+
+pub(crate) fn page(limit: Option<u32>, cursor: Option<&str>) -> Result<Page, ApiError> {
+    Page::parse(limit, cursor).map_err(|bad| ApiError::new(MALFORMED_REQUEST, bad.to_string()))
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Repeated requests: the same key and body get the same answer, and nothing happens twice.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use cap_core::limits;
+use cap_store::{Replay, Request};
+use sha2::{Digest, Sha256};
+
+use crate::app::App;
+use crate::auth::Caller;
+use crate::problem::{ApiError, IDEMPOTENCY_MISMATCH, MALFORMED_REQUEST};
+
+/// The client's name for its request, if it gave one.
+pub(crate) struct IdempotencyKey {
+    key: Option<String>,
+    route: String,
+}
+
+impl FromRequestParts<Arc<App>> for IdempotencyKey {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, ApiError> {
+        let route = format!("{} {}", parts.method, parts.uri.path());
+        let Some(value) = parts.headers.get("idempotency-key") else { return Ok(Self { key: None, route }) };
+        let key = value.to_str().ok().filter(|key| (1..=limits::IDEMPOTENCY_KEY_OCTETS).contains(&key.len()));
+        let bad = || {
+            let detail = format!(
+                "Idempotency-Key must be 1 to {} printable ASCII characters",
+                limits::IDEMPOTENCY_KEY_OCTETS
+            );
+            ApiError::new(MALFORMED_REQUEST, detail)
+        };
+        Ok(Self { key: Some(key.ok_or_else(bad)?.to_owned()), route })
+    }
+}
+
+impl IdempotencyKey {
+    fn id(&self, caller: &Caller) -> Option<String> {
+        let key = self.key.as_ref()?;
+        let text = [caller.id().as_str(), &self.route, key].join("\n");
+        Some(hex::encode(Sha256::digest(text)))
+    }
+
+    /// The answer that the same request got before, if it was carried out.
+    pub(crate) async fn earlier(
+        &self,
+        app: &App,
+        caller: &Caller,
+        body_sha256: &str,
+    ) -> Result<Option<Replay>, ApiError> {
+        let Some(id) = self.id(caller) else { return Ok(None) };
+        match app.store.replay(&id).await? {
+            Some(replay) if replay.body_sha256 != body_sha256 => {
+                let detail =
+                    "this Idempotency-Key was sent with another body before; use a new key for a new request";
+                Err(ApiError::new(IDEMPOTENCY_MISMATCH, detail))
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// The record that goes in with the mutation.
+    pub(crate) fn request(
+        &self,
+        app: &App,
+        caller: &Caller,
+        body_sha256: &str,
+        status: u16,
+        resource: String,
+    ) -> Option<Request> {
+        let id = self.id(caller)?;
+        Some(Request { id, body_sha256: body_sha256.to_owned(), status, resource, at: app.clock.now() })
+    }
+}

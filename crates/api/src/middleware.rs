@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What happens to every request: an id, a bound in size, number and time, a count, and a line in the log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use tokio::sync::Semaphore;
+
+use crate::app::App;
+use crate::body::BODY_OCTETS;
+use crate::problem::{ApiError, Id, Logged, OVERLOADED, TIMED_OUT};
+
+/// How long a request may take.
+const REQUEST: Duration = Duration::from_secs(30);
+/// Requests in flight; one more is refused, so that memory stays bounded.
+const IN_FLIGHT: usize = 1024;
+/// The header that tells the client the request's id.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+tokio::task_local! {
+    static CURRENT: Id;
+}
+
+/// The id of the request that this task answers.
+pub(crate) fn request_id() -> Option<Id> {
+    CURRENT.try_with(|id| *id).ok()
+}
+
+/// Puts the router behind everything above.
+pub(crate) fn wrap(router: Router<Arc<App>>, app: Arc<App>) -> Router {
+    let gate = Arc::new(Semaphore::new(IN_FLIGHT));
+    router
+        .layer(DefaultBodyLimit::max(BODY_OCTETS))
+        .layer(from_fn_with_state((app.clone(), gate), around))
+        .with_state(app)
+}
+
+async fn around(
+    State((app, gate)): State<(Arc<App>, Arc<Semaphore>)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let id = Id::generate(app.clock.as_ref(), app.entropy.as_ref());
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
+    let started = app.clock.boottime();
+    let mut response = CURRENT
+        .scope(id, async {
+            let Ok(_place) = gate.try_acquire() else {
+                return ApiError::new(
+                    OVERLOADED,
+                    "this replica answers as many requests as it can hold; try again soon",
+                )
+                .into_response();
+            };
+            match tokio::time::timeout(REQUEST, next.run(request)).await {
+                Ok(response) => response,
+                Err(_) => {
+                    ApiError::new(TIMED_OUT, "no answer within 30 s; repeat it with the same Idempotency-Key")
+                        .into_response()
+                }
+            }
+        })
+        .await;
+    let took = app.clock.boottime().saturating_sub(started);
+    let status = response.status();
+    let labels = [method.as_str(), &route, status.as_str()];
+    app.metrics.requests.with_label_values(&labels).inc();
+    app.metrics.duration.with_label_values(&labels[..2]).observe(took.as_secs_f64());
+    let cause = response.extensions_mut().remove::<Logged>().and_then(|logged| logged.cause);
+    match cause {
+        Some(cause) => {
+            tracing::warn!(request = %id, %method, path, status = status.as_u16(), ?took, cause, "request failed");
+        }
+        None => tracing::debug!(request = %id, %method, path, status = status.as_u16(), ?took, "request"),
+    }
+    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}

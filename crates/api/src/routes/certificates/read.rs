@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `GET .../certificates`, one of them, and its versions.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use cap_client::wire;
+use cap_core::access::Action;
+use cap_core::certificate::Status;
+use cap_core::page::Slice;
+use serde::Deserialize;
+
+use crate::app::App;
+use crate::auth::Caller;
+use crate::body::{Params, page};
+use crate::problem::ApiError;
+use crate::view;
+
+/// The query parameters of the list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListCertificates {
+    limit: Option<u32>,
+    cursor: Option<String>,
+    status: Option<Status>,
+}
+
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(project): Path<String>,
+    Params(params): Params<ListCertificates>,
+) -> Result<Json<Slice<wire::Certificate>>, ApiError> {
+    let project = app.project(&caller, &project, Action::ReadProject).await?.id;
+    let page = page(params.limit, params.cursor.as_deref())?;
+    Ok(Json(app.store.certificates(project, params.status, &page).await?.map(view::certificate)))
+}
+
+pub(super) async fn read(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path((project, certificate)): Path<(String, String)>,
+) -> Result<Json<wire::Certificate>, ApiError> {
+    let project = app.project(&caller, &project, Action::ReadProject).await?.id;
+    Ok(Json(view::certificate(super::find(&app, project, &certificate).await?)))
+}
+
+pub(super) async fn versions(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path((project, certificate)): Path<(String, String)>,
+) -> Result<Json<Slice<wire::Version>>, ApiError> {
+    let project = app.project(&caller, &project, Action::ReadProject).await?.id;
+    let certificate = super::find(&app, project, &certificate).await?;
+    let items = app.store.versions(certificate.id).await?.into_iter().map(view::version).collect();
+    Ok(Json(Slice { items, next_cursor: None }))
+}

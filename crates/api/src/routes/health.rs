@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `/healthz`, `/livez`, `/readyz`: for load balancers and probes.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use crate::app::App;
+use cap_runtime::health::{ReadyQuery, report};
+
+use crate::auth::Caller;
+use crate::problem::{ApiError, MALFORMED_REQUEST};
+
+pub(super) fn router() -> Router<Arc<App>> {
+    Router::new().route("/healthz", get(alive)).route("/livez", get(alive)).route("/readyz", get(ready))
+}
+
+/// The process answers: nothing else is asked, so that a database that is away takes no replica out of service.
+async fn alive() -> &'static str {
+    "ok\n"
+}
+
+/// What is ready, and for authenticated callers why not.
+async fn ready(
+    State(app): State<Arc<App>>,
+    RawQuery(query): RawQuery,
+    caller: Result<Caller, ApiError>,
+) -> Result<Response, ApiError> {
+    let query = ReadyQuery::parse(query.as_deref())
+        .map_err(|bad| ApiError::new(MALFORMED_REQUEST, bad.to_string()))?;
+    let report = report(&app.readiness.findings(&query.exclude), query.verbose, caller.is_ok());
+    let status = StatusCode::from_u16(report.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    Ok((status, report.text).into_response())
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Records as clients see them.
+
+use cap_client::wire;
+use cap_core::job::Work;
+use cap_store::{CertificateRecord, IssuerRecord, JobRecord, ProjectRecord, TokenRecord, VersionRecord};
+
+pub(crate) fn project(record: ProjectRecord) -> wire::Project {
+    wire::Project { id: record.id, name: record.name.to_string(), created_at: record.created_at }
+}
+
+pub(crate) fn token(record: TokenRecord) -> wire::Token {
+    wire::Token {
+        id: record.id,
+        name: record.name.to_string(),
+        role: record.role,
+        project: record.project,
+        created_at: record.created_at,
+        expires_at: record.expires_at,
+        revoked_at: record.revoked_at,
+    }
+}
+
+pub(crate) fn issuer(record: IssuerRecord) -> wire::Issuer {
+    wire::Issuer {
+        id: record.id,
+        project: record.project,
+        name: record.name.to_string(),
+        directory_url: record.spec.directory.to_string(),
+        trust_roots_pem: record.spec.trust_roots.map(String::from),
+        contact: record.spec.contacts.into_iter().map(String::from).collect(),
+        status: record.status,
+        account_url: record.account_url,
+        problem: record.problem,
+        next_attempt_at: record.next_attempt_at,
+        created_at: record.created_at,
+    }
+}
+
+pub(crate) fn version(record: VersionRecord) -> wire::Version {
+    let VersionRecord { id, number, serial, fingerprint_sha256, not_before, not_after, issued_at } = record;
+    wire::Version { id, number, serial, fingerprint_sha256, not_before, not_after, issued_at }
+}
+
+pub(crate) fn certificate(record: CertificateRecord) -> wire::Certificate {
+    let names = &record.spec.names;
+    wire::Certificate {
+        id: record.id,
+        project: record.project,
+        names: names.identifiers().iter().map(ToString::to_string).collect(),
+        display_names: names.typed().to_vec(),
+        issuer: record.issuer,
+        key: wire::Key { kind: record.spec.key_type },
+        challenge: record.spec.challenge,
+        profile: record.spec.profile.map(String::from),
+        auto_renew: record.spec.auto_renew,
+        status: record.status,
+        problem: record.problem,
+        next_attempt_at: record.next_attempt_at,
+        version: record.version.map(version),
+        renew_at: record.renew_at,
+        created_at: record.created_at,
+        updated_at: record.updated_at,
+    }
+}
+
+pub(crate) fn job(record: JobRecord) -> wire::Job {
+    let (certificate, issuer) = match &record.work {
+        Work::Issue { certificate, .. } => (Some(*certificate), None),
+        Work::RegisterIssuer { issuer } => (None, Some(*issuer)),
+    };
+    wire::Job {
+        id: record.id,
+        project: record.project,
+        kind: record.work.kind().to_owned(),
+        certificate,
+        issuer,
+        state: record.state,
+        attempt: record.attempt,
+        owner: record.owner,
+        due_at: record.due_at,
+        problem: record.problem,
+        created_at: record.created_at,
+        finished_at: record.finished_at,
+    }
+}

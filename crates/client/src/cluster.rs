@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The cluster, and whether the process that answers is well.
+
+use reqwest::{Method, StatusCode};
+
+use crate::error::ClientError;
+use crate::transport::Client;
+use crate::wire::Cluster;
+
+/// What a process says about its readiness.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readiness {
+    /// Whether it is ready.
+    pub ready: bool,
+    /// Its checks, a line each; without reasons unless the token is good.
+    pub report: String,
+}
+
+impl Client {
+    /// The state of the cluster.
+    ///
+    /// # Errors
+    /// When the API refuses or cannot be reached.
+    pub async fn cluster(&self) -> Result<Cluster, ClientError> {
+        self.exchange(self.request(Method::GET, &["api", "v1", "cluster"])?).await?.json()
+    }
+
+    /// Whether the API takes requests, as its load balancer sees it. Asked once.
+    ///
+    /// # Errors
+    /// When it cannot be reached or answers something else than yes or no.
+    pub async fn health(&self) -> Result<Readiness, ClientError> {
+        self.verdict(self.request(Method::GET, &["healthz"])?).await
+    }
+
+    /// Whether the API has all that it needs, check by check. Asked once.
+    ///
+    /// # Errors
+    /// When it cannot be reached or answers something else than yes or no.
+    pub async fn readiness(&self) -> Result<Readiness, ClientError> {
+        self.verdict(self.request(Method::GET, &["readyz"])?.query(&[("verbose", "")])).await
+    }
+
+    async fn verdict(&self, request: reqwest::RequestBuilder) -> Result<Readiness, ClientError> {
+        let answer = self.exchange_once(request).await?;
+        let ready = match answer.status {
+            StatusCode::OK => true,
+            StatusCode::SERVICE_UNAVAILABLE => false,
+            _ => return answer.text().map(|report| Readiness { ready: true, report }),
+        };
+        let report = String::from_utf8_lossy(&answer.body).trim_end().to_owned();
+        Ok(Readiness { ready, report })
+    }
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Issuers.
+
+use cap_core::page::Slice;
+use reqwest::Method;
+
+use crate::error::ClientError;
+use crate::pages::PageQuery;
+use crate::transport::Client;
+use crate::wire::{CreateIssuer, Issuer};
+
+impl Client {
+    /// Makes an issuer; its account is registered in the background.
+    ///
+    /// # Errors
+    /// When the API refuses or cannot be reached.
+    pub async fn create_issuer(&self, project: &str, body: &CreateIssuer) -> Result<Issuer, ClientError> {
+        let request = self.request(Method::POST, &["api", "v1", "projects", project, "issuers"])?.json(body);
+        self.exchange(request).await?.json()
+    }
+
+    /// A page of a project's issuers.
+    ///
+    /// # Errors
+    /// When the API refuses or cannot be reached.
+    pub async fn issuers(&self, project: &str, query: &PageQuery) -> Result<Slice<Issuer>, ClientError> {
+        let request = self.request(Method::GET, &["api", "v1", "projects", project, "issuers"])?.query(query);
+        self.exchange(request).await?.json()
+    }
+
+    /// The issuer with this id or name.
+    ///
+    /// # Errors
+    /// When the API refuses or cannot be reached.
+    pub async fn issuer(&self, project: &str, issuer: &str) -> Result<Issuer, ClientError> {
+        let request = self.request(Method::GET, &["api", "v1", "projects", project, "issuers", issuer])?;
+        self.exchange(request).await?.json()
+    }
+
+    /// Deletes an issuer that no certificate uses.
+    ///
+    /// # Errors
+    /// When the API refuses or cannot be reached.
+    pub async fn delete_issuer(&self, project: &str, issuer: &str) -> Result<(), ClientError> {
+        let request = self.request(Method::DELETE, &["api", "v1", "projects", project, "issuers", issuer])?;
+        self.exchange(request).await?.success().map(drop)
+    }
+}

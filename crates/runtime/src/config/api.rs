@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the api is told.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::{Config, Fault, Group};
+
+/// What the api is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiConfig {
+    /// REST and its health checks.
+    pub listen: SocketAddr,
+    /// HTTP-01 answers.
+    pub challenge_listen: SocketAddr,
+    /// What clients are told to call: a scheme, a host, no slash at the end.
+    pub public_url: Option<String>,
+    /// Serve REST over TLS with these.
+    pub tls: Option<TlsFiles>,
+}
+
+/// A certificate chain and its key, both PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The chain, leaf first.
+    pub certificate: PathBuf,
+    /// The leaf's private key.
+    pub key: PathBuf,
+}
+
+impl Group for ApiConfig {
+    fn read(config: &mut Config) -> Option<Self> {
+        let listen = config.socket_addr("CAP_API_LISTEN");
+        let challenge_listen = config.socket_addr("CAP_CHALLENGE_LISTEN");
+        let public_url =
+            config.parse("CAP_API_PUBLIC_URL", "write it like https://certs.example.test", base_url);
+        let url_is_wrong = public_url.is_none() && config.is_given("CAP_API_PUBLIC_URL");
+        let tls = tls(config);
+        if url_is_wrong {
+            return None;
+        }
+        Some(Self { listen: listen?, challenge_listen: challenge_listen?, public_url, tls: tls? })
+    }
+}
+
+fn tls(config: &mut Config) -> Option<Option<TlsFiles>> {
+    const NAMES: [&str; 2] = ["CAP_API_TLS_CERT_FILE", "CAP_API_TLS_KEY_FILE"];
+    let (given, missing) = match NAMES.map(|name| config.path(name)) {
+        [Some(certificate), Some(key)] => return Some(Some(TlsFiles { certificate, key })),
+        [None, None] => return Some(None),
+        [Some(_), None] => (NAMES[0], NAMES[1]),
+        [None, Some(_)] => (NAMES[1], NAMES[0]),
+    };
+    config.fault(Fault::new(
+        missing,
+        format!("{given} is given and this is not"),
+        "TLS needs the certificate and its key: set both or neither",
+    ));
+    None
+}
+
+/// An `http` or `https` URL without query; the slash at its end is dropped.
+pub(super) fn base_url(text: &str) -> Result<String, String> {
+    let trimmed = text.trim_end_matches('/');
+    let url: axum::http::Uri = trimmed.parse().map_err(|_| "not a URL".to_owned())?;
+    if !matches!(url.scheme_str(), Some("http" | "https")) || url.host().is_none_or(str::is_empty) {
+        return Err("not an http or https URL with a host".to_owned());
+    }
+    if url.query().is_some() || url.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err("it has a query or a user in it".to_owned());
+    }
+    Ok(trimmed.to_owned())
+}

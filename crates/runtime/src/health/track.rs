@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What one check's probes said, and when that makes a process unready.
+
+use std::time::Duration;
+
+use cap_core::health::Check;
+
+/// How often a check is asked, and how long it may fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rule {
+    /// The wait between two tries that pass.
+    every: Duration,
+    /// The bound of one try.
+    pub(super) bound: Duration,
+    /// How long tries may fail before the process is unready.
+    tolerance: Duration,
+}
+
+/// The wait between two tries while they fail: recovery shows within it.
+const EVERY_FAILING: Duration = Duration::from_secs(2);
+
+/// The database and its schema: a loss shows within `every` and `bound`, less than 5 s together.
+const DATABASE: Rule =
+    Rule { every: Duration::from_secs(2), bound: Duration::from_millis(2_500), tolerance: Duration::ZERO };
+/// The KEK: unwrapped keys are cached, so a provider may be away for a while and nobody notices.
+const KEK: Rule = Rule {
+    every: Duration::from_secs(10),
+    bound: Duration::from_secs(5),
+    tolerance: Duration::from_secs(30),
+};
+
+/// What the tries said so far. Times are since boot.
+#[derive(Debug, Default)]
+pub(super) struct Track {
+    has_passed: bool,
+    /// Since when tries fail, and what the last one said.
+    failing: Option<(Duration, String)>,
+}
+
+impl Rule {
+    pub(super) fn of(check: Check) -> Self {
+        match check {
+            Check::Kek => KEK,
+            Check::Mongo | Check::Schema | Check::Shutdown => DATABASE,
+        }
+    }
+}
+
+impl Track {
+    /// Takes the answer of a try that began at `asked_at`. Says whether it differs from the one before.
+    pub(super) fn record(&mut self, asked_at: Duration, answer: Result<(), String>) -> bool {
+        let (was_failing, had_passed) = (self.failing.is_some(), self.has_passed);
+        match answer {
+            Ok(()) => {
+                self.has_passed = true;
+                self.failing = None;
+                was_failing || !had_passed
+            }
+            Err(fault) => {
+                let since = self.failing.take().map_or(asked_at, |(since, _)| since);
+                self.failing = Some((since, fault));
+                !was_failing
+            }
+        }
+    }
+
+    /// What makes the process unready at `now`, if anything does.
+    pub(super) fn fault(&self, rule: Rule, now: Duration) -> Option<String> {
+        match &self.failing {
+            Some((since, fault)) if !self.has_passed || now.saturating_sub(*since) >= rule.tolerance => {
+                Some(fault.clone())
+            }
+            None if !self.has_passed => Some("not known yet".to_owned()),
+            Some(_) | None => None,
+        }
+    }
+
+    /// How long to wait for the next try.
+    pub(super) fn wait(&self, rule: Rule) -> Duration {
+        if self.failing.is_some() { EVERY_FAILING.min(rule.every) } else { rule.every }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T: fn(u64) -> Duration = Duration::from_secs;
+
+    fn away() -> Result<(), String> {
+        Err("away".to_owned())
+    }
+
+    #[test]
+    fn a_loss_of_the_database_shows_within_five_seconds() {
+        assert!(DATABASE.every + DATABASE.bound < T(5));
+        assert!(EVERY_FAILING + DATABASE.bound < T(5));
+    }
+
+    #[test]
+    fn the_database_counts_at_the_first_failure_and_comes_back_at_the_first_success() {
+        let mut track = Track::default();
+        assert_eq!(track.fault(DATABASE, T(0)).as_deref(), Some("not known yet"));
+        assert!(track.record(T(1), Ok(())));
+        assert!(!track.record(T(3), Ok(())));
+        assert_eq!(track.fault(DATABASE, T(3)), None);
+        assert!(track.record(T(5), away()));
+        assert_eq!(track.fault(DATABASE, T(5)).as_deref(), Some("away"));
+        assert!(track.record(T(7), Ok(())));
+        assert_eq!(track.fault(DATABASE, T(7)), None);
+    }
+
+    #[test]
+    fn the_kek_may_fail_for_thirty_seconds_and_one_success_starts_the_count_anew() {
+        let mut track = Track::default();
+        track.record(T(0), Ok(()));
+        track.record(T(10), away());
+        track.record(T(38), away());
+        assert_eq!(track.fault(KEK, T(39)), None);
+        assert_eq!(track.fault(KEK, T(40)).as_deref(), Some("away"));
+        track.record(T(41), Ok(()));
+        track.record(T(50), away());
+        assert_eq!(track.fault(KEK, T(79)), None);
+        assert!(track.fault(KEK, T(80)).is_some());
+    }
+
+    #[test]
+    fn a_kek_that_never_opened_is_not_tolerated() {
+        let mut track = Track::default();
+        track.record(T(1), away());
+        assert!(track.fault(KEK, T(1)).is_some());
+    }
+
+    #[test]
+    fn a_failing_check_is_asked_again_soon() {
+        let mut track = Track::default();
+        track.record(T(0), Ok(()));
+        assert_eq!(track.wait(KEK), T(10));
+        track.record(T(10), away());
+        assert_eq!(track.wait(KEK), T(2));
+    }
+}

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Certificates and their versions.
+
+use bson::{Document, doc};
+use cap_core::certificate::{Spec, Status};
+use cap_core::envelope::Sealed;
+use cap_core::id::{CertificateId, IssuerId, OrderId, ProjectId, VersionId};
+use cap_core::job::JobDraft;
+use cap_core::page::{Page, Slice};
+use cap_core::problem::Problem;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::document::{as_date, as_date_option, date, read};
+use crate::error::StoreError;
+use crate::idempotency::Mutation;
+use crate::jobs::JobRecord;
+use crate::transaction::transact;
+use crate::{Store, bounded, issuers};
+
+/// A certificate as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateRecord {
+    /// Its id.
+    #[serde(rename = "_id")]
+    pub id: CertificateId,
+    /// Whose.
+    pub project: ProjectId,
+    /// Its issuer.
+    pub issuer: IssuerId,
+    /// What is wanted of it.
+    #[serde(flatten)]
+    pub spec: Spec,
+    /// Where it is in its life.
+    pub status: Status,
+    /// Why the last attempt failed.
+    pub problem: Option<Problem>,
+    /// When the next attempt starts, after a failure.
+    #[serde(with = "as_date_option")]
+    pub next_attempt_at: Option<Timestamp>,
+    /// The current version.
+    pub version: Option<VersionRecord>,
+    /// When it is due to be renewed; absent before the first version.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "as_date_option")]
+    pub renew_at: Option<Timestamp>,
+    /// How many versions there have been.
+    pub versions: i64,
+    /// The order in flight.
+    #[serde(default)]
+    pub order: Option<OrderId>,
+    /// The fence that the last job on it left behind.
+    pub fence: i64,
+    /// When it was asked for.
+    #[serde(with = "as_date")]
+    pub created_at: Timestamp,
+    /// When this record last changed.
+    #[serde(with = "as_date")]
+    pub updated_at: Timestamp,
+}
+
+/// A version of a certificate, without its chain and its key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionRecord {
+    /// Its id.
+    pub id: VersionId,
+    /// Counts the versions of one certificate, from 1.
+    pub number: i64,
+    /// The serial number, hex.
+    pub serial: String,
+    /// SHA-256 of the leaf, hex.
+    pub fingerprint_sha256: String,
+    /// From when it is valid.
+    #[serde(with = "as_date")]
+    pub not_before: Timestamp,
+    /// Until when it is valid.
+    #[serde(with = "as_date")]
+    pub not_after: Timestamp,
+    /// When it was stored.
+    #[serde(with = "as_date")]
+    pub issued_at: Timestamp,
+}
+
+/// A version with everything, as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct VersionDocument {
+    #[serde(rename = "_id")]
+    pub(crate) record_id: VersionId,
+    pub(crate) certificate: CertificateId,
+    pub(crate) project: ProjectId,
+    pub(crate) order: OrderId,
+    #[serde(flatten)]
+    pub(crate) version: VersionRecord,
+    pub(crate) chain_pem: String,
+    pub(crate) key: Sealed,
+}
+
+/// What may be changed about a certificate; what is absent stays.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CertificateChange {
+    /// Whether it is renewed without being asked.
+    pub auto_renew: Option<bool>,
+}
+
+impl Store {
+    /// Adds a certificate and the job that issues it.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when its issuer was deleted meanwhile.
+    pub async fn create_certificate(
+        &self,
+        certificate: &CertificateRecord,
+        job: &JobDraft,
+        mutation: Mutation<'_>,
+    ) -> Result<(), StoreError> {
+        const DOING: &str = "create a certificate";
+        let result = transact!(DOING, {
+            let mut transaction = self.begin(DOING).await?;
+            let failed = transaction.failed();
+            let certificates = self.collection::<CertificateRecord>("certificates");
+            certificates.insert_one(certificate).session(&mut transaction.session).await.map_err(failed)?;
+            issuers::touch(self, &mut transaction, certificate.issuer).await?;
+            self.enqueue(&mut transaction, job).await?;
+            self.accompany(&mut transaction, &mutation).await?;
+            transaction.commit().await
+        });
+        self.replayed(&mutation, result).await
+    }
+
+    /// A project's certificate.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn certificate(
+        &self,
+        project: ProjectId,
+        id: CertificateId,
+    ) -> Result<Option<CertificateRecord>, StoreError> {
+        let filter = doc! { "_id": id.to_string(), "project": project.to_string() };
+        let found =
+            bounded("read a certificate", self.collection::<Document>("certificates").find_one(filter))
+                .await?;
+        found.map(|document| read("certificates", document)).transpose()
+    }
+
+    /// A page of a project's certificates, of one status if given.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn certificates(
+        &self,
+        project: ProjectId,
+        status: Option<Status>,
+        page: &Page,
+    ) -> Result<Slice<CertificateRecord>, StoreError> {
+        let mut filter = doc! { "project": project.to_string() };
+        if let Some(status) = status {
+            filter.insert("status", status.as_str());
+        }
+        self.list("certificates", filter, page, |certificate: &CertificateRecord| certificate.id.to_string())
+            .await
+    }
+
+    /// Changes a certificate's settings. Answers whether it is still there.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn update_certificate(
+        &self,
+        id: CertificateId,
+        change: CertificateChange,
+        at: Timestamp,
+        mutation: Mutation<'_>,
+    ) -> Result<bool, StoreError> {
+        const DOING: &str = "update a certificate";
+        let mut set = doc! { "updated_at": date(at), "last_event": mutation.audit.event.to_string() };
+        if let Some(auto_renew) = change.auto_renew {
+            set.insert("auto_renew", auto_renew);
+        }
+        transact!(DOING, {
+            let mut transaction = self.begin(DOING).await?;
+            let failed = transaction.failed();
+            let certificates = self.collection::<Document>("certificates");
+            let update = certificates
+                .update_one(doc! { "_id": id.to_string() }, doc! { "$set": &set })
+                .session(&mut transaction.session);
+            if update.await.map_err(failed)?.matched_count == 0 {
+                return Ok(false);
+            }
+            self.accompany(&mut transaction, &mutation).await?;
+            transaction.commit().await?;
+            Ok(true)
+        })
+    }
+
+    /// Removes a certificate with its versions and keys, and ends what is going on for it.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn delete_certificate(
+        &self,
+        id: CertificateId,
+        mutation: Mutation<'_>,
+    ) -> Result<(), StoreError> {
+        const DOING: &str = "delete a certificate";
+        transact!(DOING, {
+            let mut transaction = self.begin(DOING).await?;
+            let failed = transaction.failed();
+            let own = doc! { "certificate": id.to_string() };
+            let certificates = self.collection::<Document>("certificates");
+            let gone =
+                certificates.delete_one(doc! { "_id": id.to_string() }).session(&mut transaction.session);
+            gone.await.map_err(&failed)?;
+            let versions = self.collection::<Document>("certificate_versions");
+            versions.delete_many(own.clone()).session(&mut transaction.session).await.map_err(&failed)?;
+            let orders = self.collection::<Document>("orders");
+            orders.delete_many(own).session(&mut transaction.session).await.map_err(&failed)?;
+            self.cancel_jobs(&mut transaction, &id.to_string()).await?;
+            self.accompany(&mut transaction, &mutation).await?;
+            transaction.commit().await
+        })
+    }
+
+    /// Has a certificate renewed now: queues the job, or brings forward the one that waits. Answers the job.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when the certificate got another version meanwhile.
+    pub async fn request_renewal(
+        &self,
+        job: &JobDraft,
+        mutation: Mutation<'_>,
+    ) -> Result<JobRecord, StoreError> {
+        const DOING: &str = "request a renewal";
+        let key = job.work.key();
+        let result = transact!(DOING, {
+            let mut transaction = self.begin(DOING).await?;
+            if !self.hasten_job(&mut transaction, &key).await? {
+                self.guard_renewal(&mut transaction, job).await?;
+                self.enqueue(&mut transaction, job).await?;
+            }
+            self.accompany(&mut transaction, &mutation).await?;
+            transaction.commit().await
+        });
+        self.replayed(&mutation, result).await?;
+        let gone =
+            || StoreError::Conflict { doing: DOING, what: "the renewal ended in the same moment".into() };
+        self.living_job(&key).await?.ok_or_else(gone)
+    }
+
+    /// A page of a certificate's versions, oldest first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn versions(&self, certificate: CertificateId) -> Result<Vec<VersionRecord>, StoreError> {
+        use futures_util::TryStreamExt;
+        let found: Vec<Document> = bounded("read the versions", async {
+            let versions = self.collection::<Document>("certificate_versions");
+            let newest =
+                versions.find(doc! { "certificate": certificate.to_string() }).sort(doc! { "number": -1 });
+            newest.limit(i64::from(cap_core::limits::PAGE_ITEMS_MAX)).await?.try_collect().await
+        })
+        .await?;
+        let read_one =
+            |document| read::<VersionDocument>("certificate_versions", document).map(|found| found.version);
+        found.into_iter().map(read_one).collect()
+    }
+
+    /// The chain (PEM, leaf first) and the sealed key of a version.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn version_material(&self, id: VersionId) -> Result<Option<(String, Sealed)>, StoreError> {
+        let versions = self.collection::<Document>("certificate_versions");
+        let found = bounded("read a version", versions.find_one(doc! { "_id": id.to_string() })).await?;
+        let found: Option<VersionDocument> =
+            found.map(|document| read("certificate_versions", document)).transpose()?;
+        Ok(found.map(|version| (version.chain_pem, version.key)))
+    }
+}

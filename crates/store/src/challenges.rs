@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Answers to HTTP-01 challenges: written with the order, read by every api replica.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bson::{Document, doc};
+use cap_core::challenge::{ChallengeAnswer, ChallengeToken};
+use cap_core::clock::Clock;
+use futures_util::StreamExt;
+use jiff::Timestamp;
+
+use crate::document::{date, time};
+use crate::error::{Failure, StoreError};
+use crate::transaction::Transaction;
+use crate::{Store, bounded};
+
+/// Answers kept in memory at most; beyond it the cache starts anew and the database answers.
+const CACHED: usize = 20_000;
+/// The wait before a change stream that broke is opened again.
+const REOPEN_WAIT: Duration = Duration::from_secs(1);
+/// How long a request waits for the database to have a primary again: an election must not fail a validation.
+const ELECTION_WAIT: Duration = Duration::from_secs(8);
+/// The wait between two looks during an election.
+const ELECTION_LOOK: Duration = Duration::from_millis(250);
+
+impl Store {
+    /// Writes the answers to an order's challenges inside `transaction`.
+    pub(crate) async fn insert_answers(
+        &self,
+        transaction: &mut Transaction,
+        answers: &[ChallengeAnswer],
+    ) -> Result<(), Failure> {
+        if answers.is_empty() {
+            return Ok(());
+        }
+        let failed = transaction.failed();
+        let rows = answers.iter().map(|answer| {
+            doc! {
+                "_id": answer.token.to_string(),
+                "key_authorization": &answer.key_authorization,
+                "project": answer.project.to_string(),
+                "order": answer.order.to_string(),
+                "expire_at": date(answer.expires_at),
+            }
+        });
+        let tokens = self.collection::<Document>("challenge_tokens");
+        tokens.insert_many(rows).session(&mut transaction.session).await.map_err(failed)?;
+        Ok(())
+    }
+
+    async fn answer(&self, token: &ChallengeToken) -> Result<Option<Answer>, StoreError> {
+        let tokens = self.collection::<Document>("challenge_tokens");
+        let found =
+            bounded("look up a challenge", tokens.find_one(doc! { "_id": token.to_string() })).await?;
+        Ok(found.as_ref().and_then(|document| read_answer(document).map(|(_, answer)| answer)))
+    }
+}
+
+#[derive(Clone)]
+struct Answer {
+    key_authorization: String,
+    expires_at: Timestamp,
+}
+
+/// The answers that one process knows, fed by a change stream of what a majority has.
+#[derive(Clone)]
+pub struct ChallengeCache {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    known: Arc<Mutex<HashMap<String, Answer>>>,
+}
+
+impl ChallengeCache {
+    /// An empty cache over `store`.
+    #[must_use]
+    pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
+        Self { store, clock, known: Arc::default() }
+    }
+
+    /// Follows the change stream for ever; ends only when dropped. While it is broken the database is asked.
+    pub async fn follow(&self) {
+        loop {
+            let tokens = self.store.collection::<Document>("challenge_tokens");
+            let inserts = vec![doc! { "$match": { "operationType": "insert" } }];
+            match tokens.watch().pipeline(inserts).await {
+                Ok(mut stream) => {
+                    while let Some(Ok(event)) = stream.next().await {
+                        if let Some((token, answer)) = event.full_document.as_ref().and_then(read_answer) {
+                            self.learn(token, answer);
+                        }
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the stream of challenges cannot be opened; the database is asked");
+                }
+            }
+            self.clock.sleep(REOPEN_WAIT).await;
+        }
+    }
+
+    /// The key authorization for `token`. Without a primary the request is held for up to 8 s.
+    ///
+    /// # Errors
+    /// When the database had no primary all that time.
+    pub async fn find(&self, token: &ChallengeToken) -> Result<Option<String>, StoreError> {
+        if let Some(answer) = self.recall(token) {
+            return Ok(Some(answer));
+        }
+        let deadline = self.clock.boottime() + ELECTION_WAIT;
+        loop {
+            let error = match self.store.answer(token).await {
+                Ok(found) => {
+                    return Ok(found.filter(|a| a.expires_at > self.clock.now()).map(|a| a.key_authorization));
+                }
+                Err(error) => error,
+            };
+            if self.clock.boottime() >= deadline {
+                return Err(error);
+            }
+            self.clock.sleep(ELECTION_LOOK).await;
+        }
+    }
+
+    fn recall(&self, token: &ChallengeToken) -> Option<String> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = known.get(&token.to_string())?;
+        (answer.expires_at > self.clock.now()).then(|| answer.key_authorization.clone())
+    }
+
+    fn learn(&self, token: String, answer: Answer) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= CACHED {
+            known.clear();
+        }
+        known.insert(token, answer);
+    }
+}
+
+impl std::fmt::Debug for ChallengeCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ChallengeCache").finish_non_exhaustive()
+    }
+}
+
+fn read_answer(document: &Document) -> Option<(String, Answer)> {
+    let token = document.get_str("_id").ok()?.to_owned();
+    let key_authorization = document.get_str("key_authorization").ok()?.to_owned();
+    let expires_at = time(*document.get_datetime("expire_at").ok()?);
+    Some((token, Answer { key_authorization, expires_at }))
+}

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What can go wrong in the database, by what to do about it.
+
+use std::time::Duration;
+
+use cap_core::envelope::KeyStoreError;
+use cap_core::order::LedgerError;
+use mongodb::error::{Error as DriverError, ErrorKind, WriteFailure};
+
+use crate::idempotency::Replay;
+
+/// The code of a write that met a unique index.
+const DUPLICATE_KEY: i32 = 11_000;
+
+/// Why a store call did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database did not answer, or not in time. Whether a write happened is unknown.
+    #[error(
+        "MongoDB could not {doing}: {cause}; check that a majority of the replica set is up and reachable"
+    )]
+    Unavailable {
+        /// What was attempted.
+        doing: &'static str,
+        /// What the driver said.
+        cause: String,
+    },
+    /// A unique index, or a condition of the write, stood against it.
+    #[error("{doing} met a conflict: {what}")]
+    Conflict {
+        /// What was attempted.
+        doing: &'static str,
+        /// What was in the way.
+        what: String,
+    },
+    /// The claim that the write was made under is over.
+    #[error("the claim was taken over by a peer, or the record moved on")]
+    Fenced,
+    /// The same request was carried out before.
+    #[error("the request was carried out before")]
+    Replayed(Box<Replay>),
+    /// A stored document cannot be read.
+    #[error(
+        "a document of {collection} cannot be read: {cause}; it was written by a newer version or changed by hand"
+    )]
+    Corrupt {
+        /// Where.
+        collection: &'static str,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// The database refused the command for good.
+    #[error("MongoDB refused to {doing}: {cause}")]
+    Refused {
+        /// What was attempted.
+        doing: &'static str,
+        /// What the driver said.
+        cause: String,
+    },
+}
+
+/// A driver's error, with what it means for a transaction.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: StoreError,
+    /// The whole transaction may be tried again at once.
+    pub(crate) again: bool,
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self { error, again: false }
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        failure.error
+    }
+}
+
+/// Sorts a driver's error.
+pub(crate) fn classify(doing: &'static str, error: &DriverError) -> Failure {
+    let again = error.contains_label(mongodb::error::TRANSIENT_TRANSACTION_ERROR);
+    let cause = describe(error);
+    let error = match error.kind.as_ref() {
+        _ if is_duplicate(error) => StoreError::Conflict { doing, what: cause },
+        _ if again => StoreError::Unavailable { doing, cause },
+        ErrorKind::BsonDeserialization(_) | ErrorKind::BsonSerialization(_) | ErrorKind::Bson(_) => {
+            StoreError::Corrupt { collection: "a collection", cause: format!("{doing}: {cause}") }
+        }
+        ErrorKind::Command(command) if !is_passing(command.code) => StoreError::Refused { doing, cause },
+        ErrorKind::InvalidArgument { .. } | ErrorKind::Authentication { .. } => {
+            StoreError::Refused { doing, cause }
+        }
+        _ => StoreError::Unavailable { doing, cause },
+    };
+    Failure { error, again }
+}
+
+/// A try that took longer than its bound.
+pub(crate) fn timed_out(doing: &'static str, bound: Duration) -> StoreError {
+    StoreError::Unavailable { doing, cause: format!("no answer within {} s", bound.as_secs()) }
+}
+
+/// Whether the error is a unique index's.
+pub(crate) fn is_duplicate(error: &DriverError) -> bool {
+    match error.kind.as_ref() {
+        ErrorKind::Write(WriteFailure::WriteError(write)) => write.code == DUPLICATE_KEY,
+        ErrorKind::InsertMany(many) => {
+            many.write_errors.iter().flatten().any(|write| write.code == DUPLICATE_KEY)
+        }
+        ErrorKind::Command(command) => command.code == DUPLICATE_KEY,
+        _ => false,
+    }
+}
+
+/// Server errors that pass by themselves: elections, interruptions, time limits (the retryable codes of the driver
+/// specification, and those of an exceeded time limit and a write conflict).
+fn is_passing(code: i32) -> bool {
+    const PASSING: [i32; 20] =
+        [6, 7, 24, 43, 50, 64, 89, 91, 112, 133, 134, 189, 202, 246, 251, 262, 9001, 10_107, 11_600, 11_602];
+    PASSING.contains(&code) || matches!(code, 13_435 | 13_436 | 10_058 | 211 | 317)
+}
+
+/// The driver's error in one line, without its enum names.
+fn describe(error: &DriverError) -> String {
+    match error.kind.as_ref() {
+        ErrorKind::Command(command) => format!("{} ({})", command.message, command.code_name),
+        ErrorKind::ServerSelection { .. } => "no primary was found in time".to_owned(),
+        kind => kind.to_string(),
+    }
+}
+
+impl From<StoreError> for LedgerError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable { .. } => Self::Unavailable(error.to_string()),
+            StoreError::Fenced => Self::Fenced,
+            StoreError::Conflict { .. }
+            | StoreError::Replayed(_)
+            | StoreError::Corrupt { .. }
+            | StoreError::Refused { .. } => Self::Corrupt(error.to_string()),
+        }
+    }
+}
+
+impl From<StoreError> for KeyStoreError {
+    fn from(error: StoreError) -> Self {
+        Self(error.to_string())
+    }
+}

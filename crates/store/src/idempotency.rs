@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What every mutation carries besides itself: its audit row, and the record that makes a repeated request harmless.
+
+use bson::{DateTime, Document, doc};
+use cap_core::audit::Row;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::document::{date, read};
+use crate::error::{Failure, StoreError};
+use crate::transaction::Transaction;
+use crate::{Store, bounded};
+
+/// How long a request is remembered: longer than any client goes on repeating it.
+const REMEMBERED: std::time::Duration = std::time::Duration::from_secs(86_400);
+
+/// A request that its client may repeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Caller, route and the client's key, joined.
+    pub id: String,
+    /// SHA-256 of the body, hex.
+    pub body_sha256: String,
+    /// The answer's status.
+    pub status: u16,
+    /// What it made or changed.
+    pub resource: String,
+    /// When it came.
+    pub at: Timestamp,
+}
+
+/// A request that was carried out before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replay {
+    /// SHA-256 of the body that it had, hex.
+    pub body_sha256: String,
+    /// The answer's status.
+    pub status: u16,
+    /// What it made or changed.
+    pub resource: String,
+}
+
+/// What goes in together with a mutation.
+#[derive(Debug, Clone, Copy)]
+pub struct Mutation<'a> {
+    /// Its audit row.
+    pub audit: &'a Row,
+    /// The request, where the client named it.
+    pub request: Option<&'a Request>,
+}
+
+impl Store {
+    /// Writes what goes in together with a mutation.
+    pub(crate) async fn accompany(
+        &self,
+        transaction: &mut Transaction,
+        mutation: &Mutation<'_>,
+    ) -> Result<(), Failure> {
+        if let Some(request) = mutation.request {
+            let failed = transaction.failed();
+            let expire_at: DateTime = date(cap_core::clock::later(request.at, REMEMBERED));
+            let record = doc! {
+                "_id": &request.id,
+                "body_sha256": &request.body_sha256,
+                "status": i32::from(request.status),
+                "resource": &request.resource,
+                "expire_at": expire_at,
+            };
+            let requests = self.collection::<Document>("idempotency");
+            requests.insert_one(record).session(&mut transaction.session).await.map_err(failed)?;
+        }
+        self.outbox(transaction, mutation.audit).await
+    }
+
+    /// Whether a request was carried out before.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn replay(&self, id: &str) -> Result<Option<Replay>, StoreError> {
+        let requests = self.collection::<Document>("idempotency");
+        let found = bounded("look up a request", requests.find_one(doc! { "_id": id })).await?;
+        found.map(|document| read("idempotency", document)).transpose()
+    }
+
+    /// A conflict may be the trace of the same request carried out before: then it is a replay.
+    pub(crate) async fn replayed<T>(
+        &self,
+        mutation: &Mutation<'_>,
+        result: Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        match (result, mutation.request) {
+            (Err(conflict @ StoreError::Conflict { .. }), Some(request)) => {
+                match self.replay(&request.id).await? {
+                    Some(replay) => Err(StoreError::Replayed(Box::new(replay))),
+                    None => Err(conflict),
+                }
+            }
+            (result, _) => result,
+        }
+    }
+}

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Issuers and the registration of their accounts.
+
+use bson::{Document, doc};
+use cap_core::audit::Row;
+use cap_core::envelope::Sealed;
+use cap_core::id::{IssuerId, ProjectId};
+use cap_core::issuer::{IssuerSpec, IssuerStatus};
+use cap_core::job::{Claim, JobDraft};
+use cap_core::name::Label;
+use cap_core::page::{Page, Slice};
+use cap_core::problem::Problem;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::document::{as_date, as_date_option, bson, date, read};
+use crate::error::{Failure, StoreError};
+use crate::idempotency::Mutation;
+use crate::transaction::transact;
+use crate::{Store, bounded};
+
+/// An issuer as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IssuerRecord {
+    /// Its id.
+    #[serde(rename = "_id")]
+    pub id: IssuerId,
+    /// Whose.
+    pub project: ProjectId,
+    /// Its name.
+    pub name: Label,
+    /// How to reach the CA.
+    pub spec: IssuerSpec,
+    /// The account's key, sealed before the account exists.
+    pub account_key: Sealed,
+    /// The account's URL, once it is registered.
+    pub account_url: Option<String>,
+    /// How far it is.
+    pub status: IssuerStatus,
+    /// Why it is failing.
+    pub problem: Option<Problem>,
+    /// When registration is tried again.
+    #[serde(with = "as_date_option")]
+    pub next_attempt_at: Option<Timestamp>,
+    /// The fence that the last job on it left behind.
+    pub fence: i64,
+    /// When it was made.
+    #[serde(with = "as_date")]
+    pub created_at: Timestamp,
+}
+
+/// What a registration came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Registration {
+    /// The account is at this URL.
+    Ready(String),
+    /// It failed, and is tried again then.
+    Failing(Problem, Timestamp),
+}
+
+impl Store {
+    /// Adds an issuer and the job that registers its account.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when the project has an issuer of that name.
+    pub async fn create_issuer(
+        &self,
+        issuer: &IssuerRecord,
+        job: &JobDraft,
+        mutation: Mutation<'_>,
+    ) -> Result<(), StoreError> {
+        const DOING: &str = "create an issuer";
+        let result = transact!(DOING, {
+            let mut transaction = self.begin(DOING).await?;
+            let failed = transaction.failed();
+            let issuers = self.collection::<IssuerRecord>("issuers");
+            issuers.insert_one(issuer).session(&mut transaction.session).await.map_err(failed)?;
+            self.enqueue(&mut transaction, job).await?;
+            self.accompany(&mut transaction, &mutation).await?;
+            transaction.commit().await
+        });
+        self.replayed(&mutation, result).await
+    }
+
+    /// A project's issuer with this id or name.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn issuer(
+        &self,
+        project: ProjectId,
+        id_or_name: &str,
+    ) -> Result<Option<IssuerRecord>, StoreError> {
+        let mut filter = match (id_or_name.parse::<IssuerId>(), id_or_name.parse::<Label>()) {
+            (Ok(id), _) => doc! { "_id": id.to_string() },
+            (_, Ok(name)) => doc! { "name": name.to_string() },
+            _ => return Ok(None),
+        };
+        filter.insert("project", project.to_string());
+        let found =
+            bounded("read an issuer", self.collection::<Document>("issuers").find_one(filter)).await?;
+        found.map(|document| read("issuers", document)).transpose()
+    }
+
+    /// A page of a project's issuers.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn issuers(&self, project: ProjectId, page: &Page) -> Result<Slice<IssuerRecord>, StoreError> {
+        let filter = doc! { "project": project.to_string() };
+        self.list("issuers", filter, page, |issuer: &IssuerRecord| issuer.id.to_string()).await
+    }
+
+    /// Removes an issuer that no certificate uses, and its job.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when a certificate uses it.
+    pub async fn delete_issuer(&self, id: IssuerId, mutation: Mutation<'_>) -> Result<(), StoreError> {
+        const DOING: &str = "delete an issuer";
+        transact!(DOING, {
+            let mut transaction = self.begin(DOING).await?;
+            let failed = transaction.failed();
+            // Touching the issuer makes this transaction and one that adds a certificate to it exclude each other.
+            let issuers = self.collection::<Document>("issuers");
+            let removed =
+                issuers.delete_one(doc! { "_id": id.to_string() }).session(&mut transaction.session);
+            removed.await.map_err(&failed)?;
+            let certificates = self.collection::<Document>("certificates");
+            let user =
+                certificates.find_one(doc! { "issuer": id.to_string() }).session(&mut transaction.session);
+            if let Some(user) = user.await.map_err(&failed)? {
+                let what = format!("certificate {} uses it", user.get_str("_id").unwrap_or("?"));
+                return transaction.abort(StoreError::Conflict { doing: DOING, what }).await;
+            }
+            self.cancel_jobs(&mut transaction, &id.to_string()).await?;
+            self.accompany(&mut transaction, &mutation).await?;
+            transaction.commit().await
+        })
+    }
+
+    /// Records what a registration came to: issuer, job and audit row together.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] when the job is not the claim's any more.
+    pub async fn settle_registration(
+        &self,
+        claim: &Claim,
+        issuer: IssuerId,
+        registration: &Registration,
+        now: Timestamp,
+        audit: &Row,
+    ) -> Result<(), StoreError> {
+        const DOING: &str = "record a registration";
+        transact!(DOING, {
+            let mut transaction = self.begin(DOING).await?;
+            let failed = transaction.failed();
+            let event = audit.event.to_string();
+            let change = match registration {
+                Registration::Ready(url) => doc! {
+                    "status": "ready", "account_url": url, "problem": null, "next_attempt_at": null,
+                    "fence": claim.fence + 1, "last_event": event,
+                },
+                Registration::Failing(problem, next) => doc! {
+                    "status": "failing", "problem": bson("issuers", problem)?, "next_attempt_at": date(*next),
+                    "fence": claim.fence, "last_event": event,
+                },
+            };
+            let filter = doc! { "_id": issuer.to_string(), "fence": { "$lte": claim.fence } };
+            let issuers = self.collection::<Document>("issuers");
+            let update =
+                issuers.update_one(filter, doc! { "$set": change }).session(&mut transaction.session);
+            if update.await.map_err(failed)?.matched_count == 0 {
+                return transaction.abort(StoreError::Fenced).await;
+            }
+            match registration {
+                Registration::Ready(_) => self.end_job(&mut transaction, claim, "succeeded").await?,
+                Registration::Failing(problem, next) => {
+                    self.postpone_job(&mut transaction, claim, *next, now, problem).await?;
+                }
+            }
+            self.outbox(&mut transaction, audit).await?;
+            transaction.commit().await
+        })
+    }
+}
+
+/// Refuses to add a record to an issuer that is being deleted in the same moment.
+pub(crate) async fn touch(
+    store: &Store,
+    transaction: &mut crate::transaction::Transaction,
+    issuer: IssuerId,
+) -> Result<(), Failure> {
+    let failed = transaction.failed();
+    let issuers = store.collection::<Document>("issuers");
+    let update = issuers
+        .update_one(doc! { "_id": issuer.to_string() }, doc! { "$inc": { "uses": 1_i64 } })
+        .session(&mut transaction.session);
+    if update.await.map_err(failed)?.matched_count == 0 {
+        let what = format!("issuer {issuer} was deleted meanwhile");
+        return Err(StoreError::Conflict { doing: "add a certificate", what }.into());
+    }
+    Ok(())
+}

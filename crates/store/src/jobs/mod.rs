@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The job queue: one document a job; claims, settlements and the wake-up stream are in their own files.
+
+mod claim;
+mod settle;
+mod watch;
+
+use bson::{DateTime, Document, doc};
+use cap_core::id::{ClaimId, JobId, ProjectId};
+use cap_core::job::{JobDraft, JobState, Setbacks, Work, partition};
+use cap_core::page::{Page, Slice};
+use cap_core::problem::Problem;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::document::{date, read, time};
+use crate::error::{Failure, StoreError};
+use crate::transaction::Transaction;
+use crate::{Store, bounded};
+
+pub use watch::JobWatch;
+
+/// How long a job that is over is kept.
+const KEPT: std::time::Duration = std::time::Duration::from_secs(7 * 86_400);
+
+/// A job as it is stored.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct JobDocument {
+    #[serde(rename = "_id")]
+    id: JobId,
+    project: ProjectId,
+    /// What the job works on: all jobs of one subject can be found and ended together.
+    subject: String,
+    key: String,
+    /// Whether it holds its key.
+    alive: bool,
+    p: i32,
+    work: Work,
+    state: JobState,
+    /// When it runs (queued) or its lease ends (running); absent when it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    claim_at: Option<DateTime>,
+    attempt: i32,
+    fence: i64,
+    failures: u32,
+    #[serde(default)]
+    setbacks: Option<Setbacks>,
+    #[serde(default)]
+    owner: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    token: Option<ClaimId>,
+    #[serde(default)]
+    problem: Option<Problem>,
+    created_at: DateTime,
+    #[serde(default)]
+    finished_at: Option<DateTime>,
+}
+
+/// A job as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobRecord {
+    /// Its id.
+    pub id: JobId,
+    /// Whose.
+    pub project: ProjectId,
+    /// What is to be done.
+    pub work: Work,
+    /// Where it is.
+    pub state: JobState,
+    /// How often it was claimed.
+    pub attempt: i32,
+    /// The process that has it.
+    pub owner: Option<String>,
+    /// When it runs (queued) or its lease ends (running).
+    pub due_at: Option<Timestamp>,
+    /// What was in the way last.
+    pub problem: Option<Problem>,
+    /// When it was queued.
+    pub created_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+}
+
+impl Store {
+    /// A page of a project's jobs, of one state if given.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn jobs(
+        &self,
+        project: ProjectId,
+        state: Option<JobState>,
+        subject: Option<&str>,
+        page: &Page,
+    ) -> Result<Slice<JobRecord>, StoreError> {
+        let mut filter = doc! { "project": project.to_string() };
+        if let Some(state) = state {
+            filter.insert("state", state.as_str());
+        }
+        if let Some(subject) = subject {
+            filter.insert("subject", subject);
+        }
+        let found = self.list("jobs", filter, page, |job: &JobDocument| job.id.to_string()).await?;
+        Ok(found.map(JobRecord::from))
+    }
+
+    /// A project's job.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn job(&self, project: ProjectId, id: JobId) -> Result<Option<JobRecord>, StoreError> {
+        self.find_job(doc! { "_id": id.to_string(), "project": project.to_string() }).await
+    }
+
+    /// The living job with this de-duplication key.
+    pub(crate) async fn living_job(&self, key: &str) -> Result<Option<JobRecord>, StoreError> {
+        self.find_job(doc! { "key": key, "alive": true }).await
+    }
+
+    async fn find_job(&self, filter: Document) -> Result<Option<JobRecord>, StoreError> {
+        let found = bounded("read a job", self.collection::<Document>("jobs").find_one(filter)).await?;
+        Ok(found.map(|document| read::<JobDocument>("jobs", document)).transpose()?.map(JobRecord::from))
+    }
+
+    /// Queues a job inside `transaction`.
+    pub(crate) async fn enqueue(&self, transaction: &mut Transaction, job: &JobDraft) -> Result<(), Failure> {
+        let failed = transaction.failed();
+        let jobs = self.collection::<JobDocument>("jobs");
+        jobs.insert_one(JobDocument::from(job)).session(&mut transaction.session).await.map_err(failed)?;
+        Ok(())
+    }
+
+    /// Whether a living job has this key, seen from inside `transaction`.
+    pub(crate) async fn is_alive(&self, transaction: &mut Transaction, key: &str) -> Result<bool, Failure> {
+        let failed = transaction.failed();
+        let jobs = self.collection::<Document>("jobs");
+        let filter = doc! { "key": key, "alive": true };
+        let found = jobs.find_one(filter).projection(doc! { "_id": 1 }).session(&mut transaction.session);
+        Ok(found.await.map_err(failed)?.is_some())
+    }
+
+    /// Lets the living job with this key run now, if it waits. Answers whether there is a living one at all.
+    pub(crate) async fn hasten_job(&self, transaction: &mut Transaction, key: &str) -> Result<bool, Failure> {
+        let failed = transaction.failed();
+        let jobs = self.collection::<Document>("jobs");
+        let waiting = doc! { "key": key, "alive": true, "state": "queued" };
+        let hasten = jobs
+            .update_one(waiting, vec![doc! { "$set": { "claim_at": "$$NOW", "hastened": "$$NOW" } }])
+            .session(&mut transaction.session);
+        if hasten.await.map_err(failed)?.matched_count > 0 {
+            return Ok(true);
+        }
+        self.is_alive(transaction, key).await
+    }
+
+    /// Ends every living job on a subject that is going away.
+    pub(crate) async fn cancel_jobs(
+        &self,
+        transaction: &mut Transaction,
+        subject: &str,
+    ) -> Result<(), Failure> {
+        let failed = transaction.failed();
+        let jobs = self.collection::<Document>("jobs");
+        let living = doc! { "subject": subject, "alive": true };
+        let cancel = jobs.update_many(living, settle::over("cancelled")).session(&mut transaction.session);
+        cancel.await.map_err(failed)?;
+        Ok(())
+    }
+}
+
+fn subject(work: &Work) -> String {
+    match work {
+        Work::Issue { certificate, .. } => certificate.to_string(),
+        Work::RegisterIssuer { issuer } => issuer.to_string(),
+    }
+}
+
+impl From<&JobDraft> for JobDocument {
+    fn from(draft: &JobDraft) -> Self {
+        Self {
+            id: draft.id,
+            project: draft.project,
+            subject: subject(&draft.work),
+            key: draft.work.key(),
+            alive: true,
+            p: i32::from(partition(draft.id)),
+            work: draft.work.clone(),
+            state: JobState::Queued,
+            claim_at: Some(date(draft.run_at)),
+            attempt: 0,
+            fence: draft.fence,
+            failures: 0,
+            setbacks: None,
+            owner: None,
+            token: None,
+            problem: None,
+            created_at: date(draft.run_at),
+            finished_at: None,
+        }
+    }
+}
+
+impl From<JobDocument> for JobRecord {
+    fn from(job: JobDocument) -> Self {
+        Self {
+            id: job.id,
+            project: job.project,
+            work: job.work,
+            state: job.state,
+            attempt: job.attempt,
+            owner: job.owner,
+            due_at: job.claim_at.map(time),
+            problem: job.problem,
+            created_at: time(job.created_at),
+            finished_at: job.finished_at.map(time),
+        }
+    }
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Leases: by the database's time, so that no host's clock decides who leads.
+
+use std::time::Duration;
+
+use bson::{DateTime, Document, doc};
+use cap_core::clock::Clock;
+use cap_core::lease::{Lease, Term};
+use futures_util::StreamExt;
+use mongodb::options::ReturnDocument;
+use serde::Deserialize;
+
+use crate::document::{database_now_plus, read, time};
+use crate::error::StoreError;
+use crate::{Store, bounded};
+
+/// The schedulers' lease.
+pub const SCHEDULER_LEASE: &str = "scheduler";
+
+#[derive(Deserialize)]
+struct LeaseDocument {
+    holder: String,
+    epoch: i64,
+    expires_at: DateTime,
+    nonce: String,
+}
+
+/// Tells when a lease was written: a holder that steps down wakes the standby.
+pub struct LeaseWatch(
+    mongodb::change_stream::ChangeStream<mongodb::change_stream::event::ChangeStreamEvent<Document>>,
+);
+
+impl Store {
+    /// Tries to win the lease `name`. `nonce` is fresh for each try: an answer that was lost is found by it.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn acquire_lease(
+        &self,
+        name: &str,
+        holder: &str,
+        nonce: &str,
+        ttl: Duration,
+        clock: &dyn Clock,
+    ) -> Result<Option<Term>, StoreError> {
+        let asked_at = clock.boottime();
+        // Created free, so that from then on winning is one conditional update.
+        let free = doc! { "_id": name, "holder": "", "epoch": 0_i64, "expires_at": DateTime::from_millis(0), "nonce": "" };
+        let leases = self.collection::<Document>("leases");
+        let filter = doc! { "_id": name, "$expr": { "$lte": ["$expires_at", "$$NOW"] } };
+        let change = vec![doc! { "$set": {
+            "holder": { "$literal": holder }, "epoch": { "$add": ["$epoch", 1_i64] },
+            "expires_at": database_now_plus(ttl), "nonce": nonce,
+        } }];
+        let win = leases.find_one_and_update(filter, change).return_document(ReturnDocument::After);
+        let won = match bounded("acquire a lease", win).await {
+            Ok(Some(document)) => Some(read::<LeaseDocument>("leases", document)?),
+            Ok(None) => match self.read_lease(name).await? {
+                Some(_) => None,
+                None => match bounded("create a lease", leases.insert_one(free)).await {
+                    Ok(_) | Err(StoreError::Conflict { .. }) => return Ok(None),
+                    Err(error) => return Err(error),
+                },
+            },
+            // It may have been won although the answer was lost.
+            Err(error) => match self.read_lease(name).await? {
+                Some(lease) if lease.nonce == nonce => Some(lease),
+                _ => return Err(error),
+            },
+        };
+        Ok(won.map(|lease| Term::new(lease.epoch, asked_at, ttl)))
+    }
+
+    /// Extends a lease that is held.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] when it is not held any more.
+    pub async fn extend_lease(
+        &self,
+        name: &str,
+        term: Term,
+        ttl: Duration,
+        clock: &dyn Clock,
+    ) -> Result<Term, StoreError> {
+        let asked_at = clock.boottime();
+        let filter = doc! {
+            "_id": name, "epoch": term.epoch, "$expr": { "$gt": ["$expires_at", "$$NOW"] },
+        };
+        let change = vec![doc! { "$set": { "expires_at": database_now_plus(ttl) } }];
+        let leases = self.collection::<Document>("leases");
+        match bounded("extend a lease", leases.update_one(filter, change)).await?.matched_count {
+            0 => Err(StoreError::Fenced),
+            _ => Ok(Term::new(term.epoch, asked_at, ttl)),
+        }
+    }
+
+    /// Gives a lease up at once.
+    ///
+    /// # Errors
+    /// When the database does not answer; then the lease runs out by itself.
+    pub async fn release_lease(&self, name: &str, term: Term) -> Result<(), StoreError> {
+        let filter = doc! { "_id": name, "epoch": term.epoch };
+        let change = doc! { "$set": { "expires_at": DateTime::from_millis(0) } };
+        let leases = self.collection::<Document>("leases");
+        bounded("release a lease", leases.update_one(filter, change)).await?;
+        Ok(())
+    }
+
+    /// A lease, and whether it has run out by the database's clock.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn lease(&self, name: &str) -> Result<Option<(Lease, bool)>, StoreError> {
+        use futures_util::TryStreamExt;
+        let stages = vec![
+            doc! { "$match": { "_id": name } },
+            doc! { "$set": { "expired": { "$lte": ["$expires_at", "$$NOW"] } } },
+        ];
+        let found: Option<Document> = bounded("read a lease", async {
+            self.collection::<Document>("leases").aggregate(stages).await?.try_next().await
+        })
+        .await?;
+        let Some(document) = found else { return Ok(None) };
+        let expired = document.get_bool("expired").unwrap_or(true);
+        let LeaseDocument { holder, epoch, expires_at, .. } = read("leases", document)?;
+        Ok(Some((Lease { holder, epoch, expires_at: time(expires_at) }, expired)))
+    }
+
+    /// Watches a lease.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn watch_lease(&self, name: &str) -> Result<LeaseWatch, StoreError> {
+        let stages = vec![doc! { "$match": { "documentKey._id": name } }];
+        let leases = self.collection::<Document>("leases");
+        bounded("watch a lease", leases.watch().pipeline(stages)).await.map(LeaseWatch)
+    }
+
+    async fn read_lease(&self, name: &str) -> Result<Option<LeaseDocument>, StoreError> {
+        let leases = self.collection::<Document>("leases");
+        let found = bounded("read a lease", leases.find_one(doc! { "_id": name })).await?;
+        found.map(|document| read("leases", document)).transpose()
+    }
+}
+
+impl LeaseWatch {
+    /// Waits until the lease is written.
+    ///
+    /// # Errors
+    /// When the stream broke; a new one must be opened.
+    pub async fn changed(&mut self) -> Result<(), StoreError> {
+        match self.0.next().await {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(error)) => Err(crate::error::classify("watch a lease", &error).error),
+            None => Err(StoreError::Unavailable { doing: "watch a lease", cause: "the stream ended".into() }),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Projects.
+
+use bson::{Document, doc};
+use cap_core::id::ProjectId;
+use cap_core::name::Label;
+use cap_core::page::{Page, Slice};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::document::{as_date, bson, read};
+use crate::error::StoreError;
+use crate::idempotency::Mutation;
+use crate::transaction::transact;
+use crate::{Store, bounded};
+
+/// A project as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProjectRecord {
+    /// Its id.
+    #[serde(rename = "_id")]
+    pub id: ProjectId,
+    /// Its name.
+    pub name: Label,
+    /// When it was made.
+    #[serde(with = "as_date")]
+    pub created_at: Timestamp,
+}
+
+impl Store {
+    /// Adds a project.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when the name is taken.
+    pub async fn create_project(
+        &self,
+        project: &ProjectRecord,
+        mutation: Mutation<'_>,
+    ) -> Result<(), StoreError> {
+        self.insert_with("projects", "create a project", project, mutation).await
+    }
+
+    /// The project with this id or name.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn project(&self, id_or_name: &str) -> Result<Option<ProjectRecord>, StoreError> {
+        let filter = match (id_or_name.parse::<ProjectId>(), id_or_name.parse::<Label>()) {
+            (Ok(id), _) => doc! { "_id": id.to_string() },
+            (_, Ok(name)) => doc! { "name": name.to_string() },
+            _ => return Ok(None),
+        };
+        let found =
+            bounded("read a project", self.collection::<Document>("projects").find_one(filter)).await?;
+        found.map(|document| read("projects", document)).transpose()
+    }
+
+    /// A page of projects; of one only, when `only` says so.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn projects(
+        &self,
+        only: Option<ProjectId>,
+        page: &Page,
+    ) -> Result<Slice<ProjectRecord>, StoreError> {
+        let filter = only.map_or_else(Document::new, |id| doc! { "$and": [{ "_id": id.to_string() }] });
+        self.list("projects", filter, page, |project: &ProjectRecord| project.id.to_string()).await
+    }
+
+    /// Adds a record with what goes in with it, in one transaction.
+    pub(crate) async fn insert_with<T: Serialize + Send + Sync>(
+        &self,
+        collection: &'static str,
+        doing: &'static str,
+        record: &T,
+        mutation: Mutation<'_>,
+    ) -> Result<(), StoreError> {
+        let mut document = match bson(collection, record)? {
+            bson::Bson::Document(document) => document,
+            other => {
+                return Err(StoreError::Corrupt { collection, cause: format!("{other} is not a document") });
+            }
+        };
+        document.insert("last_event", mutation.audit.event.to_string());
+        let result = transact!(doing, {
+            let mut transaction = self.begin(doing).await?;
+            let failed = transaction.failed();
+            let records = self.collection::<Document>(collection);
+            records.insert_one(&document).session(&mut transaction.session).await.map_err(failed)?;
+            self.accompany(&mut transaction, &mutation).await?;
+            transaction.commit().await
+        });
+        self.replayed(&mutation, result).await
+    }
+
+    /// A page of a collection, in the order of ids.
+    pub(crate) async fn list<T: for<'de> Deserialize<'de>>(
+        &self,
+        collection: &'static str,
+        mut filter: Document,
+        page: &Page,
+        id: impl Fn(&T) -> String,
+    ) -> Result<Slice<T>, StoreError> {
+        use futures_util::TryStreamExt;
+        if let Some(after) = &page.after {
+            filter.insert("_id", doc! { "$gt": after });
+        }
+        let found: Vec<Document> = bounded("read a page", async {
+            let records = self.collection::<Document>(collection);
+            records
+                .find(filter)
+                .sort(doc! { "_id": 1 })
+                .limit(i64::from(page.limit) + 1)
+                .await?
+                .try_collect()
+                .await
+        })
+        .await?;
+        let items =
+            found.into_iter().map(|document| read(collection, document)).collect::<Result<Vec<T>, _>>()?;
+        Ok(page.slice(items, id))
+    }
+}

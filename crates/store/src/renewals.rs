@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the scheduler's leader reads and writes: a page of what is due, and one fenced job each.
+
+use bson::{Document, doc};
+use cap_core::audit::Row;
+use cap_core::duty::Candidate;
+use cap_core::id::CertificateId;
+use cap_core::job::JobDraft;
+use cap_core::page::Page;
+use futures_util::TryStreamExt;
+use jiff::Timestamp;
+
+use crate::certificates::CertificateRecord;
+use crate::document::{date, read};
+use crate::error::{Failure, StoreError};
+use crate::transaction::Transaction;
+use crate::transaction::transact;
+use crate::{Store, bounded};
+
+/// What became of a planned job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Planned {
+    /// It is queued.
+    Queued,
+    /// The certificate moved on, a later leader was here, or the job is there already.
+    Unneeded,
+}
+
+impl Store {
+    /// Up to a page of certificates that are due before `before`, the most urgent first, without those that a living
+    /// job is at work on.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn due_certificates(
+        &self,
+        before: Timestamp,
+        page: &Page,
+    ) -> Result<Vec<Candidate>, StoreError> {
+        let filter = doc! {
+            "renew_at": { "$lte": date(before) }, "auto_renew": true,
+            // Once planned for its current version, a certificate is out of the plan until it has another.
+            "$expr": { "$ne": ["$planned_for", "$version.id"] },
+        };
+        let found: Vec<Document> = bounded("read what is due", async {
+            let certificates = self.collection::<Document>("certificates");
+            let due = certificates.find(filter).sort(doc! { "renew_at": 1 }).limit(i64::from(page.limit));
+            due.await?.try_collect().await
+        })
+        .await?;
+        let mut candidates = Vec::with_capacity(found.len());
+        for document in found {
+            let certificate: CertificateRecord = read("certificates", document)?;
+            if let (Some(version), Some(renew_at)) = (certificate.version, certificate.renew_at) {
+                candidates.push(Candidate {
+                    certificate: certificate.id,
+                    project: certificate.project,
+                    current: version.id,
+                    renew_at,
+                    auto_renew: certificate.spec.auto_renew,
+                    fence: certificate.fence,
+                });
+            }
+        }
+        Ok(candidates)
+    }
+
+    /// Queues a planned renewal under the leader's epoch: the certificate is stamped with it in the same transaction,
+    /// so that a leader of an earlier epoch, or a plan from an old page, changes nothing.
+    ///
+    /// # Errors
+    /// When the database does not answer; planning again is safe.
+    pub async fn plan_renewal(&self, job: &JobDraft, epoch: i64, audit: &Row) -> Result<Planned, StoreError> {
+        const DOING: &str = "queue a renewal";
+        let cap_core::job::Work::Issue { certificate, made_for: Some(version) } = &job.work else {
+            return Ok(Planned::Unneeded);
+        };
+        let result = transact!(DOING, {
+            let mut transaction = self.begin(DOING).await?;
+            let failed = transaction.failed();
+            let filter = doc! {
+                "_id": certificate.to_string(), "version.id": version.to_string(),
+                "$or": [{ "plan_epoch": null }, { "plan_epoch": { "$lte": epoch } }],
+            };
+            let change = doc! { "$set": {
+                "plan_epoch": epoch, "planned_for": version.to_string(), "last_event": audit.event.to_string(),
+            } };
+            let certificates = self.collection::<Document>("certificates");
+            let update = certificates.update_one(filter, change).session(&mut transaction.session);
+            if update.await.map_err(failed)?.matched_count == 0 {
+                return Ok(Planned::Unneeded);
+            }
+            if self.is_alive(&mut transaction, &job.work.key()).await? {
+                // A person asked for it first: stamped, so that it is not planned at every look.
+                transaction.commit().await?;
+                return Ok(Planned::Unneeded);
+            }
+            self.enqueue(&mut transaction, job).await?;
+            self.outbox(&mut transaction, audit).await?;
+            transaction.commit().await?;
+            Ok(Planned::Queued)
+        });
+        match result {
+            Err(StoreError::Conflict { .. }) => Ok(Planned::Unneeded),
+            result => result,
+        }
+    }
+
+    /// Refuses a renewal of a version that is not current any more, and makes it exclude a planner's.
+    pub(crate) async fn guard_renewal(
+        &self,
+        transaction: &mut Transaction,
+        job: &JobDraft,
+    ) -> Result<(), Failure> {
+        let cap_core::job::Work::Issue { certificate, made_for } = &job.work else { return Ok(()) };
+        let failed = transaction.failed();
+        let certificate: &CertificateId = certificate;
+        let version = made_for.map(|version| version.to_string());
+        let filter = doc! { "_id": certificate.to_string(), "version.id": &version };
+        let certificates = self.collection::<Document>("certificates");
+        let update = certificates
+            .update_one(filter, doc! { "$set": { "planned_for": version } })
+            .session(&mut transaction.session);
+        if update.await.map_err(failed)?.matched_count == 0 {
+            let what = "the certificate got another version in the same moment, or is gone".to_owned();
+            return Err(StoreError::Conflict { doing: "request a renewal", what }.into());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The schema: numbered, checksummed, idempotent migrations, run under a lease and refused when the database is newer.
+
+use std::time::Duration;
+
+use bson::{Document, doc};
+use cap_core::clock::Clock;
+use cap_core::entropy::Entropy;
+use cap_core::envelope::{Canary, Kek, KekError};
+use cap_core::id::{ClusterId, InstanceId};
+use futures_util::TryStreamExt;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::document::{date, read};
+use crate::error::StoreError;
+use crate::{Store, bounded};
+
+/// Every migration that this build knows, in order; the number is the position.
+const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/0001_foundation.json")];
+/// The lease that keeps two migrations from running at once.
+const LEASE: &str = "schema";
+/// How long a migration's lease lasts: longer than any one command may take.
+const LEASE_TTL: Duration = Duration::from_secs(60);
+/// How long a migration waits for another that is running.
+const LEASE_WAIT: Duration = Duration::from_secs(120);
+/// The wait between two looks at a lease that somebody else has.
+const LEASE_LOOK: Duration = Duration::from_millis(500);
+/// How long one command of a migration may take, an index build included.
+const COMMAND_BOUND: Duration = Duration::from_secs(45);
+/// The server's code for a collection that exists already: a command that was run before.
+const NAMESPACE_EXISTS: i32 = 48;
+
+/// How the database's schema stands to the one that this build knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SchemaStatus {
+    /// The same.
+    Current(u32),
+    /// Older: it must be migrated first.
+    Older {
+        /// The database's.
+        database: u32,
+        /// This build's.
+        build: u32,
+    },
+    /// Newer, or changed by hand: this build must not touch it.
+    Unknown {
+        /// The database's.
+        database: u32,
+        /// This build's.
+        build: u32,
+    },
+}
+
+/// Why a migration did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The database is newer than this build.
+    #[error("the database has schema {database}, this build knows only up to {build}; use a newer build")]
+    Newer {
+        /// The database's.
+        database: u32,
+        /// This build's.
+        build: u32,
+    },
+    /// A migration that was applied is not the one that this build has under that number.
+    #[error(
+        "migration {0} was applied with another content than this build's; use the build that applied it"
+    )]
+    Changed(u32),
+    /// Another migration is running.
+    #[error("another process is migrating; wait for it and try again")]
+    Busy,
+    /// The KEK is not the one that the database was sealed with, or has no version at all.
+    #[error(transparent)]
+    Kek(#[from] KekError),
+}
+
+#[derive(Deserialize)]
+struct Migration {
+    number: u32,
+    name: String,
+    commands: Vec<Document>,
+}
+
+#[derive(Deserialize)]
+struct Applied {
+    #[serde(rename = "_id")]
+    number: u32,
+    sha256: String,
+}
+
+#[derive(Deserialize)]
+struct Cluster {
+    cluster_id: ClusterId,
+}
+
+impl Store {
+    /// How the database's schema stands to this build's.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn schema_status(&self) -> Result<SchemaStatus, StoreError> {
+        let applied = self.applied().await?;
+        let build = number(MIGRATIONS.len());
+        let database = applied.iter().map(|migration| migration.number).max().unwrap_or(0);
+        Ok(match changed(&applied) {
+            Some(_) => SchemaStatus::Unknown { database, build },
+            None if database < build => SchemaStatus::Older { database, build },
+            None => SchemaStatus::Current(database),
+        })
+    }
+
+    /// Brings the schema up to this build's, and makes the cluster id and the KEK canary where there are none yet.
+    /// Answers the numbers of the migrations that were applied.
+    ///
+    /// # Errors
+    /// When the database is newer or was changed, when the KEK is the wrong one, or when the database fails; running
+    /// it again goes on where it stopped.
+    pub async fn migrate(
+        &self,
+        kek: &dyn Kek,
+        clock: &dyn Clock,
+        entropy: &dyn Entropy,
+    ) -> Result<Vec<u32>, MigrateError> {
+        // Before anything is written: a wrong KEK must not leave a trace.
+        if let Some(canary) = self.canary().await? {
+            canary.check(kek).await?;
+        }
+        let nonce = InstanceId::generate(clock, entropy).to_string();
+        let deadline = clock.boottime() + LEASE_WAIT;
+        let term = loop {
+            if let Some(term) = self.acquire_lease(LEASE, &nonce, &nonce, LEASE_TTL, clock).await? {
+                break term;
+            }
+            if clock.boottime() >= deadline {
+                return Err(MigrateError::Busy);
+            }
+            clock.sleep(LEASE_LOOK).await;
+        };
+        let result = self.migrate_under_lease(term, kek, clock, entropy).await;
+        self.release_lease(LEASE, term).await?;
+        result
+    }
+
+    async fn migrate_under_lease(
+        &self,
+        mut term: cap_core::lease::Term,
+        kek: &dyn Kek,
+        clock: &dyn Clock,
+        entropy: &dyn Entropy,
+    ) -> Result<Vec<u32>, MigrateError> {
+        let applied = self.applied().await?;
+        let (database, build) =
+            (applied.iter().map(|m| m.number).max().unwrap_or(0), number(MIGRATIONS.len()));
+        if database > build {
+            return Err(MigrateError::Newer { database, build });
+        }
+        if let Some(number) = changed(&applied) {
+            return Err(MigrateError::Changed(number));
+        }
+        let mut done = Vec::new();
+        for text in MIGRATIONS {
+            let migration: Migration = serde_json::from_str(text).map_err(|error| StoreError::Corrupt {
+                collection: "migrations",
+                cause: error.to_string(),
+            })?;
+            if migration.number <= database {
+                continue;
+            }
+            term = self.extend_lease(LEASE, term, LEASE_TTL, clock).await?;
+            self.apply(&migration, text, clock).await?;
+            done.push(migration.number);
+        }
+        self.establish(kek, clock, entropy).await?;
+        Ok(done)
+    }
+
+    async fn apply(&self, migration: &Migration, text: &str, clock: &dyn Clock) -> Result<(), StoreError> {
+        const DOING: &str = "run a migration";
+        for command in &migration.commands {
+            match tokio::time::timeout(COMMAND_BOUND, self.database.run_command(command.clone())).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) if matches!(error.kind.as_ref(), mongodb::error::ErrorKind::Command(refused) if refused.code == NAMESPACE_EXISTS) =>
+                    {}
+                Ok(Err(error)) => return Err(crate::error::classify(DOING, &error).error),
+                Err(_) => return Err(crate::error::timed_out(DOING, COMMAND_BOUND)),
+            }
+        }
+        let record = doc! {
+            "_id": migration.number, "name": &migration.name, "sha256": checksum(text), "applied_at": date(clock.now()),
+        };
+        match bounded(DOING, self.collection::<Document>("migrations").insert_one(record)).await {
+            Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the cluster's id and its first canary; whoever is second takes what the first made.
+    async fn establish(
+        &self,
+        kek: &dyn Kek,
+        clock: &dyn Clock,
+        entropy: &dyn Entropy,
+    ) -> Result<(), MigrateError> {
+        let migrations = self.collection::<Document>("migrations");
+        let fresh = doc! { "_id": "cluster", "cluster_id": ClusterId::generate(clock, entropy).to_string() };
+        match bounded("create the cluster id", migrations.insert_one(fresh)).await {
+            Ok(_) | Err(StoreError::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let found = bounded("read the cluster id", migrations.find_one(doc! { "_id": "cluster" })).await?;
+        let missing =
+            || StoreError::Corrupt { collection: "migrations", cause: "the cluster id is gone".into() };
+        let cluster: Cluster = read("migrations", found.ok_or_else(missing)?)?;
+        let canary = match self.canary().await? {
+            Some(canary) => canary,
+            None => {
+                let newest = kek.versions().await?.into_iter().max();
+                let newest =
+                    newest.ok_or_else(|| KekError::Unavailable("the provider has no key at all".into()))?;
+                let canary = Canary::make(cluster.cluster_id, newest, kek, entropy).await?;
+                self.insert_canary(&canary, kek.provider()).await?
+            }
+        };
+        Ok(canary.check(kek).await?)
+    }
+
+    async fn applied(&self) -> Result<Vec<Applied>, StoreError> {
+        let found: Vec<Document> = bounded("read the schema", async {
+            let migrations = self.collection::<Document>("migrations");
+            migrations
+                .find(doc! { "_id": { "$type": "number" } })
+                .sort(doc! { "_id": 1 })
+                .await?
+                .try_collect()
+                .await
+        })
+        .await?;
+        found.into_iter().map(|document| read("migrations", document)).collect()
+    }
+}
+
+/// The first applied migration that is not this build's: unknown, or of another content.
+fn changed(applied: &[Applied]) -> Option<u32> {
+    let differs = |migration: &&Applied| {
+        let index = usize::try_from(migration.number).unwrap_or(usize::MAX).wrapping_sub(1);
+        MIGRATIONS.get(index).is_none_or(|text| checksum(text) != migration.sha256)
+    };
+    applied.iter().find(differs).map(|migration| migration.number)
+}
+
+fn checksum(text: &str) -> String {
+    hex::encode(Sha256::digest(text.as_bytes()))
+}
+
+fn number(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn migrations_are_numbered_by_their_position() {
+        for (index, text) in MIGRATIONS.iter().enumerate() {
+            let migration: Migration = serde_json::from_str(text).unwrap();
+            assert_eq!(usize::try_from(migration.number).unwrap(), index + 1, "{}", migration.name);
+            assert!(!migration.commands.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_migration_of_another_content_or_an_unknown_one_is_noticed() {
+        let good = Applied { number: 1, sha256: checksum(MIGRATIONS[0]) };
+        assert_eq!(changed(&[good]), None);
+        assert_eq!(changed(&[Applied { number: 1, sha256: checksum("other") }]), Some(1));
+        assert_eq!(changed(&[Applied { number: 99, sha256: checksum("newer") }]), Some(99));
+    }
+}

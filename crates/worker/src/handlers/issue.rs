@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Issues the next version of a certificate: finds the order in flight or begins one, and lets the engine drive it.
+
+use cap_core::certificate::KeyMaterial;
+use cap_core::envelope::KeyOwner;
+use cap_core::fault;
+use cap_core::id::{CertificateId, OrderId, VersionId};
+use cap_core::issuer::IssuerStatus;
+use cap_core::job::{Claim, Mandate, Settlement};
+use cap_core::order::{CaError, Engine, Order, OrderKey, OrderState, Outcome};
+use cap_core::problem::{Class, Problem};
+use cap_core::secret::ExposeSecret;
+use cap_store::{CertificateRecord, IssuerRecord, OpenOrder, Opened};
+
+use super::{Trouble, World};
+
+pub(super) async fn run(
+    world: &World,
+    claim: &Claim,
+    mandate: &Mandate,
+    certificate: CertificateId,
+    made_for: Option<VersionId>,
+) -> Result<Outcome, Trouble> {
+    let superseded = Ok(Outcome::Settle(Settlement::Superseded));
+    let Some(certificate) = world.store.certificate(claim.project, certificate).await? else {
+        return superseded;
+    };
+    if certificate.version.as_ref().map(|version| version.id) != made_for {
+        return superseded;
+    }
+    let Some(issuer) = world.store.issuer(claim.project, &certificate.issuer.to_string()).await? else {
+        let detail =
+            format!("issuer {} is gone; request the certificate again from another one", certificate.issuer);
+        return Ok(Outcome::Settle(
+            world.again(claim, Problem::new(Class::Configuration, "issuer-missing", detail)),
+        ));
+    };
+    let account_url = match (&issuer.account_url, issuer.status) {
+        (Some(url), IssuerStatus::Ready) => url.clone(),
+        _ => return Ok(Outcome::Settle(world.again(claim, not_ready(&issuer)))),
+    };
+    let order = match world.store.take_order(certificate.id, claim.fence).await? {
+        Some(order) => order,
+        None => match begin(world, claim, &certificate, &issuer).await? {
+            Opened::Order(order) => *order,
+            Opened::Superseded => return superseded,
+            Opened::Busy => {
+                let detail = "another certificate with the same names is being issued at the same account; this one follows";
+                return Ok(Outcome::Settle(
+                    world.again(claim, Problem::new(Class::Transient, "order-in-flight", detail)),
+                ));
+            }
+        },
+    };
+    let request = world.ca_request(&issuer).await?;
+    let account = match world.ca.account(&request, &account_url).await {
+        Ok(account) => account,
+        Err(CaError::Transient(problem) | CaError::OutOfStep(problem) | CaError::Refused(problem))
+        | Err(CaError::Later { problem, .. }) => return Ok(Outcome::Settle(world.again(claim, problem))),
+    };
+    let engine = Engine {
+        account: account.as_ref(),
+        ledger: &world.store,
+        keyring: &world.keyring,
+        auditor: &world.auditor,
+        clock: world.clock.as_ref(),
+        entropy: world.entropy.as_ref(),
+        claim,
+        mandate,
+        expires: certificate.version.as_ref().map(|version| version.not_after),
+    };
+    Ok(engine.run(order).await)
+}
+
+/// Makes a key, seals it, and writes the order down: all that the CA is then told is stored before it is told.
+async fn begin(
+    world: &World,
+    claim: &Claim,
+    certificate: &CertificateRecord,
+    issuer: &IssuerRecord,
+) -> Result<Opened, Trouble> {
+    let names = certificate.spec.names.clone();
+    let material = KeyMaterial::generate(certificate.spec.key_type, names.identifiers())?;
+    let id = OrderId::generate(world.clock.as_ref(), world.entropy.as_ref());
+    let place = ("orders", &*id.to_string(), "key");
+    let owner = KeyOwner::Project(certificate.project);
+    let sealed = world.keyring.seal(owner, place, 1, material.pkcs8.expose_secret()).await?;
+    let order = Order {
+        id,
+        project: certificate.project,
+        certificate: certificate.id,
+        made_for: certificate.version.as_ref().map(|version| version.id),
+        issuer: issuer.id,
+        names,
+        profile: certificate.spec.profile.clone(),
+        key: OrderKey { sealed, csr: material.csr, spki_sha256: material.spki_sha256.to_vec() },
+        fence: claim.fence,
+        revision: 0,
+        state: OrderState::Keyed,
+    };
+    fault::point("open.before");
+    let opened = world.store.open_order(&OpenOrder { order, at: world.clock.now() }).await?;
+    fault::point("open.after");
+    Ok(opened)
+}
+
+fn not_ready(issuer: &IssuerRecord) -> Problem {
+    let name = &issuer.name;
+    match &issuer.problem {
+        Some(problem) => Problem::new(
+            problem.class,
+            &problem.kind,
+            format!("issuer {name} is failing: {}", problem.detail),
+        ),
+        None => {
+            let detail = format!("issuer {name} is registering its account; the certificate follows");
+            Problem::new(Class::Transient, "issuer-registering", detail)
+        }
+    }
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is done for each kind of job, and how every run is settled.
+
+mod issue;
+mod register;
+
+use std::sync::Arc;
+
+use cap_core::audit::Auditor;
+use cap_core::clock::Clock;
+use cap_core::entropy::Entropy;
+use cap_core::envelope::{KeyOwner, Keyring, KeyringError};
+use cap_core::job::{Claim, Mandate, Setbacks, Settlement, Work};
+use cap_core::limits;
+use cap_core::order::{CaRequest, CertificateAuthority, Outcome, transient_delay};
+use cap_core::problem::{Class, Problem};
+use cap_store::{IssuerRecord, Store, StoreError};
+
+/// Everything that handlers reach the world through.
+pub struct World {
+    /// The database.
+    pub store: Store,
+    /// The CAs.
+    pub ca: Arc<dyn CertificateAuthority>,
+    /// Seals and opens.
+    pub keyring: Arc<Keyring>,
+    /// Makes audit entries.
+    pub auditor: Auditor,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Luck.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// Runs a claim to its end; answers the outcome as counted.
+pub(crate) async fn run(world: &World, claim: &Claim, mandate: &Mandate) -> &'static str {
+    let result = match &claim.work {
+        Work::Issue { certificate, made_for } => {
+            issue::run(world, claim, mandate, *certificate, *made_for).await
+        }
+        Work::RegisterIssuer { issuer } => register::run(world, claim, *issuer).await,
+    };
+    let outcome = match result {
+        Ok(outcome) => outcome,
+        Err(Trouble::Store(StoreError::Fenced)) => Outcome::Lost,
+        Err(trouble) => Outcome::Settle(
+            world.again(claim, Problem::new(Class::Transient, "internal", trouble.to_string())),
+        ),
+    };
+    let word = word(&outcome);
+    match &outcome {
+        Outcome::Failed(problem) => {
+            tracing::warn!(job = %claim.job, kind = claim.work.kind(), %problem, "the attempt failed")
+        }
+        Outcome::Settle(Settlement::Again { problem: Some(problem), after, .. }) => {
+            tracing::info!(job = %claim.job, kind = claim.work.kind(), %problem, ?after, "the job runs again");
+        }
+        _ => tracing::debug!(job = %claim.job, kind = claim.work.kind(), outcome = word, "the run is over"),
+    }
+    match outcome {
+        Outcome::Settle(settlement) => world.settle(claim, mandate, &settlement).await.unwrap_or(word),
+        Outcome::Stored | Outcome::Failed(_) | Outcome::Lost => word,
+    }
+}
+
+/// What kept a handler from its work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Trouble {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    #[error(transparent)]
+    Audit(#[from] cap_core::audit::CannotAudit),
+    #[error(transparent)]
+    Key(#[from] cap_core::certificate::CannotMakeKey),
+}
+
+impl World {
+    /// The request that reaches the issuer's CA, its account's key opened.
+    async fn ca_request(&self, issuer: &IssuerRecord) -> Result<CaRequest, KeyringError> {
+        let place = ("issuers", &*issuer.id.to_string(), "account_key");
+        let key = self.keyring.open(KeyOwner::Project(issuer.project), place, 1, &issuer.account_key).await?;
+        Ok(CaRequest { issuer: issuer.id, spec: issuer.spec.clone(), account_key: Arc::new(key) })
+    }
+
+    /// The same job again, after a wait that grows with each passing fault.
+    fn again(&self, claim: &Claim, problem: Problem) -> Settlement {
+        let count = claim.setbacks.map_or(0, |earlier| earlier.count).saturating_add(1);
+        let since = claim.setbacks.map_or_else(|| self.clock.now(), |earlier| earlier.since);
+        let after = transient_delay(count, self.entropy.as_ref());
+        Settlement::Again { after, problem: Some(problem), setbacks: Some(Setbacks { count, since }) }
+    }
+
+    /// Settles a claim, again and again while the database does not answer and the lease lasts. Answers the outcome
+    /// that took its place, if one did.
+    async fn settle(
+        &self,
+        claim: &Claim,
+        mandate: &Mandate,
+        settlement: &Settlement,
+    ) -> Option<&'static str> {
+        loop {
+            match self.store.settle(claim, settlement, self.clock.now()).await {
+                Ok(()) => return None,
+                Err(StoreError::Unavailable { .. }) if mandate.holds() => {
+                    self.clock.sleep(limits::PERSIST_WAIT).await
+                }
+                Err(error) => {
+                    tracing::warn!(job = %claim.job, %error, "the job could not be settled; it is due again after its lease");
+                    return Some("lost");
+                }
+            }
+        }
+    }
+}
+
+fn word(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Stored | Outcome::Settle(Settlement::Succeeded) => "succeeded",
+        Outcome::Failed(_) => "failed",
+        Outcome::Settle(Settlement::Again { .. }) => "again",
+        Outcome::Settle(Settlement::Superseded) => "superseded",
+        Outcome::Settle(Settlement::HandedBack) => "handed_back",
+        Outcome::Lost => "lost",
+    }
+}

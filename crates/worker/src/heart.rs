@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The heart: one task that extends the leases of all jobs that this process holds.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cap_core::clock::Clock;
+use cap_core::id::{ClaimId, JobId};
+use cap_core::job::{Claim, Mandate};
+use cap_store::Store;
+
+use crate::Metrics;
+
+/// The part of the lease after which it is extended: two extensions may fail before the work must stop.
+const BEATS_PER_LEASE: u32 = 4;
+/// The part of the lease that the worker gives away, so that it stops before a peer may start.
+const MARGIN_DIVISOR: u32 = 5;
+
+/// The jobs that this process holds.
+#[derive(Clone)]
+pub(crate) struct Heart {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    lease: Duration,
+    held: Arc<Mutex<HashMap<JobId, (ClaimId, Mandate)>>>,
+    metrics: Metrics,
+}
+
+impl Heart {
+    pub(crate) fn new(store: Store, clock: Arc<dyn Clock>, lease: Duration, metrics: Metrics) -> Self {
+        Self { store, clock, lease, held: Arc::default(), metrics }
+    }
+
+    /// Takes a job in that was claimed by a request which started at `asked_at` (boot time).
+    pub(crate) fn hold(&self, claim: &Claim, asked_at: Duration) -> Mandate {
+        let mandate = Mandate::new(self.clock.clone(), self.trusted_until(asked_at));
+        self.lock().insert(claim.job, (claim.token, mandate.clone()));
+        mandate
+    }
+
+    /// Lets a job go.
+    pub(crate) fn release(&self, job: JobId) {
+        self.lock().remove(&job);
+    }
+
+    /// Asks all work to end at its next step.
+    pub(crate) fn stop_all(&self) {
+        for (_, mandate) in self.lock().values() {
+            mandate.stop();
+        }
+    }
+
+    /// Beats for ever; ends only when dropped.
+    pub(crate) async fn beat(&self) {
+        loop {
+            self.clock.sleep(self.lease / BEATS_PER_LEASE).await;
+            let held: Vec<_> = self.lock().iter().map(|(job, (token, _))| (*job, *token)).collect();
+            if held.is_empty() {
+                continue;
+            }
+            let asked_at = self.clock.boottime();
+            match self.store.extend_claims(&held, self.lease).await {
+                Ok(kept) => self.note(&held, &kept, asked_at),
+                Err(error) => {
+                    tracing::warn!(%error, jobs = held.len(), "the leases of running jobs were not extended")
+                }
+            }
+        }
+    }
+
+    fn note(&self, asked: &[(JobId, ClaimId)], kept: &[JobId], asked_at: Duration) {
+        let held = self.lock();
+        for (job, token) in asked {
+            let Some((_, mandate)) = held.get(job).filter(|(now, _)| now == token) else { continue };
+            if kept.contains(job) {
+                mandate.extend(self.trusted_until(asked_at));
+            } else {
+                tracing::warn!(%job, "the job's lease ran out; a peer has it");
+                self.metrics.leases_lost.inc();
+                mandate.revoke();
+            }
+        }
+    }
+
+    fn trusted_until(&self, asked_at: Duration) -> Duration {
+        asked_at + self.lease - self.lease / MARGIN_DIVISOR
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, (ClaimId, Mandate)>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The runner: claims what there is room for, runs it, and hands back what it holds when it is asked to stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cap_core::entropy;
+use cap_core::id::ClaimId;
+use cap_core::job::{Claim, Mandate};
+use cap_core::limits::JOB_PARTITIONS;
+use cap_store::StoreError;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::handlers::{World, run};
+use crate::heart::Heart;
+use crate::metrics::Metrics;
+
+/// The slow poll behind the wake-up stream, and the wait after the database failed; up to half of it more by jitter.
+const POLL: Duration = Duration::from_secs(1);
+/// Partitions of a narrow look: claimers that look at different ones do not meet.
+const NARROW: u16 = 8;
+
+/// Runs jobs until it is told to stop.
+pub struct Runner {
+    world: Arc<World>,
+    owner: String,
+    concurrency: usize,
+    lease: Duration,
+    metrics: Metrics,
+}
+
+/// How a drain went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drained {
+    /// Every job was finished or handed back.
+    Clean,
+    /// So many jobs were still running when the grace ended; a peer resumes them after their lease.
+    Abandoned(usize),
+}
+
+impl Runner {
+    /// A runner called `owner` with room for `concurrency` jobs, each leased for `lease`.
+    #[must_use]
+    pub fn new(
+        world: Arc<World>,
+        owner: String,
+        concurrency: usize,
+        lease: Duration,
+        metrics: Metrics,
+    ) -> Self {
+        Self { world, owner, concurrency, lease, metrics }
+    }
+
+    /// Claims and runs jobs until `stop`; then no job is claimed any more, running ones end at their next step and
+    /// are handed back, for at most `grace`.
+    pub async fn run(&self, stop: CancellationToken, grace: Duration) -> Drained {
+        let heart =
+            Heart::new(self.world.store.clone(), self.world.clock.clone(), self.lease, self.metrics.clone());
+        let wake = Arc::new(Notify::new());
+        let slots = Arc::new(Semaphore::new(self.concurrency));
+        let mut jobs = JoinSet::new();
+        let claiming = async {
+            let mut busy = false;
+            while !stop.is_cancelled() {
+                while jobs.try_join_next().is_some() {}
+                let Ok(first) = slots.clone().acquire_owned().await else { return };
+                if stop.is_cancelled() {
+                    return;
+                }
+                busy = self.claim(first, &slots, &heart, &mut jobs, busy).await;
+                if !busy {
+                    self.idle(&wake).await;
+                }
+            }
+        };
+        let beating = heart.clone();
+        let background = async { tokio::join!(beating.beat(), self.listen(&wake)) };
+        tokio::pin!(background);
+        tokio::select! {
+            () = claiming => {}
+            () = stop.cancelled() => {}
+            _ = &mut background => {}
+        }
+        heart.stop_all();
+        let draining = async { while jobs.join_next().await.is_some() {} };
+        let drained = tokio::select! {
+            finished = tokio::time::timeout(grace, draining) => finished.is_ok(),
+            _ = &mut background => false,
+        };
+        if drained { Drained::Clean } else { Drained::Abandoned(jobs.len()) }
+    }
+
+    /// Claims once; answers whether there was anything.
+    async fn claim(
+        &self,
+        first: OwnedSemaphorePermit,
+        slots: &Arc<Semaphore>,
+        heart: &Heart,
+        jobs: &mut JoinSet<()>,
+        busy: bool,
+    ) -> bool {
+        let mut permits = vec![first];
+        while permits.len() < cap_core::limits::CLAIM_BATCH {
+            let Ok(permit) = slots.clone().try_acquire_owned() else { break };
+            permits.push(permit);
+        }
+        let claimed = match self.look(permits.len(), busy).await {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                tracing::warn!(%error, "no jobs could be claimed; trying again");
+                return false;
+            }
+        };
+        let (claims, asked_at) = claimed;
+        let found = !claims.is_empty();
+        for (claim, permit) in claims.into_iter().zip(permits) {
+            let mandate = heart.hold(&claim, asked_at);
+            jobs.spawn(carry(
+                self.world.clone(),
+                heart.clone(),
+                self.metrics.clone(),
+                claim,
+                mandate,
+                permit,
+            ));
+        }
+        found
+    }
+
+    /// Looks at a few partitions while there is much to do, and at all of them when those are empty.
+    async fn look(&self, room: usize, busy: bool) -> Result<(Vec<Claim>, Duration), StoreError> {
+        let World { store, clock, entropy, .. } = self.world.as_ref();
+        let start = u16::try_from(entropy::below(entropy.as_ref(), u64::from(JOB_PARTITIONS))).unwrap_or(0);
+        let all: Vec<u16> = (0..JOB_PARTITIONS).map(|offset| (start + offset) % JOB_PARTITIONS).collect();
+        let narrow = &all[..usize::from(NARROW)];
+        for partitions in if busy { vec![narrow, &all] } else { vec![all.as_slice()] } {
+            let token = ClaimId::generate(clock.as_ref(), entropy.as_ref());
+            let asked_at = clock.boottime();
+            let claims =
+                store.claim_jobs(&self.owner, token, room, self.lease, partitions, clock.now()).await?;
+            if !claims.is_empty() {
+                return Ok((claims, asked_at));
+            }
+        }
+        Ok((Vec::new(), clock.boottime()))
+    }
+
+    /// Waits until a job is queued, or for the slow poll.
+    async fn idle(&self, wake: &Notify) {
+        let jitter = entropy::between(self.world.entropy.as_ref(), Duration::ZERO, POLL / 2);
+        let _ = tokio::time::timeout(POLL + jitter, wake.notified()).await;
+    }
+
+    /// Follows the wake-up stream for ever; ends only when dropped.
+    async fn listen(&self, wake: &Notify) {
+        loop {
+            match self.world.store.watch_jobs().await {
+                Ok(mut watch) => {
+                    // Jobs queued before the stream was open would wake nobody.
+                    wake.notify_one();
+                    while watch.queued().await.is_ok() {
+                        wake.notify_one();
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "the queue cannot be watched; polling"),
+            }
+            self.world.clock.sleep(POLL).await;
+        }
+    }
+}
+
+/// Runs one job and gives its place back.
+async fn carry(
+    world: Arc<World>,
+    heart: Heart,
+    metrics: Metrics,
+    claim: Claim,
+    mandate: Mandate,
+    permit: OwnedSemaphorePermit,
+) {
+    let started = world.clock.boottime();
+    metrics.running.inc();
+    let outcome = run(&world, &claim, &mandate).await;
+    heart.release(claim.job);
+    metrics.running.dec();
+    let kind = claim.work.kind();
+    let took = world.clock.boottime().saturating_sub(started);
+    metrics.jobs.with_label_values(&[kind, outcome]).inc();
+    metrics.duration.with_label_values(&[kind]).observe(took.as_secs_f64());
+    if outcome == "lost" {
+        metrics.writes_refused.inc();
+    }
+    drop(permit);
+}
