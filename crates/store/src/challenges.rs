@@ -112,7 +112,9 @@ impl ChallengeCache {
         loop {
             let error = match self.store.answer(token).await {
                 Ok(found) => {
-                    return Ok(found.filter(|a| a.expires_at > self.clock.now()).map(|a| a.key_authorization));
+                    return Ok(found
+                        .filter(|a| a.expires_at > self.clock.now())
+                        .map(|a| a.key_authorization));
                 }
                 Err(error) => error,
             };

@@ -28,7 +28,7 @@ async fn open(bounds: Bounds) -> Shop {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let served = tokio::spawn(serve(listener, shown, bounds, stop.clone()));
+    let served = tokio::spawn(serve(listener, shown, None, bounds, stop.clone()));
     Shop { at, readiness, stop, served }
 }
 

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Leases: one holder, epochs that never repeat, and a stale holder that can do nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cap_store::{SCHEDULER_LEASE, StoreError};
+
+use crate::world::World;
+
+const TTL: Duration = Duration::from_secs(60);
+
+async fn acquire(world: &World, holder: &str, ttl: Duration) -> Option<cap_core::lease::Term> {
+    // The first try may only create the lease.
+    for _ in 0..2 {
+        let nonce = format!("{holder}-{}", cap_core::entropy::below(world.entropy.as_ref(), u64::MAX));
+        let won = world
+            .store
+            .acquire_lease(SCHEDULER_LEASE, holder, &nonce, ttl, world.clock.as_ref())
+            .await
+            .unwrap();
+        if won.is_some() {
+            return won;
+        }
+    }
+    None
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_twenty_who_race_one_wins() {
+    let world = Arc::new(World::new().await);
+    let racers = (0..20).map(|n| {
+        let world = world.clone();
+        tokio::spawn(async move { acquire(&world, &format!("s{n}"), TTL).await })
+    });
+    let mut winners = 0;
+    for racer in racers.collect::<Vec<_>>() {
+        winners += usize::from(racer.await.unwrap().is_some());
+    }
+    assert_eq!(winners, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_ran_out_goes_to_another_under_a_higher_epoch() {
+    let world = World::new().await;
+    let first = acquire(&world, "one", Duration::ZERO).await.unwrap();
+    let second = acquire(&world, "two", TTL).await.unwrap();
+    assert!(second.epoch > first.epoch);
+    let late = world.store.extend_lease(SCHEDULER_LEASE, first, TTL, world.clock.as_ref()).await;
+    assert!(matches!(late, Err(StoreError::Fenced)));
+    world.store.release_lease(SCHEDULER_LEASE, first).await.unwrap();
+    assert_eq!(acquire(&world, "three", TTL).await, None, "a stale holder gave away what was not its own");
+    let (lease, expired) = world.store.lease(SCHEDULER_LEASE).await.unwrap().unwrap();
+    assert_eq!((lease.holder.as_str(), lease.epoch, expired), ("two", second.epoch, false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stepping_down_wakes_the_standby() {
+    let world = World::new().await;
+    let term = acquire(&world, "one", TTL).await.unwrap();
+    let mut watch = world.store.watch_lease(SCHEDULER_LEASE).await.unwrap();
+    world.store.release_lease(SCHEDULER_LEASE, term).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(10), watch.changed()).await.expect("no wake-up").unwrap();
+    assert!(acquire(&world, "two", TTL).await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_leader_of_an_earlier_epoch_plans_changes_nothing() {
+    use cap_core::job::{JobDraft, Work};
+    use cap_store::Planned;
+    let world = World::new().await;
+    let certificate = world.certificate("a.example.test").await;
+    let version = cap_core::id::VersionId::generate(world.clock.as_ref(), world.entropy.as_ref());
+    let raw = mongodb::Client::with_uri_str(&world.uri).await.unwrap().default_database().unwrap();
+    let set = mongodb::bson::doc! { "$set": { "version": { "id": version.to_string() } } };
+    let certificates = raw.collection::<mongodb::bson::Document>("certificates");
+    certificates.update_one(mongodb::bson::doc! { "_id": certificate.id.to_string() }, set).await.unwrap();
+
+    let work = Work::Issue { certificate: certificate.id, made_for: Some(version) };
+    let draft =
+        || JobDraft::now(world.project, work.clone(), 0, world.clock.as_ref(), world.entropy.as_ref());
+    let row = world.row().await;
+    assert_eq!(world.store.plan_renewal(&draft(), 7, &row).await.unwrap(), Planned::Queued);
+    let row = world.row().await;
+    assert_eq!(world.store.plan_renewal(&draft(), 7, &row).await.unwrap(), Planned::Unneeded, "queued twice");
+    let row = world.row().await;
+    assert_eq!(
+        world.store.plan_renewal(&draft(), 6, &row).await.unwrap(),
+        Planned::Unneeded,
+        "a stale epoch wrote"
+    );
+    let stamped = certificates
+        .find_one(mongodb::bson::doc! { "_id": certificate.id.to_string() })
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(stamped.get_i64("plan_epoch").unwrap(), 7);
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The ledger: one live order for the same names, one writer, and each fact once however often it is sent.
+
+use std::time::Duration;
+
+use cap_core::certificate::{Issued, Status};
+use cap_core::challenge::{ChallengeAnswer, ChallengeToken};
+use cap_core::clock::later;
+use cap_core::envelope::KeyOwner;
+use cap_core::id::VersionId;
+use cap_core::job::Claim;
+use cap_core::order::{FailedAttempt, IssuedVersion, Ledger, LedgerError, Order, OrderState, Placed};
+use cap_core::problem::{Class, Problem};
+use cap_store::{CertificateRecord, ChallengeCache, OpenOrder, Opened};
+
+use crate::world::{LEASE, World};
+
+async fn begun(world: &World, name: &str, lease: Duration) -> (CertificateRecord, Claim, Order) {
+    let certificate = world.certificate(name).await;
+    let claim = world.claim("one", lease).await.remove(0);
+    let order = world.order(&certificate, &claim).await;
+    let opened =
+        world.store.open_order(&OpenOrder { order: order.clone(), at: world.clock.now() }).await.unwrap();
+    assert_eq!(opened, Opened::Order(Box::new(order.clone())));
+    (certificate, claim, order)
+}
+
+fn ordered() -> OrderState {
+    OrderState::Ordered { placed: Placed { url: "https://ca.example.test/order/1".into(), expires: None } }
+}
+
+async fn version(world: &World) -> IssuedVersion {
+    let id = VersionId::generate(world.clock.as_ref(), world.entropy.as_ref());
+    let now = world.clock.now();
+    let place = ("certificate_versions", &*id.to_string(), "key");
+    let key = world.keyring.seal(KeyOwner::Project(world.project), place, 1, b"leaf key").await.unwrap();
+    let issued = Issued {
+        chain_pem: "chain".into(),
+        serial: "01".into(),
+        fingerprint_sha256: "ff".into(),
+        not_before: now,
+        not_after: later(now, Duration::from_secs(3_600)),
+    };
+    IssuedVersion { id, issued, key, renew_at: later(now, Duration::from_secs(1_800)) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fact_sent_again_is_the_same_fact() {
+    let world = World::new().await;
+    let (_, _, order) = begun(&world, "a.example.test", LEASE).await;
+    let first = world.store.advance(&order, ordered(), &[]).await.unwrap();
+    let again = world.store.advance(&order, ordered(), &[]).await.unwrap();
+    assert_eq!(first, again);
+    let other = OrderState::Ordered {
+        placed: Placed { url: "https://ca.example.test/order/2".into(), expires: None },
+    };
+    assert_eq!(
+        world.store.advance(&order, other, &[]).await,
+        Err(LedgerError::Fenced),
+        "the URL was set twice"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_taken_over_writes_nothing_even_before_the_peer_wrote() {
+    let world = World::new().await;
+    let (certificate, _, order) = begun(&world, "a.example.test", Duration::ZERO).await;
+    let peer = world.claim("two", LEASE).await.remove(0);
+    let taken = world.store.take_order(certificate.id, peer.fence).await.unwrap().unwrap();
+    assert_eq!((taken.id, taken.state.clone(), taken.fence), (order.id, OrderState::Keyed, peer.fence));
+    assert_eq!(world.store.advance(&order, ordered(), &[]).await, Err(LedgerError::Fenced));
+    assert!(
+        world.store.take_order(certificate.id, order.fence).await.is_err(),
+        "a stale claim took the order back"
+    );
+    world.store.advance(&taken, ordered(), &[]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_names_at_the_same_account_are_bought_one_at_a_time() {
+    let world = World::new().await;
+    let (certificate, claim, _) = begun(&world, "a.example.test", LEASE).await;
+    let mut second = world.order(&certificate, &claim).await;
+    second.fence = claim.fence;
+    let opened = world.store.open_order(&OpenOrder { order: second, at: world.clock.now() }).await.unwrap();
+    assert_eq!(opened, Opened::Busy);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_stored_once_with_everything_that_belongs_to_it() {
+    let world = World::new().await;
+    let (certificate, claim, order) = begun(&world, "a.example.test", LEASE).await;
+    let order = world.store.advance(&order, ordered(), &[]).await.unwrap();
+    let (version, audit) = (version(&world).await, world.row().await);
+    for _ in 0..2 {
+        world.store.store(&claim, &order, &version, &audit).await.unwrap();
+    }
+    let stored = world.store.certificate(world.project, certificate.id).await.unwrap().unwrap();
+    assert_eq!((stored.status, stored.versions), (Status::Valid, 1));
+    assert_eq!(stored.version.as_ref().map(|v| (v.id, v.number)), Some((version.id, 1)));
+    assert!(stored.fence > claim.fence);
+    assert_eq!(world.store.versions(certificate.id).await.unwrap().len(), 1);
+    assert!(world.store.version_material(version.id).await.unwrap().is_some());
+    let job = world.store.job(world.project, claim.job).await.unwrap().unwrap();
+    assert_eq!(job.state, cap_core::job::JobState::Succeeded);
+    let stored = world.store.order(order.id).await.unwrap().unwrap();
+    assert!(stored.key.sealed.ct.is_empty(), "the order kept the key");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_for_a_certificate_that_moved_on_is_refused_whole() {
+    let world = World::new().await;
+    let (certificate, claim, order) = begun(&world, "a.example.test", LEASE).await;
+    let order = world.store.advance(&order, ordered(), &[]).await.unwrap();
+    let audit = world.row().await;
+    world
+        .store
+        .delete_certificate(certificate.id, cap_store::Mutation { audit: &audit, request: None })
+        .await
+        .unwrap();
+    let (version, audit) = (version(&world).await, world.row().await);
+    assert_eq!(world.store.store(&claim, &order, &version, &audit).await, Err(LedgerError::Fenced));
+    assert!(world.store.version_material(version.id).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_attempt_shows_its_problem_and_frees_the_names() {
+    let world = World::new().await;
+    let (certificate, claim, order) = begun(&world, "a.example.test", LEASE).await;
+    let problem = Problem::new(Class::Validation, "urn:ietf:params:acme:error:connection", "refused");
+    let failed = FailedAttempt { problem: problem.clone(), next_attempt_at: world.clock.now() };
+    let audit = world.row().await;
+    for _ in 0..2 {
+        world.store.fail(&claim, &order, &failed, &audit).await.unwrap();
+    }
+    let stored = world.store.certificate(world.project, certificate.id).await.unwrap().unwrap();
+    assert_eq!((stored.status, stored.problem), (Status::Failing, Some(problem)));
+    assert!(stored.next_attempt_at.is_some());
+    let next = world.claim("two", LEASE).await.remove(0);
+    assert_eq!((next.job, next.failures), (claim.job, 1));
+    let order = world.order(&certificate, &next).await;
+    let opened = world.store.open_order(&OpenOrder { order, at: world.clock.now() }).await.unwrap();
+    assert!(matches!(opened, Opened::Order(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_to_challenges_are_found_with_and_without_the_stream() {
+    let world = World::new().await;
+    let (_, _, order) = begun(&world, "a.example.test", LEASE).await;
+    let token = ChallengeToken::try_from("abc-123_".to_owned()).unwrap();
+    let answer = ChallengeAnswer {
+        token: token.clone(),
+        key_authorization: "abc-123_.thumbprint".into(),
+        project: world.project,
+        order: order.id,
+        expires_at: later(world.clock.now(), LEASE),
+    };
+    world.store.advance(&order, ordered(), &[answer]).await.unwrap();
+    let cache = ChallengeCache::new(world.store.clone(), world.clock.clone());
+    assert_eq!(cache.find(&token).await.unwrap().as_deref(), Some("abc-123_.thumbprint"));
+    let unknown = ChallengeToken::try_from("unknown".to_owned()).unwrap();
+    assert_eq!(cache.find(&unknown).await.unwrap(), None);
+}

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A database of its own for each test, migrated, with a KEK, and what a test puts into it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cap_connectors::kek::EnvKek;
+use cap_core::audit::{Action, Auditor, Draft, Origin, Row};
+use cap_core::certificate::{KeyType, Names, Spec, Status};
+use cap_core::clock::Clock;
+use cap_core::entropy::Entropy;
+use cap_core::envelope::{Kek, KeyOwner, Keyring};
+use cap_core::id::{CertificateId, ClaimId, IssuerId, OrderId, ProjectId};
+use cap_core::issuer::{IssuerSpec, IssuerStatus};
+use cap_core::job::{Claim, JobDraft, Work};
+use cap_core::order::{Order, OrderKey, OrderState};
+use cap_core::secret::{SecretString, secret_key};
+use cap_runtime::clock::SystemClock;
+use cap_runtime::entropy::OsEntropy;
+use cap_store::{CertificateRecord, IssuerRecord, Mutation, Store};
+use cap_testkit::mongo::ReplicaSet;
+
+pub(crate) const LEASE: Duration = Duration::from_secs(60);
+
+pub(crate) struct World {
+    pub(crate) store: Store,
+    pub(crate) uri: String,
+    pub(crate) kek: Arc<dyn Kek>,
+    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) auditor: Auditor,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) project: ProjectId,
+}
+
+pub(crate) fn kek(byte: u8) -> Arc<dyn Kek> {
+    let keys = BTreeMap::from([(1, secret_key([byte; 32]))]);
+    Arc::new(EnvKek::new(keys, Arc::new(OsEntropy)).unwrap())
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let database = ReplicaSet::fresh_database().await.unwrap();
+        let store = Store::connect(&SecretString::from(database.uri.clone()), None, "test").await.unwrap();
+        let (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>) =
+            (Arc::new(SystemClock), Arc::new(OsEntropy));
+        let kek = kek(7);
+        store.migrate(kek.as_ref(), clock.as_ref(), entropy.as_ref()).await.unwrap();
+        let canary = store.canary().await.unwrap().unwrap();
+        let keys = Arc::new(store.clone());
+        let keyring = Arc::new(Keyring::new(&canary, kek.clone(), keys, clock.clone(), entropy.clone()));
+        let auditor = Auditor::new("test".into(), keyring.clone(), clock.clone(), entropy.clone());
+        let project = ProjectId::generate(clock.as_ref(), entropy.as_ref());
+        Self { store, uri: database.uri, kek, keyring, auditor, clock, entropy, project }
+    }
+
+    pub(crate) async fn row(&self) -> Row {
+        let draft = Draft::new(Action::CertificateUpdated, Some(self.project), "test");
+        self.auditor.row(&Origin::service("test"), &draft).await.unwrap()
+    }
+
+    /// An issuer, and the certificate of `name` with its job queued.
+    pub(crate) async fn certificate(&self, name: &str) -> CertificateRecord {
+        let issuer = self.issuer(&name.replace('.', "-")).await;
+        let (clock, entropy) = (self.clock.as_ref(), self.entropy.as_ref());
+        let now = clock.now();
+        let spec = Spec {
+            names: Names::parse(vec![name.to_owned()]).unwrap(),
+            key_type: KeyType::EcdsaP256,
+            challenge: cap_core::certificate::ChallengeType::Http01,
+            profile: None,
+            auto_renew: true,
+        };
+        let certificate = CertificateRecord {
+            id: CertificateId::generate(clock, entropy),
+            project: self.project,
+            issuer,
+            spec,
+            status: Status::Requested,
+            problem: None,
+            next_attempt_at: None,
+            version: None,
+            renew_at: None,
+            versions: 0,
+            order: None,
+            fence: 0,
+            created_at: now,
+            updated_at: now,
+        };
+        let work = Work::Issue { certificate: certificate.id, made_for: None };
+        let job = JobDraft::now(self.project, work, 0, clock, entropy);
+        let audit = self.row().await;
+        self.store
+            .create_certificate(&certificate, &job, Mutation { audit: &audit, request: None })
+            .await
+            .unwrap();
+        certificate
+    }
+
+    async fn issuer(&self, name: &str) -> IssuerId {
+        let (clock, entropy) = (self.clock.as_ref(), self.entropy.as_ref());
+        let id = IssuerId::generate(clock, entropy);
+        let place = ("issuers", &*id.to_string(), "account_key");
+        let spec = IssuerSpec::new("https://ca.example.test/dir".parse().unwrap(), None, vec![]).unwrap();
+        let issuer = IssuerRecord {
+            id,
+            project: self.project,
+            name: name.parse().unwrap(),
+            spec,
+            account_key: self.keyring.seal(KeyOwner::Project(self.project), place, 1, b"key").await.unwrap(),
+            account_url: None,
+            status: IssuerStatus::Registering,
+            problem: None,
+            next_attempt_at: None,
+            fence: 0,
+            created_at: clock.now(),
+        };
+        let work = Work::RegisterIssuer { issuer: id };
+        let mut job = JobDraft::now(self.project, work, 0, clock, entropy);
+        // Registering is not what these tests are about: its job stays in the future.
+        job.run_at = cap_core::clock::later(clock.now(), Duration::from_secs(3_600));
+        let audit = self.row().await;
+        self.store.create_issuer(&issuer, &job, Mutation { audit: &audit, request: None }).await.unwrap();
+        id
+    }
+
+    /// Claims what is due, for `lease`.
+    pub(crate) async fn claim(&self, owner: &str, lease: Duration) -> Vec<Claim> {
+        let token = ClaimId::generate(self.clock.as_ref(), self.entropy.as_ref());
+        let all: Vec<u16> = (0..cap_core::limits::JOB_PARTITIONS).collect();
+        self.store.claim_jobs(owner, token, 50, lease, &all, self.clock.now()).await.unwrap()
+    }
+
+    /// An order for a certificate, as `claim` would begin it.
+    pub(crate) async fn order(&self, certificate: &CertificateRecord, claim: &Claim) -> Order {
+        let id = OrderId::generate(self.clock.as_ref(), self.entropy.as_ref());
+        let place = ("orders", &*id.to_string(), "key");
+        let sealed = self.keyring.seal(KeyOwner::Project(self.project), place, 1, b"leaf key").await.unwrap();
+        Order {
+            id,
+            project: self.project,
+            certificate: certificate.id,
+            made_for: certificate.version.as_ref().map(|version| version.id),
+            issuer: certificate.issuer,
+            names: certificate.spec.names.clone(),
+            profile: None,
+            key: OrderKey { sealed, csr: vec![1, 2, 3], spki_sha256: vec![9; 32] },
+            fence: claim.fence,
+            revision: 0,
+            state: OrderState::Keyed,
+        }
+    }
+}
