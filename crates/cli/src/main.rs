@@ -1,3 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Binary.
-fn main() {}
+//! `certautopilot`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cap_cli::main(std::env::args_os())
+}

@@ -263,13 +263,15 @@ fn unreachable(url: &Url, error: &reqwest::Error) -> ClientError {
     ClientError::Unreachable { url: url.origin().ascii_serialization(), cause }
 }
 
-/// The innermost causes of an error; the outer ones only say that a request failed.
+/// The causes of an error; its outer words only say that a request failed.
 fn causes(error: &reqwest::Error) -> String {
     let mut words: Vec<String> = Vec::new();
     let mut next = error.source();
     while let Some(source) = next {
         let text = source.to_string();
-        if words.last().is_none_or(|last| !last.contains(&text)) {
+        let is_news = words.last().is_none_or(|last| !last.contains(&text));
+        // The HTTP library's own word for any connection that failed.
+        if is_news && !text.starts_with("client error (") {
             words.push(text);
         }
         next = source.source();

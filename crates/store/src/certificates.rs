@@ -16,7 +16,7 @@ use crate::error::StoreError;
 use crate::idempotency::Mutation;
 use crate::jobs::JobRecord;
 use crate::transaction::transact;
-use crate::{Store, bounded, issuers};
+use crate::{Store, bounded};
 
 /// A certificate as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,7 +105,7 @@ impl Store {
     /// Adds a certificate and the job that issues it.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when its issuer was deleted meanwhile.
+    /// When the database does not answer.
     pub async fn create_certificate(
         &self,
         certificate: &CertificateRecord,
@@ -118,7 +118,6 @@ impl Store {
             let failed = transaction.failed();
             let certificates = self.collection::<CertificateRecord>("certificates");
             certificates.insert_one(certificate).session(&mut transaction.session).await.map_err(failed)?;
-            issuers::touch(self, &mut transaction, certificate.issuer).await?;
             self.enqueue(&mut transaction, job).await?;
             self.accompany(&mut transaction, &mutation).await?;
             transaction.commit().await

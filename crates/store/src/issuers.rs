@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{as_date, as_date_option, bson, date, read};
-use crate::error::{Failure, StoreError};
+use crate::error::StoreError;
 use crate::idempotency::Mutation;
 use crate::transaction::transact;
 use crate::{Store, bounded};
@@ -120,7 +120,8 @@ impl Store {
         transact!(DOING, {
             let mut transaction = self.begin(DOING).await?;
             let failed = transaction.failed();
-            // Touching the issuer makes this transaction and one that adds a certificate to it exclude each other.
+            // A certificate added in the same moment is not seen here: it shows that its issuer is gone. Excluding that
+            // would make every request for a certificate write to its issuer, and wait for every other one.
             let issuers = self.collection::<Document>("issuers");
             let removed =
                 issuers.delete_one(doc! { "_id": id.to_string() }).session(&mut transaction.session);
@@ -182,22 +183,4 @@ impl Store {
             transaction.commit().await
         })
     }
-}
-
-/// Refuses to add a record to an issuer that is being deleted in the same moment.
-pub(crate) async fn touch(
-    store: &Store,
-    transaction: &mut crate::transaction::Transaction,
-    issuer: IssuerId,
-) -> Result<(), Failure> {
-    let failed = transaction.failed();
-    let issuers = store.collection::<Document>("issuers");
-    let update = issuers
-        .update_one(doc! { "_id": issuer.to_string() }, doc! { "$inc": { "uses": 1_i64 } })
-        .session(&mut transaction.session);
-    if update.await.map_err(failed)?.matched_count == 0 {
-        let what = format!("issuer {issuer} was deleted meanwhile");
-        return Err(StoreError::Conflict { doing: "add a certificate", what }.into());
-    }
-    Ok(())
 }

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How each kind of record looks in a table.
+
+use std::iter;
+
+use cap_client::wire::{Certificate, Issuer, Job, Leader, Project, Token};
+use cap_core::issuer::IssuerStatus;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::text::{distance, instant, instant_from};
+
+/// A record with a table.
+pub(crate) trait Shown: Serialize {
+    /// The columns of every table.
+    const HEAD: &'static [&'static str];
+    /// Further columns of a wide one.
+    const WIDE: &'static [&'static str] = &[];
+
+    /// What other commands take to name it.
+    fn id(&self) -> String;
+
+    /// A cell for each of [`Shown::HEAD`].
+    fn cells(&self, now: Timestamp) -> Vec<String>;
+
+    /// A cell for each of [`Shown::WIDE`].
+    fn wide_cells(&self, _now: Timestamp) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+impl Shown for Project {
+    const HEAD: &'static [&'static str] = &["NAME", "ID", "CREATED"];
+
+    fn id(&self) -> String {
+        self.id.to_string()
+    }
+
+    fn cells(&self, _now: Timestamp) -> Vec<String> {
+        vec![self.name.clone(), self.id(), instant(self.created_at)]
+    }
+}
+
+impl Shown for Issuer {
+    const HEAD: &'static [&'static str] = &["NAME", "STATUS", "DIRECTORY", "ID"];
+    const WIDE: &'static [&'static str] = &["ACCOUNT", "CONTACT", "PROBLEM", "NEXT ATTEMPT", "CREATED"];
+
+    fn id(&self) -> String {
+        self.id.to_string()
+    }
+
+    fn cells(&self, _now: Timestamp) -> Vec<String> {
+        vec![self.name.clone(), issuer_status(self.status).to_owned(), self.directory_url.clone(), self.id()]
+    }
+
+    fn wide_cells(&self, now: Timestamp) -> Vec<String> {
+        vec![
+            or_dash(self.account_url.clone()),
+            or_dash((!self.contact.is_empty()).then(|| self.contact.join(","))),
+            or_dash(self.problem.as_ref().map(ToString::to_string)),
+            or_dash(self.next_attempt_at.map(|at| distance(at, now))),
+            instant(self.created_at),
+        ]
+    }
+}
+
+impl Shown for Certificate {
+    const HEAD: &'static [&'static str] = &["NAMES", "STATUS", "EXPIRES", "RENEWS", "ID"];
+    const WIDE: &'static [&'static str] =
+        &["ALL NAMES", "ISSUER", "VERSION", "FINGERPRINT", "PROBLEM", "NEXT ATTEMPT", "CREATED"];
+
+    fn id(&self) -> String {
+        self.id.to_string()
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<String> {
+        let all = names(self);
+        let more = all.len().saturating_sub(1);
+        let first = all.into_iter().next().unwrap_or_default();
+        vec![
+            if more == 0 { first } else { format!("{first} +{more}") },
+            self.status.as_str().to_owned(),
+            or_dash(self.version.as_ref().map(|version| instant_from(version.not_after, now))),
+            or_dash(self.renew_at.map(|at| distance(at, now))),
+            self.id(),
+        ]
+    }
+
+    fn wide_cells(&self, now: Timestamp) -> Vec<String> {
+        vec![
+            self.names.join(","),
+            self.issuer.to_string(),
+            or_dash(self.version.as_ref().map(|version| version.number.to_string())),
+            or_dash(self.version.as_ref().map(|version| version.fingerprint_sha256.clone())),
+            or_dash(self.problem.as_ref().map(ToString::to_string)),
+            or_dash(self.next_attempt_at.map(|at| distance(at, now))),
+            instant(self.created_at),
+        ]
+    }
+}
+
+impl Shown for Job {
+    const HEAD: &'static [&'static str] = &["ID", "KIND", "STATE", "ATTEMPT", "DUE", "PROBLEM"];
+    const WIDE: &'static [&'static str] = &["FOR", "OWNER", "CREATED", "FINISHED"];
+
+    fn id(&self) -> String {
+        self.id.to_string()
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<String> {
+        vec![
+            self.id(),
+            self.kind.clone(),
+            self.state.as_str().to_owned(),
+            self.attempt.to_string(),
+            or_dash(self.due_at.map(|at| distance(at, now))),
+            or_dash(self.problem.as_ref().map(ToString::to_string)),
+        ]
+    }
+
+    fn wide_cells(&self, _now: Timestamp) -> Vec<String> {
+        let subject = self.certificate.map(|id| id.to_string()).or(self.issuer.map(|id| id.to_string()));
+        vec![
+            or_dash(subject),
+            or_dash(self.owner.clone()),
+            instant(self.created_at),
+            or_dash(self.finished_at.map(instant)),
+        ]
+    }
+}
+
+impl Shown for Token {
+    const HEAD: &'static [&'static str] = &["NAME", "ROLE", "PROJECT", "EXPIRES", "STATE", "ID"];
+    const WIDE: &'static [&'static str] = &["CREATED", "REVOKED"];
+
+    fn id(&self) -> String {
+        self.id.to_string()
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<String> {
+        let state = match self.revoked_at {
+            Some(_) => "revoked",
+            None if self.expires_at <= now => "expired",
+            None => "good",
+        };
+        vec![
+            self.name.clone(),
+            word(&self.role),
+            self.project.map_or_else(|| "all".to_owned(), |id| id.to_string()),
+            instant_from(self.expires_at, now),
+            state.to_owned(),
+            self.id(),
+        ]
+    }
+
+    fn wide_cells(&self, _now: Timestamp) -> Vec<String> {
+        vec![instant(self.created_at), or_dash(self.revoked_at.map(instant))]
+    }
+}
+
+impl Shown for Leader {
+    const HEAD: &'static [&'static str] = &["HOLDER", "STATE", "EPOCH", "LEASE ENDS"];
+
+    fn id(&self) -> String {
+        self.holder.clone()
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<String> {
+        let state = if self.expired { "expired" } else { "leading" };
+        vec![
+            self.holder.clone(),
+            state.to_owned(),
+            self.epoch.to_string(),
+            instant_from(self.expires_at, now),
+        ]
+    }
+}
+
+/// A certificate's names for people: as typed, and behind it as it stands in the certificate where that differs.
+pub(crate) fn names(certificate: &Certificate) -> Vec<String> {
+    let typed = certificate.display_names.iter().map(Some).chain(iter::repeat(None));
+    let shown = certificate.names.iter().zip(typed).map(|(name, typed)| match typed {
+        Some(typed) if !typed.trim_end_matches('.').eq_ignore_ascii_case(name) => format!("{typed} ({name})"),
+        _ => name.clone(),
+    });
+    shown.collect()
+}
+
+/// The word of an issuer's status.
+fn issuer_status(status: IssuerStatus) -> &'static str {
+    match status {
+        IssuerStatus::Registering => "registering",
+        IssuerStatus::Ready => "ready",
+        IssuerStatus::Failing => "failing",
+    }
+}
+
+/// The word that the API has for a value of an enum.
+pub(crate) fn word<T: Serialize>(value: &T) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+fn or_dash(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "-".to_owned())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn certificate() -> Certificate {
+        serde_json::from_value(serde_json::json!({
+            "id": format!("crt_{}1", "0".repeat(31)),
+            "project": format!("prj_{}1", "0".repeat(31)),
+            "names": ["xn--bcher-kva.example", "www.example.com", "192.0.2.1"],
+            "display_names": ["Bücher.example", "WWW.Example.com.", "192.0.2.1"],
+            "issuer": format!("iss_{}1", "0".repeat(31)),
+            "key": {"type": "ecdsa-p256"},
+            "challenge": "http-01",
+            "profile": null,
+            "auto_renew": true,
+            "status": "requested",
+            "problem": null,
+            "next_attempt_at": null,
+            "version": null,
+            "renew_at": null,
+            "created_at": "2026-01-02T03:04:05Z",
+            "updated_at": "2026-01-02T03:04:05Z",
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_name_is_shown_as_typed_with_its_a_label_where_they_differ() {
+        let shown = names(&certificate());
+        assert_eq!(shown, ["Bücher.example (xn--bcher-kva.example)", "www.example.com", "192.0.2.1"]);
+    }
+
+    #[test]
+    fn a_name_without_its_typed_form_is_still_shown() {
+        let mut certificate = certificate();
+        certificate.display_names.clear();
+        assert_eq!(names(&certificate), certificate.names);
+    }
+
+    #[test]
+    fn every_table_has_a_cell_for_each_column() {
+        let (certificate, now) = (certificate(), Timestamp::UNIX_EPOCH);
+        assert_eq!(certificate.cells(now).len(), Certificate::HEAD.len());
+        assert_eq!(certificate.wide_cells(now).len(), Certificate::WIDE.len());
+        assert_eq!(certificate.cells(now)[0], "Bücher.example (xn--bcher-kva.example) +2");
+    }
+}

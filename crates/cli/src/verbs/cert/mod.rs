@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `cert request|list|get|describe|renew|download|delete`.
+
+mod describe;
+mod download;
+mod renew;
+mod request;
+
+use cap_client::CertificateQuery;
+use cap_core::certificate::Status;
+use clap::Subcommand;
+
+use crate::app::{App, every};
+use crate::failure::Failure;
+use crate::output::names;
+use crate::{parse, resolve};
+
+/// What is done with certificates.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Ask for a certificate
+    Request(request::Args),
+    /// Every certificate of the project
+    List {
+        /// Only those in this status
+        #[arg(long, value_parser = parse::word::<Status>(parse::STATUSES))]
+        status: Option<Status>,
+    },
+    /// One certificate
+    Get {
+        /// Its id or one of its names
+        certificate: String,
+    },
+    /// Everything about one certificate, for people
+    Describe {
+        /// Its id or one of its names
+        certificate: String,
+    },
+    /// Renew a certificate now
+    Renew(renew::Args),
+    /// Write a certificate, its chain or its key
+    Download(download::Args),
+    /// Delete a certificate with its versions and keys
+    Delete {
+        /// Its id or one of its names
+        certificate: String,
+    },
+}
+
+pub(super) async fn run(verb: Verb, app: &mut App) -> Result<(), Failure> {
+    match verb {
+        Verb::Request(args) => request::run(args, app).await,
+        Verb::List { status } => {
+            let (client, project) = app.client_and_project().await?;
+            let page = async |page| client.certificates(&project, &CertificateQuery { page, status }).await;
+            let all = every(page).await?;
+            app.list(&all)
+        }
+        Verb::Get { certificate } => {
+            let (client, project) = app.client_and_project().await?;
+            let id = resolve::certificate(&client, &project, &certificate).await?;
+            let found = client.certificate(&project, id).await?;
+            app.output.show(&found, app.clock.now())
+        }
+        Verb::Describe { certificate } => describe::run(&certificate, app).await,
+        Verb::Renew(args) => renew::run(args, app).await,
+        Verb::Download(args) => download::run(args, app).await,
+        Verb::Delete { certificate } => delete(&certificate, app).await,
+    }
+}
+
+async fn delete(certificate: &str, app: &mut App) -> Result<(), Failure> {
+    let (client, project) = app.client_and_project().await?;
+    let id = resolve::certificate(&client, &project, certificate).await?;
+    let found = client.certificate(&project, id).await?;
+    if app.rehearse::<()>("DELETE", &["projects", &project, "certificates", &id.to_string()], None)? {
+        return Ok(());
+    }
+    let shown = names(&found).join(", ");
+    app.confirm(&format!("delete certificate {id} for {shown}, with its versions and keys"))?;
+    client.delete_certificate(&project, id).await?;
+    app.output.say(&format!("Certificate {id} is deleted."))
+}

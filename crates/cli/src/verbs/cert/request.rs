@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `cert request`.
+
+use cap_client::wire::{CreateCertificate, Key};
+use cap_core::certificate::{ChallengeType, KeyType};
+
+use crate::app::App;
+use crate::failure::Failure;
+use crate::{parse, wait};
+
+/// What `cert request` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// DNS names and IP addresses
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+    /// The issuer, by id or name
+    #[arg(long)]
+    issuer: String,
+    /// The algorithm of its key
+    #[arg(long, default_value = "ecdsa-p256", value_parser = parse::word::<KeyType>(parse::KEY_TYPES))]
+    key_type: KeyType,
+    /// The CA's profile; the CA's default when not given
+    #[arg(long)]
+    profile: Option<String>,
+    /// Do not renew it unasked
+    #[arg(long)]
+    no_auto_renew: bool,
+    /// Wait until it is issued
+    #[arg(long)]
+    wait: bool,
+}
+
+pub(super) async fn run(args: Args, app: &mut App) -> Result<(), Failure> {
+    let body = CreateCertificate {
+        names: args.names,
+        issuer: args.issuer,
+        key: Key { kind: args.key_type },
+        challenge: ChallengeType::default(),
+        profile: args.profile,
+        auto_renew: !args.no_auto_renew,
+    };
+    let (client, project) = app.client_and_project().await?;
+    if app.rehearse("POST", &["projects", &project, "certificates"], Some(&body))? {
+        return Ok(());
+    }
+    let mut certificate = client.create_certificate(&project, &body).await?;
+    if args.wait {
+        let id = certificate.id;
+        app.output.say(&format!("Certificate {id} is requested; waiting until it is issued."))?;
+        let look = async || client.certificate(&project, id).await;
+        certificate = wait::until(app, &format!("certificate {id}"), look, wait::certificate).await?;
+    }
+    app.output.show(&certificate, app.clock.now())
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Waiting for what happens in the background: each look is judged on plain values.
+
+use std::time::Duration;
+
+use cap_client::ClientError;
+use cap_client::wire::{Certificate, Issuer, Job};
+use cap_core::certificate::Status;
+use cap_core::issuer::IssuerStatus;
+use cap_core::job::JobState;
+use cap_core::problem::Problem;
+use cap_runtime::config::format_duration;
+use jiff::Timestamp;
+
+use crate::app::App;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::text::instant;
+
+/// The wait between the first two looks; it grows by half from there.
+const LOOK_FIRST: Duration = Duration::from_millis(250);
+/// The longest wait between two looks.
+const LOOK_MAX: Duration = Duration::from_secs(2);
+
+/// What a look says.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// It is there.
+    Done,
+    /// It is on its way; in one word how far.
+    Pending(String),
+    /// It will not be there in time; why.
+    Hopeless(String),
+}
+
+/// Looks until what was waited for is there, cannot be there in time, or the time is up.
+pub(crate) async fn until<T>(
+    app: &mut App,
+    what: &str,
+    mut look: impl AsyncFnMut() -> Result<T, ClientError>,
+    judge: impl Fn(&T, Timestamp) -> Verdict,
+) -> Result<T, Failure> {
+    let start = app.clock.boottime();
+    let deadline = start + app.global.timeout;
+    let mut pause = LOOK_FIRST;
+    loop {
+        let left = deadline.saturating_sub(app.clock.boottime());
+        let state = match look().await {
+            Ok(seen) => match judge(&seen, cap_core::clock::later(app.now(), left)) {
+                Verdict::Done => return Ok(seen),
+                Verdict::Pending(state) => state,
+                Verdict::Hopeless(why) => {
+                    let what = format!("{what} is not done");
+                    return Err(Failure::new(Exit::Error, what, why)
+                        .hint("it goes on by itself once the cause is mended; --timeout waits longer"));
+                }
+            },
+            // A replica that goes away takes nothing with it: the next look asks another one.
+            Err(error) if error.is_passing() => format!("not seen ({})", error.why()),
+            Err(error) => return Err(error.into()),
+        };
+        if left.is_zero() {
+            let why = format!("it is still {state} after {}", format_duration(app.global.timeout));
+            return Err(Failure::new(Exit::Timeout, format!("{what} is not done yet"), why)
+                .hint("it goes on by itself; look again later, or raise --timeout"));
+        }
+        let waited = (app.clock.boottime() - start).as_secs();
+        app.output.progress(&format!("{what}: {state} ({waited} s)"));
+        app.clock.sleep(pause.min(left)).await;
+        pause = (pause * 3 / 2).min(LOOK_MAX);
+    }
+}
+
+/// Whether a certificate is there.
+pub(crate) fn certificate(seen: &Certificate, deadline: Timestamp) -> Verdict {
+    match seen.status {
+        Status::Valid => Verdict::Done,
+        Status::Requested | Status::Issuing | Status::Renewing => {
+            Verdict::Pending(seen.status.as_str().to_owned())
+        }
+        Status::Failing => failing(seen.problem.as_ref(), seen.next_attempt_at, deadline),
+    }
+}
+
+/// Whether an issuer is ready.
+pub(crate) fn issuer(seen: &Issuer, deadline: Timestamp) -> Verdict {
+    match seen.status {
+        IssuerStatus::Ready => Verdict::Done,
+        IssuerStatus::Registering => Verdict::Pending("registering".to_owned()),
+        IssuerStatus::Failing => failing(seen.problem.as_ref(), seen.next_attempt_at, deadline),
+    }
+}
+
+/// Whether a job is over. One that was cancelled was done by somebody else or is not wanted any more.
+pub(crate) fn job(seen: &Job, deadline: Timestamp) -> Verdict {
+    match (seen.state, &seen.problem) {
+        (JobState::Succeeded | JobState::Cancelled, _) => Verdict::Done,
+        (JobState::Dead, problem) => {
+            let why = problem.as_ref().map_or_else(|| "the job is dead".to_owned(), ToString::to_string);
+            Verdict::Hopeless(why)
+        }
+        (JobState::Queued, Some(problem)) => failing(Some(problem), seen.due_at, deadline),
+        (JobState::Queued | JobState::Running, _) => Verdict::Pending(seen.state.as_str().to_owned()),
+    }
+}
+
+/// A failure is waited out as long as the next attempt comes in time.
+fn failing(problem: Option<&Problem>, next: Option<Timestamp>, deadline: Timestamp) -> Verdict {
+    let why = problem.map_or_else(|| "the last attempt failed".to_owned(), ToString::to_string);
+    match next {
+        Some(next) if next < deadline => {
+            Verdict::Pending(format!("failing, next attempt at {}", instant(next)))
+        }
+        Some(next) => Verdict::Hopeless(format!("{why}; the next attempt is at {}", instant(next))),
+        None => Verdict::Hopeless(why),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the CA was asked for and what it issued, by set of names. Duplicates are found here, not in our database.
+//!
+//! Pebble's 200 to a finalize means that it will issue, whether or not anybody ever fetches the certificate: that is
+//! `finalized`. `certificates` are the distinct certificate URLs that an answer showed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::route::{Route, path_of};
+
+/// Of one set of names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameSetCounts {
+    /// Orders that the CA created.
+    pub orders: u64,
+    /// Finalize requests that it accepted: certificates that it issues.
+    pub finalized: u64,
+    /// Certificates whose URL it showed to somebody.
+    pub certificates: u64,
+}
+
+/// Everything counted so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// By set of names: lower case, sorted, joined by commas.
+    pub name_sets: BTreeMap<String, NameSetCounts>,
+    /// Of all sets.
+    pub totals: NameSetCounts,
+}
+
+impl Counts {
+    /// Of this set of names, in whatever order.
+    #[must_use]
+    pub fn of(&self, names: &[&str]) -> NameSetCounts {
+        let key = key_of(names.iter().copied());
+        self.name_sets.get(&key).copied().unwrap_or_default()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    counts: Counts,
+    names_of_order: HashMap<String, String>,
+    order_of_finalize: HashMap<String, String>,
+    seen_certificates: HashSet<String>,
+}
+
+/// Counts answers as they pass.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    book: Mutex<Book>,
+}
+
+impl Ledger {
+    pub(super) fn counts(&self) -> Counts {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner).counts.clone()
+    }
+
+    /// Takes note of one answer of the CA. `request` is the signed request's body.
+    pub(super) fn note(
+        &self,
+        route: &Route,
+        request: &[u8],
+        status: StatusCode,
+        location: Option<&str>,
+        answer: &Value,
+    ) {
+        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        match route {
+            Route::NewOrder if status == StatusCode::CREATED => {
+                let Some(order) = location.and_then(path_of) else { return };
+                let names = names_of_request(request);
+                if let Some(finalize) = answer["finalize"].as_str().and_then(path_of) {
+                    book.order_of_finalize.insert(finalize, order.clone());
+                }
+                book.names_of_order.insert(order, names.clone());
+                book.count(&names, |counts| counts.orders += 1);
+            }
+            Route::Finalize { path } if status == StatusCode::OK => {
+                let order = book.order_of_finalize.get(path).cloned().unwrap_or_else(|| path.clone());
+                let names = book.names_of(&order);
+                book.count(&names, |counts| counts.finalized += 1);
+                book.certificate(&names, answer);
+            }
+            Route::Order { path } if status == StatusCode::OK => {
+                let names = book.names_of(path);
+                book.certificate(&names, answer);
+            }
+            Route::NewOrder
+            | Route::Finalize { .. }
+            | Route::Order { .. }
+            | Route::Authorization { .. }
+            | Route::Challenge { .. }
+            | Route::Other => {}
+        }
+    }
+}
+
+impl Book {
+    /// An order that was made before the proxy started has no names here; it is counted under its path.
+    fn names_of(&self, order: &str) -> String {
+        self.names_of_order.get(order).cloned().unwrap_or_else(|| order.to_owned())
+    }
+
+    fn count(&mut self, names: &str, add: impl Fn(&mut NameSetCounts)) {
+        add(self.counts.name_sets.entry(names.to_owned()).or_default());
+        add(&mut self.counts.totals);
+    }
+
+    fn certificate(&mut self, names: &str, order: &Value) {
+        let url = order["certificate"].as_str().and_then(path_of);
+        if let Some(url) = url
+            && self.seen_certificates.insert(url)
+        {
+            self.count(names, |counts| counts.certificates += 1);
+        }
+    }
+}
+
+fn key_of<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let sorted: BTreeSet<String> = names.map(str::to_lowercase).collect();
+    sorted.into_iter().collect::<Vec<_>>().join(",")
+}
+
+/// The identifiers in the payload of a signed newOrder.
+fn names_of_request(jws: &[u8]) -> String {
+    let names = || -> Option<Vec<String>> {
+        let jws: Value = serde_json::from_slice(jws).ok()?;
+        let payload = URL_SAFE_NO_PAD.decode(jws["payload"].as_str()?).ok()?;
+        let order: Value = serde_json::from_slice(&payload).ok()?;
+        Some(
+            order["identifiers"]
+                .as_array()?
+                .iter()
+                .filter_map(|id| id["value"].as_str())
+                .map(str::to_owned)
+                .collect(),
+        )
+    };
+    // The CA accepted what this cannot read: it must show in the counts rather than vanish.
+    names().map_or_else(|| "unreadable".to_owned(), |names| key_of(names.iter().map(String::as_str)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn request(names: &[&str]) -> Vec<u8> {
+        let identifiers: Vec<Value> =
+            names.iter().map(|name| json!({ "type": "dns", "value": name })).collect();
+        let payload = URL_SAFE_NO_PAD.encode(json!({ "identifiers": identifiers }).to_string());
+        json!({ "protected": "", "payload": payload, "signature": "" }).to_string().into_bytes()
+    }
+
+    fn order(ledger: &Ledger, id: u32, names: &[&str]) {
+        let answer = json!({ "finalize": format!("https://ca/finalize-order/{id}") });
+        let location = format!("https://ca/my-order/{id}");
+        ledger.note(&Route::NewOrder, &request(names), StatusCode::CREATED, Some(&location), &answer);
+    }
+
+    #[test]
+    fn one_set_in_two_spellings_is_one_set() {
+        let ledger = Ledger::default();
+        order(&ledger, 1, &["b.example.test", "A.example.test"]);
+        order(&ledger, 2, &["a.example.test", "B.example.test"]);
+        let counts = ledger.counts();
+        assert_eq!(counts.of(&["b.example.test", "a.example.test"]).orders, 2);
+        assert_eq!(counts.name_sets.len(), 1);
+        assert_eq!(counts.totals.orders, 2);
+    }
+
+    #[test]
+    fn a_certificate_counts_although_nobody_fetched_it_and_once_however_often_it_is_seen() {
+        let ledger = Ledger::default();
+        order(&ledger, 1, &["a.example.test"]);
+        let processing = json!({ "status": "processing" });
+        ledger.note(&Route::of("/finalize-order/1"), b"", StatusCode::OK, None, &processing);
+        assert_eq!(
+            ledger.counts().of(&["a.example.test"]),
+            NameSetCounts { orders: 1, finalized: 1, certificates: 0 }
+        );
+        let valid = json!({ "status": "valid", "certificate": "https://ca/certZ/9" });
+        for _ in 0..3 {
+            ledger.note(&Route::of("/my-order/1"), b"", StatusCode::OK, None, &valid);
+        }
+        assert_eq!(ledger.counts().totals, NameSetCounts { orders: 1, finalized: 1, certificates: 1 });
+    }
+
+    #[test]
+    fn a_refused_finalize_is_no_certificate() {
+        let ledger = Ledger::default();
+        order(&ledger, 1, &["a.example.test"]);
+        ledger.note(&Route::of("/finalize-order/1"), b"", StatusCode::FORBIDDEN, None, &Value::Null);
+        assert_eq!(ledger.counts().totals.finalized, 0);
+    }
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Pebble and its challenge test server: from `CAP_TEST_PEBBLE`, from `PATH`, built by Go, or Debian's package.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use super::command::run;
+use super::{cache, debian, find_in_path, is_executable};
+use crate::progress::say;
+
+const VERSION: &str = "v2.10.1";
+const CACHE_NAME: &str = "pebble-2.10.1";
+const PEBBLE: &str = "pebble";
+const CHALLTESTSRV: &str = "pebble-challtestsrv";
+/// Where Debian's package puts its own, which is 2.4.0 in Debian 12: no ARI, no profiles.
+const DEBIAN_BIN: &str = "/usr/bin";
+
+/// A cold build takes half a minute on two cores, after a download of some 10 MB.
+const BUILD_LIMIT_SECONDS: u64 = 600;
+
+/// The two programs.
+#[derive(Clone, Debug)]
+pub struct PebbleBinaries {
+    /// The ACME server.
+    pub pebble: PathBuf,
+    /// The DNS server that Pebble asks, with its management interface.
+    pub challtestsrv: PathBuf,
+}
+
+/// The paths of both.
+///
+/// # Errors
+/// When they are not there and cannot be obtained; says what was tried and what to do.
+pub fn pebble() -> anyhow::Result<PebbleBinaries> {
+    if let Some(folder) = std::env::var_os("CAP_TEST_PEBBLE").map(PathBuf::from) {
+        return in_folder(&folder).with_context(|| {
+            format!(
+                "CAP_TEST_PEBBLE is {}, which does not hold both {PEBBLE} and {CHALLTESTSRV}",
+                folder.display()
+            )
+        });
+    }
+    let go = find_in_path("go");
+    // Debian's is the last choice: with Go here the newer one is worth its half minute.
+    let debians_own = |path: &PathBuf| path.starts_with(DEBIAN_BIN) && go.is_some();
+    let in_path = (find_in_path(PEBBLE).filter(|path| !debians_own(path)), find_in_path(CHALLTESTSRV));
+    if let (Some(pebble), Some(challtestsrv)) = in_path {
+        return Ok(PebbleBinaries { pebble, challtestsrv });
+    }
+    let folder = cache::folder(CACHE_NAME)?;
+    let _lock = cache::lock(&folder)?;
+    if let Some(cached) = in_folder(&folder) {
+        return Ok(cached);
+    }
+    match go {
+        Some(go) => build(&go, &folder),
+        None => package(),
+    }
+}
+
+fn in_folder(folder: &Path) -> Option<PebbleBinaries> {
+    let found = PebbleBinaries { pebble: folder.join(PEBBLE), challtestsrv: folder.join(CHALLTESTSRV) };
+    (is_executable(&found.pebble) && is_executable(&found.challtestsrv)).then_some(found)
+}
+
+fn build(go: &Path, folder: &Path) -> anyhow::Result<PebbleBinaries> {
+    say(format_args!("building Pebble {VERSION} with Go (about half a minute)"));
+    let staging = tempfile::tempdir_in(folder).context("making a folder in the cache")?;
+    let mut install = Command::new(go);
+    install.env("GOBIN", staging.path()).env("CGO_ENABLED", "0").arg("install");
+    for program in [PEBBLE, CHALLTESTSRV] {
+        install.arg(format!("github.com/letsencrypt/pebble/v2/cmd/{program}@{VERSION}"));
+    }
+    run(&mut install, Duration::from_secs(BUILD_LIMIT_SECONDS)).context(
+        "Pebble could not be built; check Go's module proxy, or set CAP_TEST_PEBBLE to a folder that holds \
+         pebble and pebble-challtestsrv",
+    )?;
+    // Both names appear only when both are whole: a reader looks for both.
+    for program in [PEBBLE, CHALLTESTSRV] {
+        std::fs::rename(staging.path().join(program), folder.join(program))
+            .with_context(|| format!("moving {program} to {}", folder.display()))?;
+    }
+    in_folder(folder).context("go install succeeded, yet left no binaries")
+}
+
+fn package() -> anyhow::Result<PebbleBinaries> {
+    if let Some(found) = in_folder(Path::new(DEBIAN_BIN)) {
+        return Ok(found);
+    }
+    let advice = "install Go 1.25 or later, or set CAP_TEST_PEBBLE to a folder that holds pebble and pebble-challtestsrv";
+    debian::install(&[PEBBLE])
+        .with_context(|| format!("there is no Go and no package of Pebble: {advice}"))?;
+    let Some(found) = in_folder(Path::new(DEBIAN_BIN)) else {
+        bail!("the package `pebble` holds no {CHALLTESTSRV}: {advice}");
+    };
+    say("using Debian's Pebble, which knows neither ARI nor profiles; tests that need them are skipped");
+    Ok(found)
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One `mongod`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bson::{Document, doc};
+
+use super::admin;
+use super::replica_set::ReplicaSetOptions;
+use crate::process::{Launch, Launcher, PortLease, Process};
+use crate::wait::{self, Pending};
+
+/// A cold start, or a recovery from the journal after a kill.
+const START_LIMIT_SECONDS: u64 = 60;
+/// The smallest cache that WiredTiger takes; test data are small, and three members share the machine.
+const CACHE_GB: &str = "0.25";
+/// A primary that is told to stop waits this long for its clients to move on (15 s by default).
+const QUIESCE_MS: u32 = 500;
+
+/// What a member says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberState {
+    /// It takes writes.
+    Primary,
+    /// It follows.
+    Secondary,
+    /// It answers, and is neither.
+    Other,
+    /// It does not answer.
+    Down,
+}
+
+/// One member: its port and data stay when its process comes and goes.
+#[derive(Debug)]
+pub(super) struct Member {
+    lease: PortLease,
+    data: PathBuf,
+    launch: Launch,
+    launcher: Arc<Launcher>,
+    pub(super) process: Process,
+}
+
+impl Member {
+    pub(super) fn start(
+        launcher: &Arc<Launcher>,
+        mongod: &Path,
+        index: usize,
+        options: &ReplicaSetOptions,
+    ) -> anyhow::Result<Self> {
+        let name = format!("mongod-{index}");
+        let lease = crate::process::reserve_one()?;
+        let data = launcher.data_dir(&name)?;
+        let launch = Launch {
+            name,
+            program: mongod.to_owned(),
+            args: arguments(lease.port(), &data, options),
+            env: BTreeMap::new(),
+            address: format!("127.0.0.1:{}", lease.port()),
+        };
+        let process = launcher.spawn(launch.clone())?;
+        Ok(Self { lease, data, launch, launcher: launcher.clone(), process })
+    }
+
+    pub(super) fn restart(&mut self) -> anyhow::Result<()> {
+        self.process.kill9()?;
+        self.process = self.launcher.spawn(self.launch.clone())?;
+        Ok(())
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.lease.port()
+    }
+
+    pub(super) fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Waits until it answers, in whatever state.
+    pub(super) async fn wait_answers(&self) -> anyhow::Result<()> {
+        let what = format!("{} to answer", self.process.name());
+        wait::until(&what, Duration::from_secs(START_LIMIT_SECONDS), || async {
+            if !self.process.is_running() {
+                return Err(self.process.died());
+            }
+            admin::run(self.port(), doc! { "ping": 1 }).await.map_err(Pending::not_yet)
+        })
+        .await?;
+        Ok(())
+    }
+
+    pub(super) async fn state(&self) -> MemberState {
+        if !self.process.is_running() {
+            return MemberState::Down;
+        }
+        match admin::run(self.port(), doc! { "hello": 1 }).await {
+            Ok(hello) if says(&hello, "isWritablePrimary") => MemberState::Primary,
+            Ok(hello) if says(&hello, "secondary") => MemberState::Secondary,
+            Ok(_) => MemberState::Other,
+            Err(_) => MemberState::Down,
+        }
+    }
+}
+
+fn says(hello: &Document, what: &str) -> bool {
+    hello.get_bool(what).unwrap_or(false)
+}
+
+fn arguments(port: u16, data: &Path, options: &ReplicaSetOptions) -> Vec<String> {
+    let mut args: Vec<String> = Vec::new();
+    let mut pair = |name: &str, value: String| args.extend([name.to_owned(), value]);
+    pair("--replSet", options.name.clone());
+    pair("--bind_ip", "127.0.0.1".to_owned());
+    pair("--port", port.to_string());
+    pair("--dbpath", data.display().to_string());
+    pair("--oplogSize", options.oplog_mb.to_string());
+    pair("--wiredTigerCacheSizeGB", CACHE_GB.to_owned());
+    // Nothing is compressed: a scan of the files for secrets must be able to find them.
+    pair("--wiredTigerCollectionBlockCompressor", "none".to_owned());
+    pair("--wiredTigerJournalCompressor", "none".to_owned());
+    pair("--wiredTigerIndexPrefixCompression", "false".to_owned());
+    let fixed = [
+        "enableTestCommands=1".to_owned(),
+        "diagnosticDataCollectionEnabled=false".to_owned(),
+        format!("shutdownTimeoutMillisForSignaledShutdown={QUIESCE_MS}"),
+    ];
+    for parameter in fixed.iter().chain(&options.parameters) {
+        pair("--setParameter", parameter.clone());
+    }
+    args.push("--nounixsocket".to_owned());
+    args
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Scratch folders that do not pile up: removed on drop, and swept by the next process when their owner was killed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::Context as _;
+
+use crate::process::ProcessId;
+
+/// Under the system's temporary folder; each entry is `PID-START-N`, which tells whether its owner still lives.
+const PARENT: &str = "certautopilot-testkit";
+
+static COUNTER: AtomicU32 = AtomicU32::new(0);
+
+/// A folder of this process's own, removed on drop.
+#[derive(Debug)]
+pub struct Scratch {
+    path: PathBuf,
+}
+
+impl Scratch {
+    /// Makes an empty folder, and removes those whose owners are gone.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn create() -> anyhow::Result<Self> {
+        let parent = std::env::temp_dir().join(PARENT);
+        fs::create_dir_all(&parent).with_context(|| format!("making {}", parent.display()))?;
+        sweep(&parent);
+        let me = ProcessId::current()?;
+        let n = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let path = parent.join(format!("{}-{}-{n}", me.pid, me.started));
+        fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
+        Ok(Self { path })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What is left is swept by the next process that makes a scratch folder.
+        let _best_effort = fs::remove_dir_all(&self.path);
+    }
+}
+
+fn sweep(parent: &Path) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Some(owner) = name.to_str().and_then(owner_of) else { continue };
+        if !owner.is_alive() {
+            let _another_process_may_sweep_too = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn owner_of(name: &str) -> Option<ProcessId> {
+    let mut parts = name.split('-');
+    let pid = parts.next()?.parse().ok()?;
+    let started = parts.next()?.parse().ok()?;
+    Some(ProcessId { pid, started })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_owners_folder_is_swept_and_a_living_ones_is_not() {
+        let mine = Scratch::create().unwrap();
+        let me = ProcessId::current().unwrap();
+        // Our pid with another start time: a process that is gone and whose pid was given out again.
+        let stale = mine.path().parent().unwrap().join(format!("{}-{}-0", me.pid, me.started + 1));
+        fs::create_dir_all(&stale).unwrap();
+        let another = Scratch::create().unwrap();
+        assert!(!stale.exists());
+        assert!(mine.path().exists() && another.path().exists());
+    }
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Real issuance through the CA proxy, by a client that is not ours.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cap_testkit::ca::{Http01Responder, NameSetCounts, Pebble, PebbleOptions, loopback_address};
+use cap_testkit::process::Signal;
+use cap_testkit::wait::{self, Pending};
+use futures_util::StreamExt as _;
+use instant_acme::{
+    Account, AuthorizationStatus, ChallengeType, Identifier, NewAccount, NewOrder, Order, OrderStatus,
+    RetryPolicy,
+};
+
+/// A hundred orders take some seconds; a deadlock takes for ever.
+const BULK_LIMIT_SECONDS: u64 = 120;
+const BULK_ORDERS: usize = 100;
+const BULK_PARALLEL: usize = 16;
+
+struct Client {
+    account: Account,
+    responder: Http01Responder,
+    address: Ipv4Addr,
+}
+
+impl Client {
+    async fn of(ca: &Pebble) -> Self {
+        cap_testkit::tls::install();
+        let address = loopback_address().unwrap();
+        let responder = Http01Responder::start(address, ca.http_port()).await.unwrap();
+        let new = NewAccount { contact: &[], terms_of_service_agreed: true, only_return_existing: false };
+        let builder = Account::builder_with_root(ca.ca_file()).unwrap();
+        let (account, _) = builder.create(&new, ca.directory_url().to_owned(), None).await.unwrap();
+        Self { account, responder, address }
+    }
+
+    async fn order(&self, ca: &Pebble, name: &str) -> Order {
+        ca.set_a(name, &[IpAddr::V4(self.address)]).await.unwrap();
+        self.account.new_order(&NewOrder::new(&[Identifier::Dns(name.to_owned())])).await.unwrap()
+    }
+
+    async fn validate(&self, order: &mut Order) {
+        let mut authorizations = order.authorizations();
+        while let Some(authorization) = authorizations.next().await {
+            let mut authorization = authorization.unwrap();
+            if authorization.status == AuthorizationStatus::Valid {
+                continue;
+            }
+            let mut challenge = authorization.challenge(ChallengeType::Http01).unwrap();
+            let key_authorization = challenge.key_authorization();
+            self.responder.put(&challenge.token, key_authorization.as_str());
+            challenge.set_ready().await.unwrap();
+        }
+        assert_eq!(order.poll_ready(&RetryPolicy::default()).await.unwrap(), OrderStatus::Ready);
+    }
+
+    async fn issue(&self, ca: &Pebble, name: &str) -> String {
+        let mut order = self.order(ca, name).await;
+        self.validate(&mut order).await;
+        order.finalize().await.unwrap();
+        order.poll_certificate(&RetryPolicy::default()).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_is_issued_through_the_proxy_and_counted() {
+    let ca = Pebble::shared().await.unwrap();
+    let client = Client::of(&ca).await;
+    let chain = client.issue(&ca, "One.example.test").await;
+    assert!(chain.matches("BEGIN CERTIFICATE").count() >= 2, "{chain}");
+    let counted = ca.counts().await.unwrap().of(&["one.example.test"]);
+    assert_eq!(counted, NameSetCounts { orders: 1, finalized: 1, certificates: 1 });
+    assert!(ca.issuance_root_pem().await.unwrap().contains("BEGIN CERTIFICATE"));
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_fetched_is_counted() {
+    let ca = Pebble::shared().await.unwrap();
+    let client = Client::of(&ca).await;
+    let mut order = client.order(&ca, "unfetched.example.test").await;
+    client.validate(&mut order).await;
+    order.finalize().await.unwrap();
+    drop(order);
+    assert_eq!(ca.counts().await.unwrap().of(&["unfetched.example.test"]).finalized, 1);
+}
+
+#[tokio::test]
+async fn a_call_goes_on_at_the_ca_although_its_client_left() {
+    let ca = Pebble::start().await.unwrap();
+    let client = Client::of(&ca).await;
+    let mut order = client.order(&ca, "left.example.test").await;
+    client.validate(&mut order).await;
+
+    let key = rcgen::KeyPair::generate().unwrap();
+    let names = rcgen::CertificateParams::new(vec!["left.example.test".to_owned()]).unwrap();
+    let csr = names.serialize_request(&key).unwrap();
+
+    // Pebble reads the request only after the client has gone.
+    let pebble = ca.process().unwrap();
+    pebble.signal(Signal::STOP).unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(500), order.finalize_csr(csr.der())).await.is_err());
+    drop((order, client));
+    pebble.signal(Signal::CONT).unwrap();
+    wait::until("the certificate to be counted", Duration::from_secs(10), || async {
+        let counts = ca.counts().await.map_err(Pending::Never)?.of(&["left.example.test"]);
+        if counts.finalized == 1 { Ok(()) } else { Err(Pending::not_yet("none")) }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn answers_come_as_late_as_asked() {
+    let ca = Pebble::start().await.unwrap();
+    ca.set_delay(Duration::from_millis(300)).await.unwrap();
+    let started = Instant::now();
+    let _client = Client::of(&ca).await;
+    // Directory, nonce, account.
+    assert!(started.elapsed() >= Duration::from_millis(900), "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_orders_at_once_do_not_hang_the_ca() {
+    let ca = Arc::new(
+        Pebble::start_with(PebbleOptions { bad_nonce_percent: 1, ..Default::default() }).await.unwrap(),
+    );
+    let client = Arc::new(Client::of(&ca).await);
+    let started = Instant::now();
+    let work = futures_util::stream::iter(0..BULK_ORDERS)
+        .map(|n| {
+            let (ca, client) = (ca.clone(), client.clone());
+            tokio::spawn(async move { client.issue(&ca, &format!("n{n}.bulk.example.test")).await })
+        })
+        .buffer_unordered(BULK_PARALLEL)
+        .map(Result::unwrap)
+        .collect::<Vec<_>>();
+    let chains =
+        tokio::time::timeout(Duration::from_secs(BULK_LIMIT_SECONDS), work).await.expect("the CA hangs");
+    println!("{BULK_ORDERS} orders, {BULK_PARALLEL} at once: {:?}", started.elapsed());
+    assert_eq!(chains.len(), BULK_ORDERS);
+    let totals = ca.counts().await.unwrap().totals;
+    assert_eq!(usize::try_from(totals.finalized).unwrap(), BULK_ORDERS);
+    assert_eq!(totals.certificates, totals.finalized);
+}
