@@ -9,21 +9,25 @@ use anyhow::{Context as _, ensure};
 
 use crate::workspace;
 
-/// A file, and what prints it.
+/// A file, and what `cargo run` prints it with.
 struct Generated {
     path: &'static str,
-    /// The package and the binary of it.
-    binary: (&'static str, &'static str),
-    args: &'static [&'static str],
+    run: &'static [&'static str],
 }
 
-const CLI: (&str, &str) = ("cap-cli", "certautopilot");
-
 const GENERATED: &[Generated] = &[
-    Generated { path: "docs/reference/config.md", binary: CLI, args: &["generate", "config"] },
-    Generated { path: "docs/reference/cli.md", binary: CLI, args: &["generate", "cli"] },
-    Generated { path: "docs/reference/problems.md", binary: CLI, args: &["generate", "problems"] },
-    Generated { path: "docs/reference/metrics.md", binary: CLI, args: &["generate", "metrics"] },
+    Generated {
+        path: "docs/reference/config.md",
+        run: &["--package", "cap-cli", "--bin", "certautopilot", "--", "generate", "config"],
+    },
+    Generated {
+        path: "docs/reference/cli.md",
+        run: &["--package", "cap-cli", "--bin", "certautopilot", "--", "generate", "cli"],
+    },
+    Generated {
+        path: "docs/reference/problems.md",
+        run: &["--package", "cap-api", "--example", "reference"],
+    },
 ];
 
 pub(crate) fn run(check: bool) -> anyhow::Result<ExitCode> {
@@ -51,12 +55,11 @@ pub(crate) fn run(check: bool) -> anyhow::Result<ExitCode> {
 }
 
 fn produce(root: &Path, generated: &Generated) -> anyhow::Result<String> {
-    let (package, binary) = generated.binary;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.current_dir(root).args(["run", "--quiet", "--package", package, "--bin", binary, "--"]);
-    command.args(generated.args).stdin(Stdio::null()).stderr(Stdio::inherit());
-    let what = format!("`{binary} {}`", generated.args.join(" "));
+    command.current_dir(root).args(["run", "--quiet"]).args(generated.run);
+    command.stdin(Stdio::null()).stderr(Stdio::inherit());
+    let what = format!("`cargo run {}`", generated.run.join(" "));
     let output = command.output().with_context(|| format!("running {what}"))?;
     ensure!(output.status.success(), "{what}, which writes {}, failed ({})", generated.path, output.status);
     ensure!(!output.stdout.is_empty(), "{what}, which writes {}, printed nothing", generated.path);

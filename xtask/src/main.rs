@@ -6,6 +6,7 @@
     reason = "a command for people: it talks on the terminal"
 )]
 
+mod bench;
 mod cargo;
 mod ci;
 mod codegen;
@@ -57,6 +58,11 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Measure, against a bare baseline in the same run. Exit code 1: a target was missed.
+    Bench {
+        #[command(subcommand)]
+        bench: bench::Bench,
+    },
     /// The CA proxy of a local stack, as a process of its own.
     #[command(hide = true)]
     CaProxy {
@@ -86,6 +92,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Ci => block_on(ci::run()),
         Command::Tidy => tidy::run(),
         Command::Codegen { check } => codegen::run(check),
+        Command::Bench { bench } => block_on(bench::run(bench)),
         Command::CaProxy { config } => block_on(local::ca_proxy(config)),
     }
 }

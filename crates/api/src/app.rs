@@ -11,6 +11,7 @@ use cap_core::envelope::{Canary, Keyring};
 use cap_core::id::ProjectId;
 use cap_runtime::health::Readiness;
 use cap_store::{ChallengeCache, ProjectRecord, Store};
+use jiff::Timestamp;
 
 use crate::auth::Caller;
 use crate::metrics::Metrics;
@@ -41,6 +42,12 @@ pub struct App {
 }
 
 impl App {
+    /// The time, to the millisecond: what is answered now must be what is read back later.
+    pub(crate) fn now(&self) -> Timestamp {
+        let now = self.clock.now();
+        Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+    }
+
     /// The project that the path names, if the caller may do `action` there. A project that the caller must not know
     /// of is answered like one that does not exist.
     pub(crate) async fn project(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::header;
 use axum::http::request::Parts;
 use cap_core::page::Page;
@@ -47,11 +47,45 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
     }
 }
 
+/// A body that says nothing: none at all, or `{}`.
+pub(crate) struct NoBody {
+    pub(crate) sha256: String,
+}
+
+impl FromRequest<Arc<App>> for NoBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
+        let bytes = Bytes::from_request(request, app).await.map_err(unreadable)?;
+        if !matches!(bytes.trim_ascii(), b"" | b"{}") {
+            return Err(ApiError::new(MALFORMED_REQUEST, "this takes no settings; send no body, or {}"));
+        }
+        Ok(Self { sha256: hex::encode(Sha256::digest(b"{}")) })
+    }
+}
+
 fn unreadable(rejection: BytesRejection) -> ApiError {
     if rejection.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
         ApiError::new(BODY_TOO_LARGE, "the body has more than 1 MiB; send less")
     } else {
         ApiError::new(MALFORMED_REQUEST, "the body ended early or could not be read; send it again")
+    }
+}
+
+/// What the path names.
+pub(crate) struct At<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Arc<App>> for At<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let path = Path::<T>::from_request_parts(parts, app).await;
+        path.map(|Path(value)| Self(value)).map_err(|_| {
+            ApiError::new(
+                MALFORMED_REQUEST,
+                "the path is not UTF-8 once its percent signs are decoded; mend it",
+            )
+        })
     }
 }
 

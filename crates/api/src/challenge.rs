@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -13,23 +14,34 @@ use cap_core::challenge::ChallengeToken;
 use crate::app::App;
 
 pub(crate) fn router(app: Arc<App>) -> Router {
-    Router::new().route("/.well-known/acme-challenge/{token}", get(answer)).with_state(app)
+    Router::new()
+        .route("/.well-known/acme-challenge/{token}", get(answer))
+        .fallback(async || nothing())
+        .with_state(app)
 }
 
-async fn answer(State(app): State<Arc<App>>, Path(token): Path<String>) -> Response {
-    let found = match ChallengeToken::try_from(token) {
-        Ok(token) => app.challenges.find(&token).await,
-        Err(_) => Ok(None),
+/// The type of every answer.
+const TEXT: [(header::HeaderName, &str); 1] = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+
+fn nothing() -> Response {
+    (StatusCode::NOT_FOUND, TEXT, "no such challenge\n").into_response()
+}
+
+async fn answer(State(app): State<Arc<App>>, token: Result<Path<String>, PathRejection>) -> Response {
+    // A token that is not UTF-8, or not base64url, is none that a CA was given.
+    let token = token.ok().and_then(|Path(token)| ChallengeToken::try_from(token).ok());
+    let found = match token {
+        Some(token) => app.challenges.find(&token).await,
+        None => Ok(None),
     };
-    let text = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
     let (outcome, response) = match found {
-        Ok(Some(key_authorization)) => ("answered", (text, key_authorization).into_response()),
-        Ok(None) => ("unknown", (StatusCode::NOT_FOUND, text, "no such challenge\n").into_response()),
+        Ok(Some(key_authorization)) => ("answered", (TEXT, key_authorization).into_response()),
+        Ok(None) => ("unknown", nothing()),
         Err(error) => {
             tracing::warn!(%error, "a challenge could not be answered");
             (
                 "unavailable",
-                (StatusCode::SERVICE_UNAVAILABLE, text, "the database cannot be reached\n").into_response(),
+                (StatusCode::SERVICE_UNAVAILABLE, TEXT, "the database cannot be reached\n").into_response(),
             )
         }
     };

@@ -53,13 +53,19 @@ impl IdempotencyKey {
     ) -> Result<Option<Replay>, ApiError> {
         let Some(id) = self.id(caller) else { return Ok(None) };
         match app.store.replay(&id).await? {
-            Some(replay) if replay.body_sha256 != body_sha256 => {
-                let detail =
-                    "this Idempotency-Key was sent with another body before; use a new key for a new request";
-                Err(ApiError::new(IDEMPOTENCY_MISMATCH, detail))
-            }
-            found => Ok(found),
+            Some(replay) => self.same(replay, body_sha256).map(Some),
+            None => Ok(None),
         }
+    }
+
+    /// What was carried out under this key, if it had the same body.
+    pub(crate) fn same(&self, earlier: Replay, body_sha256: &str) -> Result<Replay, ApiError> {
+        if earlier.body_sha256 == body_sha256 {
+            return Ok(earlier);
+        }
+        let detail =
+            "this Idempotency-Key was sent with another body before; use a new key for a new request";
+        Err(ApiError::new(IDEMPOTENCY_MISMATCH, detail))
     }
 
     /// The record that goes in with the mutation.

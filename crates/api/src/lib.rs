@@ -4,6 +4,7 @@
 //! It never speaks to a CA and never runs a job: it checks who asks and what for, records one atomic fact, and answers
 //! from what is recorded. Every replica answers every HTTP-01 challenge.
 
+mod answer;
 mod app;
 mod auth;
 mod body;
@@ -18,6 +19,7 @@ mod view;
 pub use app::App;
 pub use metrics::Metrics;
 pub use problem::{CATALOGUE, reference_markdown};
+pub use routes::{Access, Route, routes};
 
 use std::sync::Arc;
 use std::time::Duration;

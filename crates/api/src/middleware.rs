@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
@@ -21,6 +21,9 @@ const REQUEST: Duration = Duration::from_secs(30);
 const IN_FLIGHT: usize = 1024;
 /// The header that tells the client the request's id.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Routes that cost nothing and are answered whatever else goes on.
+const HEALTH: [&str; 2] = ["/healthz", "/livez"];
 
 tokio::task_local! {
     static CURRENT: Id;
@@ -52,13 +55,15 @@ async fn around(
     let started = app.clock.boottime();
     let mut response = CURRENT
         .scope(id, async {
-            let Ok(_place) = gate.try_acquire() else {
+            let place = gate.try_acquire();
+            // A load balancer must not take a replica out because it is busy: the others would only get busier.
+            if place.is_err() && !HEALTH.contains(&route.as_str()) {
                 return ApiError::new(
                     OVERLOADED,
                     "this replica answers as many requests as it can hold; try again soon",
                 )
                 .into_response();
-            };
+            }
             match tokio::time::timeout(REQUEST, next.run(request)).await {
                 Ok(response) => response,
                 Err(_) => {
@@ -70,7 +75,7 @@ async fn around(
         .await;
     let took = app.clock.boottime().saturating_sub(started);
     let status = response.status();
-    let labels = [method.as_str(), &route, status.as_str()];
+    let labels = [counted(&method), &route, status.as_str()];
     app.metrics.requests.with_label_values(&labels).inc();
     app.metrics.duration.with_label_values(&labels[..2]).observe(took.as_secs_f64());
     let cause = response.extensions_mut().remove::<Logged>().and_then(|logged| logged.cause);
@@ -84,4 +89,12 @@ async fn around(
         response.headers_mut().insert(REQUEST_ID, value);
     }
     response
+}
+
+/// The method as it is counted. Clients may invent methods, and each label value is kept for ever.
+fn counted(method: &Method) -> &str {
+    match method.as_str() {
+        known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
+        _ => "other",
+    }
 }

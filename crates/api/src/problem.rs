@@ -51,6 +51,8 @@ catalogue! {
         "A name is taken, or the thing is in use or moved on meanwhile. The detail says what; look at it again.";
     ALREADY_ANSWERED = "already-answered", CONFLICT, "The answer was given once",
         "The same request made a token before, and a token is shown once only. Revoke that token and make another.";
+    PRECONDITION_FAILED = "precondition-failed", PRECONDITION_FAILED, "It is not what you looked at",
+        "If-Match names another state of it than the present one. Read it again, and decide anew with its new ETag.";
     BODY_TOO_LARGE = "body-too-large", PAYLOAD_TOO_LARGE, "The body is too large",
         "A body may have 1 MiB.";
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "The body is not JSON",
@@ -187,7 +189,7 @@ impl IntoResponse for ApiError {
 #[must_use]
 pub fn reference_markdown() -> String {
     let mut text = String::from(
-        "# Problems\n\nErrors are RFC 9457 problem+json; `type` is `urn:certautopilot:problem:` and the name below.\n\n         | name | status | title | meaning and what to do |\n|---|---|---|---|\n",
+        "# Problems\n\nErrors are RFC 9457 problem+json; `type` is `urn:certautopilot:problem:` and the name below.\n\n| name | status | title | meaning and what to do |\n|---|---|---|---|\n",
     );
     for kind in CATALOGUE {
         let _ = writeln!(

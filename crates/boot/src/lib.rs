@@ -15,6 +15,7 @@ use cap_core::audit::Auditor;
 use cap_core::clock::Clock;
 use cap_core::entropy::Entropy;
 use cap_core::envelope::{Canary, Kek, KekError, Keyring};
+use cap_core::health::Check;
 use cap_runtime::config::{KekConfig, KekProvider, MongoConfig};
 use cap_runtime::{Exit, Failure, OrExit, Process};
 use cap_store::{SchemaStatus, Store, StoreError};
@@ -70,14 +71,20 @@ pub async fn open(
     mongo: &MongoConfig,
     kek_config: KekConfig,
 ) -> Result<Option<Cluster>, Failure> {
+    // Before anything that takes time (a `mongodb+srv` URI asks the DNS): what nobody has looked at yet is not ready.
+    for check in [Check::Mongo, Check::Kek, Check::Schema] {
+        process.readiness.expect(check);
+    }
     let store = store(mongo, process.role.binary()).await?;
     let kek = kek(kek_config, process.entropy.clone())?;
     let stop = process.shutdown.soft();
     process.readiness.watch(Arc::new(MongoProbe(store.clone())), stop.clone());
     process.readiness.watch(Arc::new(SchemaProbe(store.clone())), stop.clone());
-    process.readiness.expect(cap_core::health::Check::Kek);
     let opening = async {
         let canary = wait_for_canary(&store, process.clock.as_ref()).await?;
+        // Before the wait, so that readiness tells why it is waited for.
+        let probe = KekProbe { canary: canary.clone(), kek: kek.clone() };
+        process.readiness.watch(Arc::new(probe), stop.clone());
         wait_for_kek(&canary, kek.as_ref(), process.clock.as_ref()).await?;
         Ok::<_, Failure>(canary)
     };
@@ -85,7 +92,6 @@ pub async fn open(
         canary = opening => canary?,
         () = stop.cancelled() => return Ok(None),
     };
-    process.readiness.watch(Arc::new(KekProbe { canary: canary.clone(), kek: kek.clone() }), stop);
     let instance = process.service.instance_name.clone();
     let (clock, entropy) = (process.clock.clone(), process.entropy.clone());
     Ok(Some(assemble(store, kek, canary, instance, clock, entropy)))
@@ -192,11 +198,15 @@ async fn look(store: &Store) -> Result<Result<Canary, String>, Failure> {
 }
 
 async fn wait_for_kek(canary: &Canary, kek: &dyn Kek, clock: &dyn Clock) -> Result<(), Failure> {
+    let mut looks = 0_u32;
     loop {
         match canary.check(kek).await {
             Ok(()) => return Ok(()),
             Err(error @ KekError::Unavailable(_)) => {
-                tracing::warn!(%error, "waiting for the KEK");
+                if looks.is_multiple_of(LOOKS_PER_LINE) {
+                    tracing::warn!("waiting: {error}");
+                }
+                looks = looks.wrapping_add(1);
                 clock.sleep(LOOK).await;
             }
             Err(error) => return Err(refused_by_kek(error)),

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Failpoints: named places where a drill may kill the process.
 //!
-//! Each remote act and each commit of issuance has a point before it and one after it. Without the `drill` feature
-//! [`point`] is empty and nothing of this is in the binary; with it, the hook that the process installed is called.
+//! Each remote act and each commit of issuance has a point before it and one after it; where a transaction would hold
+//! up others if its process died, there is one within. Without the `drill` feature [`point`] is empty and nothing of
+//! this is in the binary; with it, the hook that the process installed is called.
 
 /// Every failpoint there is, in the order in which an issuance passes them.
 pub const POINTS: &[&str] = &[
     "claim.before",
+    "claim.within",
     "claim.after",
     "open.before",
     "open.after",
@@ -29,6 +31,7 @@ pub const POINTS: &[&str] = &[
     "download.before",
     "download.after",
     "record-issued.before",
+    "record-issued.within",
     "record-issued.after",
 ];
 

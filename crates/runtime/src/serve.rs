@@ -47,6 +47,7 @@ pub fn tls(files: &TlsFiles) -> anyhow::Result<TlsAcceptor> {
     let chain =
         CertificateDer::pem_file_iter(&files.certificate).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let chain = chain.with_context(|| format!("CAP_API_TLS_CERT_FILE: {certificate} is not a PEM chain"))?;
+    anyhow::ensure!(!chain.is_empty(), "CAP_API_TLS_CERT_FILE: {certificate} holds no certificate");
     let secret = PrivateKeyDer::from_pem_file(&files.key);
     let secret = secret.with_context(|| format!("CAP_API_TLS_KEY_FILE: {key} is not a PEM private key"))?;
     let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, secret);

@@ -10,7 +10,7 @@ use cap_core::entropy::{self, Entropy};
 use cap_core::id::InstanceId;
 use cap_core::job::Mandate;
 use cap_core::lease::{Term, heartbeat};
-use cap_store::{SCHEDULER_LEASE, Store, StoreError};
+use cap_store::{LeaseWatch, SCHEDULER_LEASE, Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::Metrics;
@@ -18,6 +18,15 @@ use crate::planner::Planner;
 
 /// The longest wait of a standby between two tries, beside the wake-up when the leader steps down.
 const STANDBY_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// Why a leader leads no more, though nobody asked it to stop.
+#[derive(Debug, Clone, Copy)]
+enum Lost {
+    /// The lease was not extended in time.
+    RanOut,
+    /// The lease ran out in the database, or somebody else has it.
+    Taken,
+}
 
 /// One scheduler.
 pub struct Scheduler {
@@ -40,43 +49,64 @@ pub struct Scheduler {
 impl Scheduler {
     /// Competes and leads until `stop`; a leader then steps down at once.
     pub async fn run(&self, stop: CancellationToken) {
-        while !stop.is_cancelled() {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                won = self.stand_by() => self.lead(won, &stop).await,
+        while let Some(won) = self.stand_by(&stop).await {
+            if stop.is_cancelled() {
+                return self.step_down(won).await;
             }
+            self.lead(won, &stop).await;
         }
     }
 
-    /// Tries to win the lease until it does.
-    async fn stand_by(&self) -> Term {
-        let mut watch = None;
-        loop {
+    /// Tries to win the lease until it does, or until `stop`.
+    ///
+    /// A try that is under way is never dropped: the database may grant it all the same, and a lease that nobody knows
+    /// of keeps every other scheduler waiting until it runs out. A try is bounded, so a stop waits for no longer.
+    async fn stand_by(&self, stop: &CancellationToken) -> Option<Term> {
+        let (mut watch, mut is_told) = (None, false);
+        let nonce = InstanceId::generate(self.clock.as_ref(), self.entropy.as_ref()).to_string();
+        while !stop.is_cancelled() {
             if watch.is_none() {
                 // Opened before the first look: a lease given up in between is not overlooked.
-                watch = self.store.watch_lease(SCHEDULER_LEASE).await.ok();
+                watch = tokio::select! {
+                    opened = self.store.watch_lease(SCHEDULER_LEASE) => {
+                        opened.inspect_err(|error| tracing::debug!(%error, "polling the lease alone")).ok()
+                    }
+                    () = stop.cancelled() => return None,
+                };
             }
-            let nonce = InstanceId::generate(self.clock.as_ref(), self.entropy.as_ref()).to_string();
             let tried = self
                 .store
                 .acquire_lease(SCHEDULER_LEASE, &self.instance, &nonce, self.ttl, self.clock.as_ref())
                 .await;
             match tried {
-                Ok(Some(term)) => return term,
-                Ok(None) => {}
+                Ok(Some(term)) => return Some(term),
+                Ok(None) if is_told => {}
+                Ok(None) => is_told = self.tell_who_leads().await,
                 Err(error) => tracing::warn!(%error, "the lease could not be asked for; trying again"),
             }
             let jitter = entropy::between(self.entropy.as_ref(), Duration::ZERO, heartbeat(self.ttl) / 4);
-            let wait = heartbeat(self.ttl).min(STANDBY_WAIT_MAX) + jitter;
-            let changed = async {
-                match watch.as_mut() {
-                    Some(watch) => watch.changed().await,
-                    None => std::future::pending().await,
-                }
-            };
-            if let Ok(Err(_)) = tokio::time::timeout(wait, changed).await {
-                watch = None;
+            let wait = self.clock.sleep(heartbeat(self.ttl).min(STANDBY_WAIT_MAX) + jitter);
+            tokio::select! {
+                () = wait => {}
+                () = changed(&mut watch) => {}
+                () = stop.cancelled() => {}
             }
+        }
+        None
+    }
+
+    /// Says whom this scheduler stands by for; answers whether that is known.
+    async fn tell_who_leads(&self) -> bool {
+        match self.store.lease(SCHEDULER_LEASE).await {
+            Ok(Some((lease, false))) => {
+                tracing::info!(
+                    leader = lease.holder,
+                    epoch = lease.epoch,
+                    "standing by: another scheduler leads"
+                );
+                true
+            }
+            Ok(_) | Err(_) => false,
         }
     }
 
@@ -94,42 +124,78 @@ impl Scheduler {
             epoch: term.epoch,
             metrics: &self.metrics,
         };
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = self.keep(term, &mandate) => {}
-            () = planner.run() => {}
-        }
+        let lost = tokio::select! {
+            biased;
+            () = stop.cancelled() => None,
+            lost = self.keep(term, &mandate) => Some(lost),
+            () = planner.run() => Some(Lost::RanOut),
+        };
         self.metrics.leader.set(0);
-        if stop.is_cancelled() {
-            match self.store.release_lease(SCHEDULER_LEASE, term).await {
-                Ok(()) => tracing::info!(epoch = term.epoch, "this scheduler stepped down"),
-                Err(error) => {
-                    tracing::warn!(%error, "the lease could not be given up; it runs out by itself");
-                }
-            }
-        } else {
-            tracing::warn!(epoch = term.epoch, "this scheduler leads no more");
+        match lost {
+            None => self.step_down(term).await,
+            Some(Lost::RanOut) => tracing::warn!(
+                epoch = term.epoch,
+                "this scheduler leads no more: it could not extend its lease in time (MongoDB was away or slow, or \
+                 this process stood still); it stands by"
+            ),
+            Some(Lost::Taken) => tracing::warn!(
+                epoch = term.epoch,
+                "this scheduler leads no more: its lease ran out, and another may have it; it stands by"
+            ),
+        }
+    }
+
+    async fn step_down(&self, term: Term) {
+        match self.store.release_lease(SCHEDULER_LEASE, term).await {
+            Ok(()) => tracing::info!(epoch = term.epoch, "this scheduler stepped down"),
+            Err(error) => tracing::warn!(
+                %error,
+                lease_s = self.ttl.as_secs(),
+                "the lease could not be given up; nobody leads until it runs out by itself"
+            ),
         }
     }
 
     /// Extends the lease until it is lost or can no longer be trusted.
-    async fn keep(&self, mut term: Term, mandate: &Mandate) {
+    async fn keep(&self, mut term: Term, mandate: &Mandate) -> Lost {
         loop {
-            self.clock.sleep(heartbeat(self.ttl)).await;
-            match self.store.extend_lease(SCHEDULER_LEASE, term, self.ttl, self.clock.as_ref()).await {
+            self.clock.sleep(heartbeat(self.ttl).min(self.trusted_for(term))).await;
+            // No longer than the lease is trusted: an answer that comes later must not keep up a lead that is over.
+            let extended = tokio::select! {
+                extended = self.store.extend_lease(SCHEDULER_LEASE, term, self.ttl, self.clock.as_ref()) => extended,
+                () = self.clock.sleep(self.trusted_for(term)) => return Lost::RanOut,
+            };
+            match extended {
                 Ok(extended) => {
                     term = extended;
                     mandate.extend(term.trusted_until);
                 }
                 Err(StoreError::Fenced) => {
                     mandate.revoke();
-                    return;
+                    return Lost::Taken;
                 }
-                Err(error) => tracing::warn!(%error, "the lease was not extended"),
+                Err(error) => tracing::warn!(%error, "the lease was not extended; trying again"),
             }
             if !term.holds(self.clock.boottime()) {
-                return;
+                return Lost::RanOut;
             }
         }
     }
+
+    fn trusted_for(&self, term: Term) -> Duration {
+        term.trusted_until.saturating_sub(self.clock.boottime())
+    }
+}
+
+/// Waits until the lease is written. A stream that broke is given up, and never ends the wait: a stream that breaks
+/// as soon as it is opened must not turn the slow poll behind it into a busy one.
+async fn changed(watch: &mut Option<LeaseWatch>) {
+    if let Some(stream) = watch {
+        match stream.changed().await {
+            Ok(()) => return,
+            Err(error) => tracing::debug!(%error, "the watch on the lease broke; opening another"),
+        }
+        *watch = None;
+    }
+    std::future::pending().await
 }

@@ -12,10 +12,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{as_date, as_date_option, date, read};
-use crate::error::StoreError;
-use crate::idempotency::Mutation;
+use crate::error::{Failure, StoreError};
+use crate::idempotency::{Mutation, Request};
 use crate::jobs::JobRecord;
-use crate::transaction::transact;
+use crate::transaction::{Transaction, transact};
 use crate::{Store, bounded};
 
 /// A certificate as it is stored.
@@ -162,10 +162,11 @@ impl Store {
     /// Changes a certificate's settings. Answers whether it is still there.
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// [`StoreError::Conflict`] when it is not as `seen` any more.
     pub async fn update_certificate(
         &self,
         id: CertificateId,
+        seen: Option<&CertificateRecord>,
         change: CertificateChange,
         at: Timestamp,
         mutation: Mutation<'_>,
@@ -178,6 +179,7 @@ impl Store {
         transact!(DOING, {
             let mut transaction = self.begin(DOING).await?;
             let failed = transaction.failed();
+            self.must_be_as_seen(&mut transaction, seen).await?;
             let certificates = self.collection::<Document>("certificates");
             let update = certificates
                 .update_one(doc! { "_id": id.to_string() }, doc! { "$set": &set })
@@ -194,16 +196,18 @@ impl Store {
     /// Removes a certificate with its versions and keys, and ends what is going on for it.
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// [`StoreError::Conflict`] when it is not as `seen` any more.
     pub async fn delete_certificate(
         &self,
         id: CertificateId,
+        seen: Option<&CertificateRecord>,
         mutation: Mutation<'_>,
     ) -> Result<(), StoreError> {
         const DOING: &str = "delete a certificate";
         transact!(DOING, {
             let mut transaction = self.begin(DOING).await?;
             let failed = transaction.failed();
+            self.must_be_as_seen(&mut transaction, seen).await?;
             let own = doc! { "certificate": id.to_string() };
             let certificates = self.collection::<Document>("certificates");
             let gone =
@@ -219,6 +223,29 @@ impl Store {
         })
     }
 
+    /// Refuses when a certificate changed since it was `seen`; from here on the snapshot keeps it as it is.
+    async fn must_be_as_seen(
+        &self,
+        transaction: &mut Transaction,
+        seen: Option<&CertificateRecord>,
+    ) -> Result<(), Failure> {
+        let Some(seen) = seen else { return Ok(()) };
+        let failed = transaction.failed();
+        let certificates = self.collection::<Document>("certificates");
+        let found = certificates
+            .find_one(doc! { "_id": seen.id.to_string() })
+            .session(&mut transaction.session)
+            .await
+            .map_err(failed)?;
+        let now: Option<CertificateRecord> =
+            found.map(|document| read("certificates", document)).transpose()?;
+        if now.as_ref() == Some(seen) {
+            return Ok(());
+        }
+        let what = "the certificate changed in the same moment".to_owned();
+        Err(StoreError::Conflict { doing: "change a certificate", what }.into())
+    }
+
     /// Has a certificate renewed now: queues the job, or brings forward the one that waits. Answers the job.
     ///
     /// # Errors
@@ -232,20 +259,29 @@ impl Store {
         let key = job.work.key();
         let result = transact!(DOING, {
             let mut transaction = self.begin(DOING).await?;
-            if !self.hasten_job(&mut transaction, &key).await? {
-                self.guard_renewal(&mut transaction, job).await?;
-                self.enqueue(&mut transaction, job).await?;
-            }
+            let id = match self.hasten_job(&mut transaction, &key).await? {
+                Some(waiting) => waiting,
+                None => {
+                    self.guard_renewal(&mut transaction, job).await?;
+                    self.enqueue(&mut transaction, job).await?;
+                    job.id
+                }
+            };
+            // A repeated request is answered with the job that does the work, whichever that is.
+            let request =
+                mutation.request.map(|request| Request { resource: id.to_string(), ..request.clone() });
+            let mutation = Mutation { audit: mutation.audit, request: request.as_ref() };
             self.accompany(&mut transaction, &mutation).await?;
-            transaction.commit().await
+            transaction.commit().await?;
+            Ok(id)
         });
-        self.replayed(&mutation, result).await?;
+        let id = self.replayed(&mutation, result).await?;
         let gone =
-            || StoreError::Conflict { doing: DOING, what: "the renewal ended in the same moment".into() };
-        self.living_job(&key).await?.ok_or_else(gone)
+            || StoreError::Corrupt { collection: "jobs", cause: format!("{id} was queued and is gone") };
+        self.job(job.project, id).await?.ok_or_else(gone)
     }
 
-    /// A page of a certificate's versions, oldest first.
+    /// A certificate's versions, the newest first: at most a page of them.
     ///
     /// # Errors
     /// When the database does not answer.

@@ -25,13 +25,14 @@ struct LeaseDocument {
     nonce: String,
 }
 
-/// Tells when a lease was written: a holder that steps down wakes the standby.
+/// Tells when a lease was given up: a holder that steps down wakes the standby.
 pub struct LeaseWatch(
     mongodb::change_stream::ChangeStream<mongodb::change_stream::event::ChangeStreamEvent<Document>>,
 );
 
 impl Store {
-    /// Tries to win the lease `name`. `nonce` is fresh for each try: an answer that was lost is found by it.
+    /// Tries to win the lease `name`. `nonce` belongs to one candidate and one stand-by: a win whose answer was lost is
+    /// found by it, at once or at the next try.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -47,7 +48,9 @@ impl Store {
         // Created free, so that from then on winning is one conditional update.
         let free = doc! { "_id": name, "holder": "", "epoch": 0_i64, "expires_at": DateTime::from_millis(0), "nonce": "" };
         let leases = self.collection::<Document>("leases");
-        let filter = doc! { "_id": name, "$expr": { "$lte": ["$expires_at", "$$NOW"] } };
+        let filter = doc! { "_id": name, "$or": [
+            { "$expr": { "$lte": ["$expires_at", "$$NOW"] } }, { "nonce": nonce },
+        ] };
         let change = vec![doc! { "$set": {
             "holder": { "$literal": holder }, "epoch": { "$add": ["$epoch", 1_i64] },
             "expires_at": database_now_plus(ttl), "nonce": nonce,
@@ -126,12 +129,15 @@ impl Store {
         Ok(Some((Lease { holder, epoch, expires_at: time(expires_at) }, expired)))
     }
 
-    /// Watches a lease.
+    /// Watches a lease; its holder's heartbeats wake nobody.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn watch_lease(&self, name: &str) -> Result<LeaseWatch, StoreError> {
-        let stages = vec![doc! { "$match": { "documentKey._id": name } }];
+        let given_up = DateTime::from_millis(0);
+        let stages = vec![doc! { "$match": {
+            "documentKey._id": name, "updateDescription.updatedFields.expires_at": given_up,
+        } }];
         let leases = self.collection::<Document>("leases");
         bounded("watch a lease", leases.watch().pipeline(stages)).await.map(LeaseWatch)
     }
@@ -144,7 +150,7 @@ impl Store {
 }
 
 impl LeaseWatch {
-    /// Waits until the lease is written.
+    /// Waits until the lease is given up.
     ///
     /// # Errors
     /// When the stream broke; a new one must be opened.

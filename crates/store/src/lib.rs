@@ -5,6 +5,7 @@
 //! every filter is made of typed values, so nothing that a client sends can become an operator. It decides nothing
 //! about certificates, orders or jobs; it only refuses writes whose conditions no longer hold.
 
+mod abandoned;
 mod audit;
 mod certificates;
 mod challenges;

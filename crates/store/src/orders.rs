@@ -6,6 +6,7 @@ use bson::{Document, doc};
 use cap_core::audit::Row;
 use cap_core::certificate::{Names, Profile};
 use cap_core::challenge::ChallengeAnswer;
+use cap_core::fault;
 use cap_core::id::{CertificateId, IssuerId, OrderId, ProjectId, VersionId};
 use cap_core::job::Claim;
 use cap_core::order::{FailedAttempt, IssuedVersion, Ledger, LedgerError, Order, OrderKey, OrderState};
@@ -237,6 +238,7 @@ impl Ledger for Store {
         let result = transact!("store a certificate", {
             let mut transaction = self.begin("store a certificate").await?;
             self.end_order(&mut transaction, order, &state, audit.time).await?;
+            fault::point("record-issued.within");
             self.write_version(&mut transaction, claim, order, version, audit).await?;
             self.end_job(&mut transaction, claim, "succeeded").await?;
             self.outbox(&mut transaction, audit).await?;

@@ -6,7 +6,6 @@ use cap_core::audit::Row;
 use cap_core::duty::Candidate;
 use cap_core::id::CertificateId;
 use cap_core::job::JobDraft;
-use cap_core::page::Page;
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
 
@@ -27,15 +26,16 @@ pub enum Planned {
 }
 
 impl Store {
-    /// Up to a page of certificates that are due before `before`, the most urgent first, without those that a living
-    /// job is at work on.
+    /// Up to `limit` certificates that are due before `before`, the most urgent first, without those whose current
+    /// version was planned for already: their job lives until it has made another version. One that cannot be read is
+    /// named in the log and keeps nobody else waiting.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn due_certificates(
         &self,
         before: Timestamp,
-        page: &Page,
+        limit: u32,
     ) -> Result<Vec<Candidate>, StoreError> {
         let filter = doc! {
             "renew_at": { "$lte": date(before) }, "auto_renew": true,
@@ -44,13 +44,19 @@ impl Store {
         };
         let found: Vec<Document> = bounded("read what is due", async {
             let certificates = self.collection::<Document>("certificates");
-            let due = certificates.find(filter).sort(doc! { "renew_at": 1 }).limit(i64::from(page.limit));
+            let due = certificates.find(filter).sort(doc! { "renew_at": 1 }).limit(i64::from(limit));
             due.await?.try_collect().await
         })
         .await?;
         let mut candidates = Vec::with_capacity(found.len());
         for document in found {
-            let certificate: CertificateRecord = read("certificates", document)?;
+            let certificate: CertificateRecord = match read("certificates", document) {
+                Ok(certificate) => certificate,
+                Err(error) => {
+                    tracing::error!(%error, "a certificate that is due cannot be read, so it is not renewed");
+                    continue;
+                }
+            };
             if let (Some(version), Some(renew_at)) = (certificate.version, certificate.renew_at) {
                 candidates.push(Candidate {
                     certificate: certificate.id,

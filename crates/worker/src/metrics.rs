@@ -43,6 +43,7 @@ impl Metrics {
             )?,
         };
         for kind in Work::KINDS {
+            metrics.duration.with_label_values(&[kind]);
             for outcome in OUTCOMES {
                 metrics.jobs.with_label_values(&[kind, outcome]).reset();
             }

@@ -19,6 +19,8 @@ use crate::metrics::Metrics;
 
 /// The slow poll behind the wake-up stream, and the wait after the database failed; up to half of it more by jitter.
 const POLL: Duration = Duration::from_secs(1);
+/// How often abandoned transactions are looked for; up to half of it more by jitter.
+const SWEEP: Duration = Duration::from_secs(4);
 /// Partitions of a narrow look: claimers that look at different ones do not meet.
 const NARROW: u16 = 8;
 
@@ -63,24 +65,21 @@ impl Runner {
         let mut jobs = JoinSet::new();
         let claiming = async {
             let mut busy = false;
-            while !stop.is_cancelled() {
+            // Only the waits end at once when the stop comes: a claim that is under way is awaited, so that what it
+            // claims is handed back rather than left to its lease.
+            while let Some(Ok(first)) = stop.run_until_cancelled(slots.clone().acquire_owned()).await {
                 while jobs.try_join_next().is_some() {}
-                let Ok(first) = slots.clone().acquire_owned().await else { return };
-                if stop.is_cancelled() {
-                    return;
-                }
                 busy = self.claim(first, &slots, &heart, &mut jobs, busy).await;
                 if !busy {
-                    self.idle(&wake).await;
+                    stop.run_until_cancelled(self.idle(&wake)).await;
                 }
             }
         };
         let beating = heart.clone();
-        let background = async { tokio::join!(beating.beat(), self.listen(&wake)) };
+        let background = async { tokio::join!(beating.beat(), self.listen(&wake), self.sweep()) };
         tokio::pin!(background);
         tokio::select! {
             () = claiming => {}
-            () = stop.cancelled() => {}
             _ = &mut background => {}
         }
         heart.stop_all();
@@ -151,6 +150,20 @@ impl Runner {
     async fn idle(&self, wake: &Notify) {
         let jitter = entropy::between(self.world.entropy.as_ref(), Duration::ZERO, POLL / 2);
         let _ = tokio::time::timeout(POLL + jitter, wake.notified()).await;
+    }
+
+    /// Ends, for ever, the transactions that dead processes left open: their locks stand in everybody's way.
+    async fn sweep(&self) {
+        let (clock, entropy) = (&self.world.clock, self.world.entropy.as_ref());
+        loop {
+            clock.sleep(SWEEP + entropy::between(entropy, Duration::ZERO, SWEEP / 2)).await;
+            match self.world.store.end_abandoned_transactions().await {
+                Ok(0) => {}
+                Ok(transactions) => tracing::warn!(transactions, "ended what a dead process left open"),
+                // The database ends them itself, later.
+                Err(error) => tracing::debug!(%error, "abandoned transactions were not looked for"),
+            }
+        }
     }
 
     /// Follows the wake-up stream for ever; ends only when dropped.

@@ -133,9 +133,8 @@ async fn first_certificate(home: &Path, stack: &Stack) -> anyhow::Result<()> {
     let demo = Demo::create(&api, stack.ca(), PROJECT, ISSUER).await?;
     say(format_args!("requesting a certificate for {FIRST_NAME}"));
     let id = demo.request(&api, &[FIRST_NAME]).await?;
-    demo.wait_valid(&api, &id)
-        .await
-        .context("no certificate; look into the logs of worker-0 and worker-1")?;
+    let valid = demo.wait_valid(&api, &id).await;
+    valid.with_context(|| format!("no certificate; {}", end_of_log(stack.workers.first())))?;
     let chain = demo.download(&api, &id).await?;
     StateFile::complete(home)?;
     farewell::of_stack(home, stack.api_url(0)?, &chain, &id, &demo.project);

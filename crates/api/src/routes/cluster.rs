@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::get;
-use axum::{Json, Router};
 use cap_client::wire;
 use cap_core::access::Action;
 use cap_store::SCHEDULER_LEASE;
@@ -13,9 +12,10 @@ use cap_store::SCHEDULER_LEASE;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::problem::ApiError;
+use crate::routes::{Access, Route};
 
-pub(super) fn router() -> Router<Arc<App>> {
-    Router::new().route("/cluster", get(read))
+pub(super) fn routes() -> Vec<Route> {
+    vec![Route::get("/cluster", Access::Bearer, read)]
 }
 
 async fn read(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<wire::Cluster>, ApiError> {

@@ -3,20 +3,19 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 
 use crate::app::App;
 use cap_runtime::health::{ReadyQuery, report};
 
 use crate::auth::Caller;
 use crate::problem::{ApiError, MALFORMED_REQUEST};
+use crate::routes::Route;
 
-pub(super) fn router() -> Router<Arc<App>> {
-    Router::new().route("/healthz", get(alive)).route("/livez", get(alive)).route("/readyz", get(ready))
+pub(super) fn routes() -> Vec<Route> {
+    vec![Route::plain("/healthz", alive), Route::plain("/livez", alive), Route::plain("/readyz", ready)]
 }
 
 /// The process answers: nothing else is asked, so that a database that is away takes no replica out of service.

@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::Json;
+use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::response::Response;
 use cap_client::wire;
 use cap_core::access::Action;
+use cap_core::actor::Role;
 use cap_core::audit::{self, Draft};
 use cap_core::certificate::account_key;
 use cap_core::envelope::KeyOwner;
@@ -21,30 +21,34 @@ use cap_core::page::Slice;
 use cap_core::secret::ExposeSecret;
 use cap_store::{IssuerRecord, Mutation, StoreError};
 
+use crate::answer::created;
 use crate::app::App;
 use crate::auth::Caller;
-use crate::body::{Body, ListParams, Params};
+use crate::body::{At, Body, ListParams, Params};
 use crate::idempotency::IdempotencyKey;
 use crate::problem::{ApiError, CONFLICT};
+use crate::routes::{Access, Route};
 use crate::view;
 
-pub(super) fn router() -> Router<Arc<App>> {
-    Router::new()
-        .route("/projects/{p}/issuers", get(list).post(create))
-        .route("/projects/{p}/issuers/{i}", get(read).delete(remove))
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        Route::get("/projects/{p}/issuers", Access::Project(Role::Viewer), list),
+        Route::post("/projects/{p}/issuers", Access::Project(Role::Admin), create),
+        Route::get("/projects/{p}/issuers/{i}", Access::Project(Role::Viewer), read),
+        Route::delete("/projects/{p}/issuers/{i}", Access::Project(Role::Admin), remove),
+    ]
 }
 
 async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Path(project): Path<String>,
+    At(project): At<String>,
     key: IdempotencyKey,
     body: Body<wire::CreateIssuer>,
 ) -> Result<Response, ApiError> {
     let project = app.project(&caller, &project, Action::AdministerProject).await?.id;
     if let Some(earlier) = key.earlier(&app, &caller, &body.sha256).await? {
-        let issuer = find(&app, project, &earlier.resource).await?;
-        return Ok((StatusCode::CREATED, Json(view::issuer(issuer))).into_response());
+        return Ok(answer(find(&app, project, &earlier.resource).await?));
     }
     let name: Label = body.value.name.parse().map_err(ApiError::invalid)?;
     let issuer = new_issuer(&app, project, name, spec(body.value)?).await?;
@@ -57,13 +61,21 @@ async fn create(
     let audit = app.audit(&caller, &draft).await?;
     let request = key.request(&app, &caller, &body.sha256, 201, issuer.id.to_string());
     let mutation = Mutation { audit: &audit, request: request.as_ref() };
-    app.store.create_issuer(&issuer, &job, mutation).await.map_err(|error| match error {
-        StoreError::Conflict { .. } => {
-            ApiError::new(CONFLICT, format!("the project has an issuer called {} already", issuer.name))
+    match app.store.create_issuer(&issuer, &job, mutation).await {
+        Ok(()) => Ok(answer(issuer)),
+        Err(StoreError::Replayed(earlier)) => {
+            Ok(answer(find(&app, project, &key.same(*earlier, &body.sha256)?.resource).await?))
         }
-        error => error.into(),
-    })?;
-    Ok((StatusCode::CREATED, Json(view::issuer(issuer))).into_response())
+        Err(StoreError::Conflict { .. }) => {
+            let detail = format!("the project has an issuer called {} already", issuer.name);
+            Err(ApiError::new(CONFLICT, detail))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn answer(issuer: IssuerRecord) -> Response {
+    created(&format!("projects/{}/issuers/{}", issuer.project, issuer.id), view::issuer(issuer))
 }
 
 fn spec(asked: wire::CreateIssuer) -> Result<IssuerSpec, ApiError> {
@@ -94,14 +106,14 @@ async fn new_issuer(
         problem: None,
         next_attempt_at: None,
         fence: 0,
-        created_at: app.clock.now(),
+        created_at: app.now(),
     })
 }
 
 async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Path(project): Path<String>,
+    At(project): At<String>,
     Params(params): Params<ListParams>,
 ) -> Result<Json<Slice<wire::Issuer>>, ApiError> {
     let project = app.project(&caller, &project, Action::ReadProject).await?.id;
@@ -111,7 +123,7 @@ async fn list(
 async fn read(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Path((project, issuer)): Path<(String, String)>,
+    At((project, issuer)): At<(String, String)>,
 ) -> Result<Json<wire::Issuer>, ApiError> {
     let project = app.project(&caller, &project, Action::ReadProject).await?.id;
     Ok(Json(view::issuer(find(&app, project, &issuer).await?)))
@@ -120,7 +132,7 @@ async fn read(
 async fn remove(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Path((project, issuer)): Path<(String, String)>,
+    At((project, issuer)): At<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
     let project = app.project(&caller, &project, Action::AdministerProject).await?.id;
     let issuer = find(&app, project, &issuer).await?;

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::Json;
+use axum::extract::State;
 use cap_client::wire;
 use cap_core::access::Action;
+use cap_core::actor::Role;
 use cap_core::id::JobId;
 use cap_core::job::JobState;
 use cap_core::page::Slice;
@@ -15,12 +15,16 @@ use serde::Deserialize;
 
 use crate::app::App;
 use crate::auth::Caller;
-use crate::body::{Params, page};
+use crate::body::{At, Params, page};
 use crate::problem::ApiError;
+use crate::routes::{Access, Route};
 use crate::view;
 
-pub(super) fn router() -> Router<Arc<App>> {
-    Router::new().route("/projects/{p}/jobs", get(list)).route("/projects/{p}/jobs/{j}", get(read))
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        Route::get("/projects/{p}/jobs", Access::Project(Role::Viewer), list),
+        Route::get("/projects/{p}/jobs/{j}", Access::Project(Role::Viewer), read),
+    ]
 }
 
 /// The query parameters of the list.
@@ -37,7 +41,7 @@ struct ListJobs {
 async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Path(project): Path<String>,
+    At(project): At<String>,
     Params(params): Params<ListJobs>,
 ) -> Result<Json<Slice<wire::Job>>, ApiError> {
     let project = app.project(&caller, &project, Action::ReadProject).await?.id;
@@ -48,7 +52,7 @@ async fn list(
 async fn read(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Path((project, job)): Path<(String, String)>,
+    At((project, job)): At<(String, String)>,
 ) -> Result<Json<wire::Job>, ApiError> {
     let project = app.project(&caller, &project, Action::ReadProject).await?.id;
     let missing = || ApiError::not_found("job", &job);

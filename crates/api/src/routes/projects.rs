@@ -3,29 +3,33 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
 use cap_client::wire;
 use cap_core::access::Action;
-use cap_core::actor::{Actor, Scope};
+use cap_core::actor::{Actor, Role, Scope};
 use cap_core::audit::{self, Draft};
 use cap_core::id::ProjectId;
 use cap_core::name::Label;
 use cap_core::page::Slice;
 use cap_store::{Mutation, ProjectRecord, StoreError};
 
+use crate::answer::created;
 use crate::app::App;
 use crate::auth::Caller;
-use crate::body::{Body, ListParams, Params};
+use crate::body::{At, Body, ListParams, Params};
 use crate::idempotency::IdempotencyKey;
 use crate::problem::{ApiError, CONFLICT};
+use crate::routes::{Access, Route};
 use crate::view;
 
-pub(super) fn router() -> Router<Arc<App>> {
-    Router::new().route("/projects", get(list).post(create)).route("/projects/{p}", get(read))
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        Route::get("/projects", Access::Bearer, list),
+        Route::post("/projects", Access::Organisation, create),
+        Route::get("/projects/{p}", Access::Project(Role::Viewer), read),
+    ]
 }
 
 async fn create(
@@ -36,24 +40,35 @@ async fn create(
 ) -> Result<Response, ApiError> {
     caller.must(Action::AdministerOrganisation)?;
     if let Some(earlier) = key.earlier(&app, &caller, &body.sha256).await? {
-        let project = app.project(&caller, &earlier.resource, Action::ReadProject).await?;
-        return Ok((StatusCode::CREATED, Json(view::project(project))).into_response());
+        return again(&app, &caller, &earlier.resource).await;
     }
     let name: Label = body.value.name.parse().map_err(ApiError::invalid)?;
     let id = ProjectId::generate(app.clock.as_ref(), app.entropy.as_ref());
-    let project = ProjectRecord { id, name, created_at: app.clock.now() };
+    let project = ProjectRecord { id, name, created_at: app.now() };
     let draft =
         Draft::new(audit::Action::ProjectCreated, Some(id), id).detail("name", project.name.to_string());
     let audit = app.audit(&caller, &draft).await?;
     let request = key.request(&app, &caller, &body.sha256, 201, id.to_string());
     let mutation = Mutation { audit: &audit, request: request.as_ref() };
-    app.store.create_project(&project, mutation).await.map_err(|error| match error {
-        StoreError::Conflict { .. } => {
-            ApiError::new(CONFLICT, format!("there is a project called {} already", project.name))
+    match app.store.create_project(&project, mutation).await {
+        Ok(()) => Ok(answer(project)),
+        Err(StoreError::Replayed(earlier)) => {
+            again(&app, &caller, &key.same(*earlier, &body.sha256)?.resource).await
         }
-        error => error.into(),
-    })?;
-    Ok((StatusCode::CREATED, Json(view::project(project))).into_response())
+        Err(StoreError::Conflict { .. }) => {
+            Err(ApiError::new(CONFLICT, format!("there is a project called {} already", project.name)))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The answer that the same request got before.
+async fn again(app: &App, caller: &Caller, project: &str) -> Result<Response, ApiError> {
+    Ok(answer(app.project(caller, project, Action::ReadProject).await?))
+}
+
+fn answer(project: ProjectRecord) -> Response {
+    created(&format!("projects/{}", project.id), view::project(project))
 }
 
 async fn list(
@@ -72,7 +87,7 @@ async fn list(
 async fn read(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Path(project): Path<String>,
+    At(project): At<String>,
 ) -> Result<Json<wire::Project>, ApiError> {
     Ok(Json(view::project(app.project(&caller, &project, Action::ReadProject).await?)))
 }

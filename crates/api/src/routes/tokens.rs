@@ -4,11 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::Json;
+use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get};
-use axum::{Json, Router};
+use axum::response::Response;
 use cap_client::wire;
 use cap_core::access::Action;
 use cap_core::actor::Role;
@@ -22,17 +21,24 @@ use cap_core::page::Slice;
 use cap_core::secret::ExposeSecret;
 use cap_core::token::Token;
 use cap_runtime::config::{format_duration, parse_duration};
-use cap_store::{Mutation, TokenRecord};
+use cap_store::{Mutation, StoreError, TokenRecord};
 
+use crate::answer::created;
 use crate::app::App;
 use crate::auth::Caller;
-use crate::body::{Body, ListParams, Params};
+use crate::body::{At, Body, ListParams, Params};
 use crate::idempotency::IdempotencyKey;
 use crate::problem::{ALREADY_ANSWERED, ApiError};
+use crate::routes::{Access, Route};
 use crate::view;
 
-pub(super) fn router() -> Router<Arc<App>> {
-    Router::new().route("/tokens", get(list).post(create)).route("/tokens/{t}", delete(revoke))
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        Route::get("/tokens", Access::Organisation, list),
+        Route::post("/tokens", Access::Organisation, create),
+        Route::get("/tokens/{t}", Access::Organisation, read),
+        Route::delete("/tokens/{t}", Access::Organisation, revoke),
+    ]
 }
 
 async fn create(
@@ -43,11 +49,7 @@ async fn create(
 ) -> Result<Response, ApiError> {
     caller.must(Action::AdministerOrganisation)?;
     if let Some(earlier) = key.earlier(&app, &caller, &body.sha256).await? {
-        let detail = format!(
-            "this request made token {} before, and a token is shown once; revoke it and make another",
-            earlier.resource
-        );
-        return Err(ApiError::new(ALREADY_ANSWERED, detail));
+        return Err(shown_once(&earlier.resource));
     }
     let asked = body.value;
     let name: Label = asked.name.parse().map_err(ApiError::invalid)?;
@@ -64,7 +66,7 @@ async fn create(
     let token =
         Token::generate(TokenId::generate(app.clock.as_ref(), app.entropy.as_ref()), app.entropy.as_ref());
     let (pepper_version, pepper) = app.keyring.current(KeyId::TOKEN_PEPPER).await?;
-    let now = app.clock.now();
+    let now = app.now();
     let record = TokenRecord {
         id: token.id(),
         name,
@@ -82,10 +84,24 @@ async fn create(
         .detail("expires_at", record.expires_at.to_string());
     let audit = app.audit(&caller, &draft).await?;
     let request = key.request(&app, &caller, &body.sha256, 201, record.id.to_string());
-    app.store.create_token(&record, Mutation { audit: &audit, request: request.as_ref() }).await?;
+    let mutation = Mutation { audit: &audit, request: request.as_ref() };
+    match app.store.create_token(&record, mutation).await {
+        Ok(()) => {}
+        Err(StoreError::Replayed(earlier)) => {
+            return Err(shown_once(&key.same(*earlier, &body.sha256)?.resource));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let place = format!("tokens/{}", record.id);
     let token = token.into_text().expose_secret().to_owned();
-    let created = wire::CreatedToken { record: view::token(record), token };
-    Ok((StatusCode::CREATED, Json(created)).into_response())
+    Ok(created(&place, wire::CreatedToken { record: view::token(record), token }))
+}
+
+fn shown_once(token: &str) -> ApiError {
+    let detail = format!(
+        "this request made token {token} before, and a token is shown once; revoke it and make another"
+    );
+    ApiError::new(ALREADY_ANSWERED, detail)
 }
 
 fn life(asked: Option<&str>) -> Result<Duration, ApiError> {
@@ -109,17 +125,30 @@ async fn list(
     Ok(Json(app.store.tokens(&params.page()?).await?.map(view::token)))
 }
 
+async fn read(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    At(id): At<String>,
+) -> Result<Json<wire::Token>, ApiError> {
+    caller.must(Action::AdministerOrganisation)?;
+    Ok(Json(view::token(find(&app, &id).await?)))
+}
+
+async fn find(app: &App, id: &str) -> Result<TokenRecord, ApiError> {
+    let missing = || ApiError::not_found("token", id);
+    let token: TokenId = id.parse().map_err(|_| missing())?;
+    app.store.token(token).await?.ok_or_else(missing)
+}
+
 async fn revoke(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Path(id): Path<String>,
+    At(id): At<String>,
 ) -> Result<StatusCode, ApiError> {
     caller.must(Action::AdministerOrganisation)?;
-    let missing = || ApiError::not_found("token", &id);
-    let token: TokenId = id.parse().map_err(|_| missing())?;
-    let record = app.store.token(token).await?.ok_or_else(missing)?;
-    let draft = Draft::new(audit::Action::TokenRevoked, record.project, token);
+    let record = find(&app, &id).await?;
+    let draft = Draft::new(audit::Action::TokenRevoked, record.project, record.id);
     let audit = app.audit(&caller, &draft).await?;
-    app.store.revoke_token(token, app.clock.now(), Mutation { audit: &audit, request: None }).await?;
+    app.store.revoke_token(record.id, app.now(), Mutation { audit: &audit, request: None }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

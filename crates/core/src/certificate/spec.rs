@@ -20,7 +20,7 @@ pub enum BadSpec {
     #[error("there are {0} names; one certificate takes at most {max}", max = limits::CERTIFICATE_NAMES)]
     TooManyNames(usize),
     /// A name stands there twice.
-    #[error("{0} is named twice")]
+    #[error("{0} is named twice; name it once")]
     Duplicate(Identifier),
     /// One name is bad.
     #[error(transparent)]

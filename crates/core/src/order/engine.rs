@@ -295,11 +295,11 @@ impl Engine<'_> {
             Halt::Ledger(LedgerError::Fenced) => Outcome::Lost,
             Halt::Ledger(error) => {
                 let problem = Problem::new(Class::Transient, "database-unavailable", error.to_string());
-                self.setback(order, progressed, problem).await
+                Outcome::Settle(self.postponed(progressed, problem))
             }
             Halt::Keyring(error) => {
                 let problem = Problem::new(Class::Transient, "kek-unavailable", error.to_string());
-                self.setback(order, progressed, problem).await
+                Outcome::Settle(self.postponed(progressed, problem))
             }
             Halt::Ca(CaError::Transient(problem) | CaError::OutOfStep(problem)) => {
                 self.setback(order, progressed, problem).await
@@ -313,20 +313,29 @@ impl Engine<'_> {
         }
     }
 
-    /// A passing fault: the same step again, later; after an hour of them the attempt counts as failed, unless the
-    /// CA may still issue.
+    /// A passing fault of the CA: the same step again, later; after an hour of them the attempt counts as failed,
+    /// unless the CA may still issue.
     async fn setback(&self, order: &Order, progressed: bool, problem: Problem) -> Outcome {
-        let now = self.clock.now();
-        let before = self.claim.setbacks.filter(|_| !progressed);
-        let since = before.map_or(now, |earlier| earlier.since);
+        let since = self.setbacks(progressed).map_or_else(|| self.clock.now(), |earlier| earlier.since);
         let may_still_issue = matches!(order.state, OrderState::Ready { .. });
-        if until(since, now) > limits::TRANSIENT_SPAN_MAX && !may_still_issue {
+        if until(since, self.clock.now()) > limits::TRANSIENT_SPAN_MAX && !may_still_issue {
             return self.give_up(order, problem).await;
         }
+        Outcome::Settle(self.postponed(progressed, problem))
+    }
+
+    /// The same step again, later, however often: nothing failed but what we lean on.
+    fn postponed(&self, progressed: bool, problem: Problem) -> Settlement {
+        let before = self.setbacks(progressed);
         let count = before.map_or(0, |earlier| earlier.count).saturating_add(1);
+        let since = before.map_or_else(|| self.clock.now(), |earlier| earlier.since);
         let after = transient_delay(count, self.entropy);
-        let setbacks = Some(Setbacks { count, since });
-        Outcome::Settle(Settlement::Again { after, problem: Some(problem), setbacks })
+        Settlement::Again { after, problem: Some(problem), setbacks: Some(Setbacks { count, since }) }
+    }
+
+    /// The passing faults in a row before this run, none when it made progress.
+    fn setbacks(&self, progressed: bool) -> Option<Setbacks> {
+        self.claim.setbacks.filter(|_| !progressed)
     }
 
     async fn give_up(&self, order: &Order, problem: Problem) -> Outcome {

@@ -60,8 +60,10 @@ pub fn next_step(state: &OrderState, known: &Knowledge, now: Timestamp) -> Step 
         // From here on the CA may issue at any moment: nothing but its own verdict, or the end of the order, ends it.
         OrderState::Ready { placed, .. } => match &known.seen {
             None => Step::Look,
+            Some(Seen::Pending | Seen::Ready | Seen::Processing) if is_over(placed.expires, now) => {
+                Step::Fail(expired())
+            }
             Some(Seen::Ready) => Step::Finalize,
-            Some(Seen::Pending | Seen::Processing) if is_over(placed.expires, now) => Step::Fail(expired()),
             Some(Seen::Pending | Seen::Processing) => Step::Wait,
             Some(Seen::Valid) => Step::Download,
             Some(Seen::Invalid(problem)) => Step::Fail(problem.clone()),
@@ -146,6 +148,7 @@ mod tests {
         assert!(matches!(decide(&late, Some(Seen::Pending), true), Step::Fail(_)));
         let late = OrderState::Ready { placed: placed(-1), since: now() };
         assert!(matches!(decide(&late, Some(Seen::Processing), true), Step::Fail(_)));
+        assert!(matches!(decide(&late, Some(Seen::Ready), true), Step::Fail(_)));
         assert_eq!(decide(&late, Some(Seen::Valid), true), Step::Download);
         assert_eq!(decide(&late, Some(Seen::Invalid(problem())), true), Step::Fail(problem()));
     }

@@ -104,6 +104,7 @@ impl Store {
         if update.await.map_err(&failed)?.matched_count == 0 {
             return Ok(Vec::new());
         }
+        fault::point("claim.within");
         let mut found = jobs
             .find(doc! { "token": token.to_string() })
             .session(&mut transaction.session)

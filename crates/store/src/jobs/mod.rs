@@ -112,11 +112,6 @@ impl Store {
         self.find_job(doc! { "_id": id.to_string(), "project": project.to_string() }).await
     }
 
-    /// The living job with this de-duplication key.
-    pub(crate) async fn living_job(&self, key: &str) -> Result<Option<JobRecord>, StoreError> {
-        self.find_job(doc! { "key": key, "alive": true }).await
-    }
-
     async fn find_job(&self, filter: Document) -> Result<Option<JobRecord>, StoreError> {
         let found = bounded("read a job", self.collection::<Document>("jobs").find_one(filter)).await?;
         Ok(found.map(|document| read::<JobDocument>("jobs", document)).transpose()?.map(JobRecord::from))
@@ -139,18 +134,26 @@ impl Store {
         Ok(found.await.map_err(failed)?.is_some())
     }
 
-    /// Lets the living job with this key run now, if it waits. Answers whether there is a living one at all.
-    pub(crate) async fn hasten_job(&self, transaction: &mut Transaction, key: &str) -> Result<bool, Failure> {
+    /// Lets the living job with this key run now, if it waits. Answers which one it is, if there is a living one at all.
+    pub(crate) async fn hasten_job(
+        &self,
+        transaction: &mut Transaction,
+        key: &str,
+    ) -> Result<Option<JobId>, Failure> {
         let failed = transaction.failed();
         let jobs = self.collection::<Document>("jobs");
-        let waiting = doc! { "key": key, "alive": true, "state": "queued" };
+        let living = doc! { "key": key, "alive": true };
+        // A running job keeps its lease; only one that waits comes forward.
+        let come = |field: &str| doc! { "$cond": [{ "$eq": ["$state", "queued"] }, "$$NOW", field] };
         let hasten = jobs
-            .update_one(waiting, vec![doc! { "$set": { "claim_at": "$$NOW", "hastened": "$$NOW" } }])
+            .find_one_and_update(
+                living,
+                vec![doc! { "$set": { "claim_at": come("$claim_at"), "hastened": come("$hastened") } }],
+            )
+            .projection(doc! { "_id": 1 })
             .session(&mut transaction.session);
-        if hasten.await.map_err(failed)?.matched_count > 0 {
-            return Ok(true);
-        }
-        self.is_alive(transaction, key).await
+        let found = hasten.await.map_err(failed)?;
+        Ok(found.and_then(|job| job.get_str("_id").ok()?.parse().ok()))
     }
 
     /// Ends every living job on a subject that is going away.

@@ -115,7 +115,7 @@ async fn a_version_for_a_certificate_that_moved_on_is_refused_whole() {
     let audit = world.row().await;
     world
         .store
-        .delete_certificate(certificate.id, cap_store::Mutation { audit: &audit, request: None })
+        .delete_certificate(certificate.id, None, cap_store::Mutation { audit: &audit, request: None })
         .await
         .unwrap();
     let (version, audit) = (version(&world).await, world.row().await);

@@ -7,6 +7,9 @@ mod member;
 mod replica_set;
 mod shared;
 
+/// The raw driver: for tests that look behind the store, or break what it keeps.
+pub use mongodb as driver;
+
 pub use database::TestDatabase;
 pub use member::MemberState;
 pub use replica_set::{ReplicaSet, ReplicaSetOptions};

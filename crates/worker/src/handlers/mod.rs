@@ -34,6 +34,9 @@ pub struct World {
 
 /// Runs a claim to its end; answers the outcome as counted.
 pub(crate) async fn run(world: &World, claim: &Claim, mandate: &Mandate) -> &'static str {
+    if mandate.is_stopping() {
+        return world.settle(claim, mandate, &Settlement::HandedBack).await.unwrap_or("handed_back");
+    }
     let result = match &claim.work {
         Work::Issue { certificate, made_for } => {
             issue::run(world, claim, mandate, *certificate, *made_for).await

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::Response;
 use cap_client::wire;
 use cap_core::access::Action;
 use cap_core::audit::{self, Draft};
@@ -13,39 +13,47 @@ use cap_store::{CertificateChange, Mutation};
 
 use crate::app::App;
 use crate::auth::Caller;
-use crate::body::Body;
+use crate::body::{At, Body};
 use crate::problem::ApiError;
-use crate::view;
+
+use super::etag::{self, IfMatch};
 
 pub(super) async fn update(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Path((project, id)): Path<(String, String)>,
+    At((project, id)): At<(String, String)>,
+    condition: IfMatch,
     body: Body<wire::UpdateCertificate>,
-) -> Result<Json<wire::Certificate>, ApiError> {
+) -> Result<Response, ApiError> {
     let project = app.project(&caller, &project, Action::OperateProject).await?.id;
     let certificate = super::find(&app, project, &id).await?;
+    let seen = condition.check(&certificate)?;
     let change = CertificateChange { auto_renew: body.value.auto_renew };
     let draft = Draft::new(audit::Action::CertificateUpdated, Some(project), certificate.id)
         .detail("auto_renew", body.value.auto_renew);
     let audit = app.audit(&caller, &draft).await?;
     let mutation = Mutation { audit: &audit, request: None };
-    if !app.store.update_certificate(certificate.id, change, app.clock.now(), mutation).await? {
+    let updated = app.store.update_certificate(certificate.id, seen, change, app.now(), mutation).await;
+    if !updated.map_err(IfMatch::overtaken)? {
         return Err(ApiError::not_found("certificate", &id));
     }
-    Ok(Json(view::certificate(super::find(&app, project, &id).await?)))
+    Ok(etag::answer(super::find(&app, project, &id).await?))
 }
 
 pub(super) async fn remove(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Path((project, id)): Path<(String, String)>,
+    At((project, id)): At<(String, String)>,
+    condition: IfMatch,
 ) -> Result<StatusCode, ApiError> {
     let project = app.project(&caller, &project, Action::OperateProject).await?.id;
     let certificate = super::find(&app, project, &id).await?;
+    let seen = condition.check(&certificate)?;
     let draft = Draft::new(audit::Action::CertificateDeleted, Some(project), certificate.id)
         .names(&certificate.spec.names);
     let audit = app.audit(&caller, &draft).await?;
-    app.store.delete_certificate(certificate.id, Mutation { audit: &audit, request: None }).await?;
+    let mutation = Mutation { audit: &audit, request: None };
+    let deleted = app.store.delete_certificate(certificate.id, seen, mutation).await;
+    deleted.map_err(IfMatch::overtaken)?;
     Ok(StatusCode::NO_CONTENT)
 }

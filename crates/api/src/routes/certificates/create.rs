@@ -3,36 +3,34 @@
 
 use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::extract::State;
+use axum::response::Response;
 use cap_client::wire;
 use cap_core::access::Action;
 use cap_core::audit::{self, Draft};
 use cap_core::certificate::{Names, Profile, Spec, Status};
 use cap_core::id::{CertificateId, IssuerId, ProjectId};
 use cap_core::job::{JobDraft, Work};
-use cap_store::{CertificateRecord, Mutation};
+use cap_store::{CertificateRecord, Mutation, StoreError};
 
 use crate::app::App;
 use crate::auth::Caller;
-use crate::body::Body;
+use crate::body::{At, Body};
 use crate::idempotency::IdempotencyKey;
 use crate::problem::ApiError;
-use crate::view;
+
+use super::etag;
 
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Path(project): Path<String>,
+    At(project): At<String>,
     key: IdempotencyKey,
     body: Body<wire::CreateCertificate>,
 ) -> Result<Response, ApiError> {
     let project = app.project(&caller, &project, Action::OperateProject).await?.id;
     if let Some(earlier) = key.earlier(&app, &caller, &body.sha256).await? {
-        let certificate = super::find(&app, project, &earlier.resource).await?;
-        return Ok((StatusCode::CREATED, Json(view::certificate(certificate))).into_response());
+        return Ok(etag::created(super::find(&app, project, &earlier.resource).await?));
     }
     let issuer = body.value.issuer.clone();
     let spec = spec(body.value)?;
@@ -46,10 +44,15 @@ pub(super) async fn create(
         .detail("issuer", issuer.id.to_string());
     let audit = app.audit(&caller, &draft).await?;
     let request = key.request(&app, &caller, &body.sha256, 201, certificate.id.to_string());
-    app.store
-        .create_certificate(&certificate, &job, Mutation { audit: &audit, request: request.as_ref() })
-        .await?;
-    Ok((StatusCode::CREATED, Json(view::certificate(certificate))).into_response())
+    let mutation = Mutation { audit: &audit, request: request.as_ref() };
+    match app.store.create_certificate(&certificate, &job, mutation).await {
+        Ok(()) => Ok(etag::created(certificate)),
+        Err(StoreError::Replayed(earlier)) => {
+            let earlier = key.same(*earlier, &body.sha256)?;
+            Ok(etag::created(super::find(&app, project, &earlier.resource).await?))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn unknown_issuer(issuer: &str) -> String {
@@ -68,7 +71,7 @@ fn spec(asked: wire::CreateCertificate) -> Result<Spec, ApiError> {
 }
 
 fn new_certificate(app: &App, project: ProjectId, issuer: IssuerId, spec: Spec) -> CertificateRecord {
-    let now = app.clock.now();
+    let now = app.now();
     CertificateRecord {
         id: CertificateId::generate(app.clock.as_ref(), app.entropy.as_ref()),
         project,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use cap_core::access::Action;
@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::app::App;
 use crate::auth::Caller;
-use crate::body::Params;
+use crate::body::{At, Params};
 use crate::problem::{ApiError, CONFLICT};
 
 /// What is wanted of the version.
@@ -43,7 +43,7 @@ pub(super) struct Download {
 pub(super) async fn download(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Path((project, id)): Path<(String, String)>,
+    At((project, id)): At<(String, String)>,
     Params(Download { format }): Params<Download>,
 ) -> Result<Response, ApiError> {
     let action = if format == Format::Key { Action::OperateProject } else { Action::ReadProject };

@@ -4,26 +4,33 @@
 mod change;
 mod create;
 mod download;
+mod etag;
 mod read;
 mod renew;
 
-use std::sync::Arc;
-
-use axum::Router;
-use axum::routing::{get, post};
+use cap_core::actor::Role;
 use cap_core::id::{CertificateId, ProjectId};
 use cap_store::CertificateRecord;
 
 use crate::app::App;
 use crate::problem::ApiError;
+use crate::routes::{Access, Route};
 
-pub(super) fn router() -> Router<Arc<App>> {
-    Router::new()
-        .route("/projects/{p}/certificates", get(read::list).post(create::create))
-        .route("/projects/{p}/certificates/{c}", get(read::read).patch(change::update).delete(change::remove))
-        .route("/projects/{p}/certificates/{c}/versions", get(read::versions))
-        .route("/projects/{p}/certificates/{c}/renew", post(renew::renew))
-        .route("/projects/{p}/certificates/{c}/download", get(download::download))
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        Route::get("/projects/{p}/certificates", Access::Project(Role::Viewer), read::list),
+        Route::post("/projects/{p}/certificates", Access::Project(Role::Operator), create::create),
+        Route::get("/projects/{p}/certificates/{c}", Access::Project(Role::Viewer), read::read),
+        Route::patch("/projects/{p}/certificates/{c}", Access::Project(Role::Operator), change::update),
+        Route::delete("/projects/{p}/certificates/{c}", Access::Project(Role::Operator), change::remove),
+        Route::get("/projects/{p}/certificates/{c}/versions", Access::Project(Role::Viewer), read::versions),
+        Route::post("/projects/{p}/certificates/{c}/renew", Access::Project(Role::Operator), renew::renew),
+        Route::get(
+            "/projects/{p}/certificates/{c}/download",
+            Access::Project(Role::Viewer),
+            download::download,
+        ),
+    ]
 }
 
 async fn find(app: &App, project: ProjectId, id: &str) -> Result<CertificateRecord, ApiError> {

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
+use axum::response::Response;
 use cap_client::wire;
 use cap_core::access::Action;
 use cap_core::certificate::Status;
@@ -13,7 +14,7 @@ use serde::Deserialize;
 
 use crate::app::App;
 use crate::auth::Caller;
-use crate::body::{Params, page};
+use crate::body::{At, Params, page};
 use crate::problem::ApiError;
 use crate::view;
 
@@ -29,7 +30,7 @@ pub(super) struct ListCertificates {
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Path(project): Path<String>,
+    At(project): At<String>,
     Params(params): Params<ListCertificates>,
 ) -> Result<Json<Slice<wire::Certificate>>, ApiError> {
     let project = app.project(&caller, &project, Action::ReadProject).await?.id;
@@ -40,16 +41,16 @@ pub(super) async fn list(
 pub(super) async fn read(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Path((project, certificate)): Path<(String, String)>,
-) -> Result<Json<wire::Certificate>, ApiError> {
+    At((project, certificate)): At<(String, String)>,
+) -> Result<Response, ApiError> {
     let project = app.project(&caller, &project, Action::ReadProject).await?.id;
-    Ok(Json(view::certificate(super::find(&app, project, &certificate).await?)))
+    Ok(super::etag::answer(super::find(&app, project, &certificate).await?))
 }
 
 pub(super) async fn versions(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Path((project, certificate)): Path<(String, String)>,
+    At((project, certificate)): At<(String, String)>,
 ) -> Result<Json<Slice<wire::Version>>, ApiError> {
     let project = app.project(&caller, &project, Action::ReadProject).await?.id;
     let certificate = super::find(&app, project, &certificate).await?;

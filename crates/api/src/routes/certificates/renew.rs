@@ -3,53 +3,75 @@
 
 use std::sync::Arc;
 
-use axum::Json;
-use axum::body::Bytes;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use cap_client::wire;
+use axum::extract::State;
+use axum::response::Response;
 use cap_core::access::Action;
 use cap_core::audit::{self, Draft};
-use cap_core::id::JobId;
-use cap_core::job::{JobDraft, Work};
-use cap_store::Mutation;
-use sha2::{Digest, Sha256};
+use cap_core::id::{CertificateId, JobId, ProjectId};
+use cap_core::job::{JobDraft, JobState, Work};
+use cap_core::page::Page;
+use cap_store::{JobRecord, Mutation, StoreError};
 
+use crate::answer::accepted;
 use crate::app::App;
 use crate::auth::Caller;
+use crate::body::{At, NoBody};
 use crate::idempotency::IdempotencyKey;
-use crate::problem::{ApiError, MALFORMED_REQUEST};
+use crate::problem::{ApiError, NOT_FOUND};
 use crate::view;
 
 pub(super) async fn renew(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Path((project, id)): Path<(String, String)>,
+    At((project, id)): At<(String, String)>,
     key: IdempotencyKey,
-    body: Bytes,
-) -> Result<(StatusCode, Json<wire::Job>), ApiError> {
+    body: NoBody,
+) -> Result<Response, ApiError> {
     let project = app.project(&caller, &project, Action::OperateProject).await?.id;
-    if !matches!(body.trim_ascii(), b"" | b"{}") {
-        return Err(ApiError::new(MALFORMED_REQUEST, "a renewal takes no settings; send no body, or {}"));
-    }
-    let sha256 = hex::encode(Sha256::digest(&body));
-    if let Some(earlier) = key.earlier(&app, &caller, &sha256).await? {
-        let job = earlier.resource.parse::<JobId>().map_err(ApiError::internal)?;
-        let job = app
-            .store
-            .job(project, job)
-            .await?
-            .ok_or_else(|| ApiError::not_found("job", &earlier.resource))?;
-        return Ok((StatusCode::ACCEPTED, Json(view::job(job))));
-    }
     let certificate = super::find(&app, project, &id).await?;
+    if let Some(earlier) = key.earlier(&app, &caller, &body.sha256).await? {
+        return Ok(answer(again(&app, project, certificate.id, &earlier.resource).await?));
+    }
     let made_for = certificate.version.map(|version| version.id);
     let work = Work::Issue { certificate: certificate.id, made_for };
     let job = JobDraft::now(project, work, certificate.fence, app.clock.as_ref(), app.entropy.as_ref());
     let draft = Draft::new(audit::Action::CertificateRenewalRequested, Some(project), certificate.id);
     let audit = app.audit(&caller, &draft).await?;
-    let request = key.request(&app, &caller, &sha256, 202, job.id.to_string());
+    let request = key.request(&app, &caller, &body.sha256, 202, job.id.to_string());
     let mutation = Mutation { audit: &audit, request: request.as_ref() };
-    let job = app.store.request_renewal(&job, mutation).await?;
-    Ok((StatusCode::ACCEPTED, Json(view::job(job))))
+    match app.store.request_renewal(&job, mutation).await {
+        Ok(job) => Ok(answer(job)),
+        Err(StoreError::Replayed(earlier)) => {
+            let earlier = key.same(*earlier, &body.sha256)?;
+            Ok(answer(again(&app, project, certificate.id, &earlier.resource).await?))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The job of the same request before: the one that it queued, or the waiting one that it brought forward instead.
+async fn again(
+    app: &App,
+    project: ProjectId,
+    certificate: CertificateId,
+    recorded: &str,
+) -> Result<JobRecord, ApiError> {
+    let queued = app.store.job(project, recorded.parse::<JobId>().map_err(ApiError::internal)?).await?;
+    if let Some(job) = queued {
+        return Ok(job);
+    }
+    let subject = certificate.to_string();
+    let first = Page { limit: 1, after: None };
+    for living in [JobState::Queued, JobState::Running] {
+        let found = app.store.jobs(project, Some(living), Some(&subject), &first).await?;
+        if let Some(job) = found.items.into_iter().next() {
+            return Ok(job);
+        }
+    }
+    let detail = "the renewal that this request brought forward is over; the list of jobs shows how it ended";
+    Err(ApiError::new(NOT_FOUND, detail))
+}
+
+fn answer(job: JobRecord) -> Response {
+    accepted(&format!("projects/{}/jobs/{}", job.project, job.id), view::job(job))
 }

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A repeated request does nothing twice.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::http::{Answer, Http};
+use crate::world::{Quiet, quiet};
+
+/// Requests at once with one key.
+const AT_ONCE: usize = 20;
+
+async fn post(http: &Http, path: &str, (token, key): (&str, &str), body: &Value) -> Answer {
+    http.call("POST", path).token(token).header("idempotency-key", key).json(body).send().await
+}
+
+fn certificate(name: &str) -> Value {
+    json!({ "names": [name], "issuer": "ca" })
+}
+
+/// How many certificates of the project have this name.
+async fn count(quiet: &Quiet, name: &str) -> usize {
+    let found = quiet.http().get(&quiet.path("/certificates?limit=500"), quiet.owner()).await.json();
+    assert!(found["next_cursor"].is_null(), "more certificates than one page");
+    found["items"].as_array().unwrap().iter().filter(|item| item["names"][0] == name).count()
+}
+
+#[tokio::test]
+async fn the_same_key_and_body_get_the_same_resource_and_another_body_is_refused() {
+    let quiet = quiet().await;
+    let _writing = quiet.writing.read().await;
+    let (http, by) = (quiet.http(), (quiet.owner(), "repeat"));
+    let issuer = |name: &str| json!({ "name": name, "directory_url": "https://ca.example.test/dir" });
+    for (path, body, other) in [
+        (quiet.path("/certificates"), certificate("repeat.example.test"), certificate("other.example.test")),
+        (quiet.path("/issuers"), issuer("repeat"), issuer("other")),
+        ("/api/v1/projects".to_owned(), json!({ "name": "repeat" }), json!({ "name": "other" })),
+    ] {
+        let first = post(&http, &path, by, &body).await;
+        assert_eq!(first.status, 201, "{first:?}");
+        let again = post(&http, &path, by, &body).await;
+        assert_eq!((again.status, again.id()), (201, first.id()), "{path}");
+        assert_eq!(again.header("location"), first.header("location"));
+        let refused = post(&http, &path, by, &other).await;
+        assert!(refused.problem(422, "idempotency-mismatch").contains("new key"), "{path}");
+    }
+    assert_eq!(count(quiet, "repeat.example.test").await, 1);
+    assert_eq!(count(quiet, "other.example.test").await, 0);
+}
+
+#[tokio::test]
+async fn the_key_of_another_caller_and_no_key_at_all_are_independent() {
+    let quiet = quiet().await;
+    let _writing = quiet.writing.read().await;
+    let (http, path, body) = (quiet.http(), quiet.path("/certificates"), certificate("callers.example.test"));
+    let other = quiet.token("operator", Some(&quiet.project)).await;
+    let mut ids = BTreeSet::new();
+    for by in [(quiet.owner(), "one"), (quiet.owner(), "two"), (other["token"].as_str().unwrap(), "one")] {
+        ids.insert(post(&http, &path, by, &body).await.id());
+    }
+    for _ in 0..2 {
+        ids.insert(http.post(&path, quiet.owner(), &body).await.id());
+    }
+    assert_eq!(ids.len(), 5, "{ids:?}");
+    assert_eq!(count(quiet, "callers.example.test").await, 5);
+}
+
+#[tokio::test]
+async fn a_token_is_shown_once_and_its_request_repeated_is_a_conflict() {
+    let quiet = quiet().await;
+    let _writing = quiet.writing.read().await;
+    let (http, by) = (quiet.http(), (quiet.owner(), "token"));
+    let body = json!({ "name": "once", "role": "viewer", "expires_in": "1h" });
+    let made = post(&http, "/api/v1/tokens", by, &body).await;
+    let again = post(&http, "/api/v1/tokens", by, &body).await;
+    assert!(again.problem(409, "already-answered").contains(&made.id()));
+    assert!(!again.text.contains(made.json()["token"].as_str().unwrap()));
+    let other = json!({ "name": "other", "role": "viewer", "expires_in": "1h" });
+    post(&http, "/api/v1/tokens", by, &other).await.problem(422, "idempotency-mismatch");
+}
+
+#[tokio::test]
+async fn a_repeated_renewal_answers_the_job_of_the_first() {
+    let quiet = quiet().await;
+    let _writing = quiet.writing.read().await;
+    let made = quiet.certificate("renewal.example.test").await;
+    let path = quiet.path(&format!("/certificates/{}/renew", made["id"].as_str().unwrap()));
+    let (http, by) = (quiet.http(), (quiet.owner(), "renewal"));
+    // The first issuance is still queued: a renewal brings it forward and queues nothing else.
+    let first = post(&http, &path, by, &json!({})).await;
+    let again = post(&http, &path, by, &json!({})).await;
+    assert_eq!((first.status, again.status), (202, 202), "{again:?}");
+    assert_eq!(first.id(), again.id());
+    let jobs = quiet.path(&format!("/jobs?subject={}", made["id"].as_str().unwrap()));
+    let jobs = http.get(&jobs, quiet.owner()).await.json();
+    assert_eq!(jobs["items"].as_array().unwrap().len(), 1, "{jobs}");
+    assert_eq!(http.get(first.header("location"), quiet.owner()).await.id(), first.id());
+}
+
+#[tokio::test]
+async fn twenty_requests_at_once_with_one_key_make_one_certificate() {
+    let quiet = quiet().await;
+    let _writing = quiet.writing.read().await;
+    let (path, body) = (quiet.path("/certificates"), certificate("atonce.example.test"));
+    let calls = (0..AT_ONCE).map(|_| {
+        let (http, path, body, owner) = (quiet.http(), path.clone(), body.clone(), quiet.owner());
+        tokio::spawn(async move { post(&http, &path, (owner, "atonce"), &body).await })
+    });
+    let calls: Vec<_> = calls.collect();
+    let mut ids = BTreeSet::new();
+    for call in calls {
+        let answer = call.await.unwrap();
+        assert_eq!(answer.status, 201, "{answer:?}");
+        ids.insert(answer.id());
+    }
+    assert_eq!(ids.len(), 1, "{ids:?}");
+    assert_eq!(count(quiet, "atonce.example.test").await, 1);
+}

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The API as its clients meet it: real processes, a real database, a real CA.
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the answer")]
+
+mod access;
+mod bad_input;
+mod etag;
+mod health;
+mod http;
+mod idempotency;
+mod metrics;
+mod paging;
+mod replicas;
+mod scan;
+mod secrets;
+mod shutdown;
+mod startup;
+mod tokens;
+mod world;

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What cannot work says so, and works once its cause is gone.
+
+use cap_core::clock::Clock;
+use cap_runtime::clock::SystemClock;
+use cap_testkit::wait::{self, Pending};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::bench::{self, Bench, PATIENCE};
+
+#[tokio::test]
+async fn an_unreachable_ca_is_said_on_the_issuer() {
+    let bench = bench::shared("unreachable").await;
+    let directory = "https://127.0.0.1:1/dir";
+    let issuer = json!({ "name": "nobody", "directory_url": directory });
+    let issuer = bench.api.post(&bench.path("issuers"), &issuer).await.unwrap();
+    let path = bench.path(&format!("issuers/{}", issuer["id"].as_str().unwrap()));
+    let record = failing(&bench, &path).await;
+    let problem = &record["problem"];
+    assert_eq!((&problem["class"], &problem["type"]), (&"transient".into(), &"ca-unreachable".into()));
+    let detail = problem["detail"].as_str().unwrap();
+    for said in [directory, "connection refused", "check the directory URL"] {
+        assert!(detail.contains(said), "what, why, what to do: {detail}");
+    }
+    assert!(record["account_url"].is_null());
+
+    let body = json!({ "names": ["nobody.example.test"], "issuer": "nobody" });
+    let certificate = bench.api.post(&bench.path("certificates"), &body).await.unwrap();
+    let path = bench.path(&format!("certificates/{}", certificate["id"].as_str().unwrap()));
+    let record = failing(&bench, &path).await;
+    let detail = record["problem"]["detail"].as_str().unwrap();
+    assert!(detail.contains("issuer nobody") && detail.contains("connection refused"), "{detail}");
+    assert_eq!(record["problem"]["type"], "ca-unreachable");
+    assert!(record["version"].is_null());
+    // Its neighbour works.
+    let id = bench.request("neighbour.example.test").await;
+    bench.valid(&id).await;
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_validate_fails_with_the_cas_words_and_is_tried_again() {
+    let bench = bench::shared("validation").await;
+    let name = "nobody-answers.example.test";
+    bench.ca.set_a(name, &["127.0.0.99".parse().unwrap()]).await.unwrap();
+    let id = bench.request(name).await;
+    let path = bench.path(&format!("certificates/{id}"));
+    let record = failing(&bench, &path).await;
+    let problem = &record["problem"];
+    assert_eq!(problem["class"], "validation");
+    assert_eq!(problem["type"], "urn:ietf:params:acme:error:connection");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains(name) && detail.contains("127.0.0.99"), "the CA's own words: {detail}");
+    let next: Timestamp = record["next_attempt_at"].as_str().unwrap().parse().unwrap();
+    assert!(next > SystemClock.now(), "the next attempt waits for somebody to act");
+    assert_eq!(bench.counted(name).await.finalized, 0);
+
+    bench.ca.set_a(name, &["127.0.0.1".parse().unwrap()]).await.unwrap();
+    bench.api.post(&format!("{path}/renew"), &json!({})).await.unwrap();
+    let record = bench.valid(&id).await;
+    assert!(record["problem"].is_null() && record["next_attempt_at"].is_null(), "{record}");
+    let counted = bench.counted(name).await;
+    assert_eq!((counted.orders, counted.finalized), (2, 1), "an attempt that failed is not resumed");
+}
+
+/// Waits until a record says that it fails, why, and when it is tried again.
+async fn failing(bench: &Bench, path: &str) -> Value {
+    wait::until(&format!("{path} to be failing"), PATIENCE, || async {
+        let record = bench.api.get(path).await.map_err(Pending::not_yet)?;
+        let told = record["problem"].is_object() && record["next_attempt_at"].is_string();
+        if record["status"] == "failing" && told { Ok(record) } else { Err(Pending::not_yet(record)) }
+    })
+    .await
+    .unwrap()
+}

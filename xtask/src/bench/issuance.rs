@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `cargo xtask bench issuance`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use cap_testkit::process::{Binaries, Launcher, Lifetime};
+use cap_testkit::progress::say;
+use cap_testkit::scratch::Scratch;
+use cap_testkit::stack::{ApiClient, Demo, Infrastructure, Role, Stack, StackOptions};
+use cap_testkit::wait::{self, Pending};
+use clap::Args;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::bare::Bare;
+use super::usage::{self, Usage};
+use crate::{cargo, workspace};
+
+/// Requests for certificates that are under way at once.
+const POSTS: usize = 8;
+/// How long one arm may take before something is stuck.
+const ARM_LIMIT: Duration = Duration::from_secs(600);
+/// What real CAs take to answer, roughly.
+const REAL_DELAY: Duration = Duration::from_millis(50);
+
+/// How much to measure.
+#[derive(Debug, Args)]
+pub(crate) struct IssuanceArgs {
+    /// Orders in flight, in both arms; the system's two workers have half of it each.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(2..=256))]
+    in_flight: u16,
+    /// Certificates of each arm.
+    #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u16).range(2..=5_000))]
+    count: u16,
+}
+
+/// One comparison.
+struct Figures {
+    bare_rate: f64,
+    our_rate: f64,
+    usage: Vec<(String, Usage)>,
+}
+
+pub(crate) async fn run(args: IssuanceArgs) -> anyhow::Result<ExitCode> {
+    say("building the optimised binaries");
+    cargo::run(&[
+        "build",
+        "--release",
+        "-p",
+        "cap-api",
+        "-p",
+        "cap-worker",
+        "-p",
+        "cap-scheduler",
+        "-p",
+        "cap-cli",
+        "--bins",
+    ])
+    .await?;
+    let mut met = true;
+    for (title, delay, target) in
+        [("as fast as the CA goes", Duration::ZERO, 0.3), ("50 ms added to each answer", REAL_DELAY, 0.85)]
+    {
+        let figures = compare(&args, delay).await.with_context(|| title.to_owned())?;
+        met &= show(title, target, &args, &figures);
+    }
+    Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A CA of its own for each comparison (it slows down with age), the same one for both arms. The baseline runs half
+/// before and half behind, so that the CA's age does not favour either.
+async fn compare(args: &IssuanceArgs, delay: Duration) -> anyhow::Result<Figures> {
+    let scratch = Scratch::create()?;
+    let launcher = Arc::new(Launcher::new(scratch.path(), Lifetime::WithUs)?);
+    let slots = (args.in_flight / 2).to_string();
+    let mut options = StackOptions::as_shipped()
+        .with(Role::Worker, "CAP_WORKER_CONCURRENCY", &slots)
+        .with_all("CAP_LOG", "warn")
+        .with_all("CAP_SHUTDOWN_DELAY", "0s");
+    (options.apis, options.schedulers) = (1, 1);
+    let infrastructure = Infrastructure::start(&launcher, &options).await?;
+    let binaries = Binaries::in_folder(&workspace::bin_dir(true)?);
+    let stack = Stack::start_in(&launcher, binaries, infrastructure, &options).await?;
+    let api = stack.client(0)?;
+    let demo = Demo::create(&api, stack.ca(), "bench", "local-ca").await?;
+    let warm = demo.request(&api, &["warm.example.test"]).await?;
+    demo.wait_valid(&api, &warm).await?;
+
+    let bare = Bare::new(stack.ca()).await?;
+    let names =
+        |arm: &str, count: u16| (0..count).map(|n| format!("{arm}-{n}.example.test")).collect::<Vec<_>>();
+    let halves = [names("before", args.count / 2), names("behind", args.count - args.count / 2)];
+    bare.prepare(stack.ca(), &halves.concat()).await?;
+    stack.ca().set_delay(delay).await?;
+
+    let in_flight = usize::from(args.in_flight);
+    let mut bare_took = bare.issue(&halves[0], in_flight).await?;
+    let processes = processes(&stack)?;
+    let before = usage::of(&processes)?;
+    let our_took = ours(&api, &demo, &names("ours", args.count)).await?;
+    let after = usage::of(&processes)?;
+    bare_took += bare.issue(&halves[1], in_flight).await?;
+
+    let counts = stack.ca().counts().await?;
+    let doubled = counts.name_sets.values().filter(|set| set.certificates > 1).count();
+    ensure!(doubled == 0, "{doubled} name sets were issued more than once");
+    let used = |name: &String, now: &Usage| Usage {
+        cpu_seconds: now.cpu_seconds - before.get(name).map_or(0.0, |then| then.cpu_seconds),
+        peak_mib: now.peak_mib,
+    };
+    Ok(Figures {
+        bare_rate: f64::from(args.count) / bare_took.as_secs_f64(),
+        our_rate: f64::from(args.count) / our_took.as_secs_f64(),
+        usage: after.iter().map(|(name, now)| (name.clone(), used(name, now))).collect(),
+    })
+}
+
+/// From the first request to the last stored certificate.
+async fn ours(api: &ApiClient, demo: &Demo, names: &[String]) -> anyhow::Result<Duration> {
+    let started = Instant::now();
+    stream::iter(names)
+        .map(|name| async move { demo.request(api, &[name.as_str()]).await })
+        .buffer_unordered(POSTS)
+        .try_collect::<Vec<_>>()
+        .await?;
+    let jobs = format!("/api/v1/projects/{}/jobs?limit=1&state=", demo.project);
+    wait::until("the queue to be empty", ARM_LIMIT, || async {
+        for state in ["queued", "running"] {
+            let left = api.get(&format!("{jobs}{state}")).await.map_err(Pending::not_yet)?;
+            if left["items"].as_array().is_none_or(|items| !items.is_empty()) {
+                return Err(Pending::not_yet(format_args!("there are {state} jobs")));
+            }
+        }
+        Ok(())
+    })
+    .await?;
+    let took = started.elapsed();
+    let failing =
+        api.get(&format!("/api/v1/projects/{}/certificates?limit=1&status=failing", demo.project)).await?;
+    ensure!(failing["items"].as_array().is_some_and(Vec::is_empty), "a certificate failed: {failing}");
+    Ok(took)
+}
+
+fn processes(stack: &Stack) -> anyhow::Result<Vec<(String, i32)>> {
+    let services = stack.apis.iter().chain(&stack.workers).chain(&stack.schedulers);
+    let mut all: Vec<_> = services.map(|service| (service.name().to_owned(), service.pid())).collect();
+    if let Some(set) = &stack.infrastructure.replica_set {
+        for index in 0..set.len() {
+            all.push((format!("mongod-{index}"), set.process(index)?.pid()));
+        }
+    }
+    if let Some(ca) = stack.ca().process() {
+        all.push(("ca".to_owned(), ca.pid()));
+    }
+    Ok(all)
+}
+
+/// Prints one comparison; answers whether its target is met.
+fn show(title: &str, target: f64, args: &IssuanceArgs, figures: &Figures) -> bool {
+    let ratio = figures.our_rate / figures.bare_rate;
+    println!("\nissuance, {title}: {} certificates, {} in flight", args.count, args.in_flight);
+    println!("  bare instant-acme loop  {:7.1} certificates/s", figures.bare_rate);
+    println!("  the whole system        {:7.1} certificates/s", figures.our_rate);
+    println!("  {:<14} {:>22} {:>12}", "process", "CPU ms a certificate", "peak MiB");
+    let mut sum = 0.0;
+    for (name, used) in &figures.usage {
+        let cpu_ms = 1_000.0 * used.cpu_seconds / f64::from(args.count);
+        let ours = ["api", "worker", "scheduler"].iter().any(|role| name.starts_with(role));
+        sum += if ours { cpu_ms } else { 0.0 };
+        println!("  {name:<14} {cpu_ms:>22.2} {:>12.1}", used.peak_mib);
+    }
+    println!("  {:<14} {sum:>22.2}", "our processes");
+    let verdict = if ratio >= target { "met" } else { "MISSED" };
+    println!("  ratio {ratio:.2}, target {target:.2}: {verdict}");
+    ratio >= target
+}
