@@ -26,7 +26,11 @@ const GENERATED: &[Generated] = &[
     },
     Generated {
         path: "docs/reference/problems.md",
-        run: &["--package", "cap-api", "--example", "reference"],
+        run: &["--package", "cap-api", "--example", "reference", "--", "problems"],
+    },
+    Generated {
+        path: "docs/reference/audit-events.md",
+        run: &["--package", "cap-api", "--example", "reference", "--", "audit-events"],
     },
 ];
 

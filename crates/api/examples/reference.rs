@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Prints docs/reference/problems.md, for `cargo xtask codegen`.
+//! Prints a page of docs/reference/, for `cargo xtask codegen`: `problems` or `audit-events`.
 
-use std::io::Write;
+use std::io::{Error, Write};
 
-fn main() -> std::io::Result<()> {
-    std::io::stdout().write_all(cap_api::reference_markdown().as_bytes())
+fn main() -> Result<(), Error> {
+    let page = match std::env::args().nth(1).as_deref() {
+        Some("problems") => cap_api::reference_markdown(),
+        Some("audit-events") => cap_core::audit::reference_markdown(),
+        _ => return Err(Error::other("name a page: problems or audit-events")),
+    };
+    std::io::stdout().write_all(page.as_bytes())
 }

@@ -33,7 +33,6 @@ pub enum Action {
     TokenRevoked,
     ProjectCreated,
     IssuerCreated,
-    IssuerUpdated,
     IssuerDeleted,
     IssuerReady,
     IssuerFailed,
@@ -49,13 +48,12 @@ pub enum Action {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 16] = [
         Self::AdminBootstrapped,
         Self::TokenCreated,
         Self::TokenRevoked,
         Self::ProjectCreated,
         Self::IssuerCreated,
-        Self::IssuerUpdated,
         Self::IssuerDeleted,
         Self::IssuerReady,
         Self::IssuerFailed,
@@ -78,7 +76,6 @@ impl Action {
             Self::TokenRevoked => "token.revoked",
             Self::ProjectCreated => "project.created",
             Self::IssuerCreated => "issuer.created",
-            Self::IssuerUpdated => "issuer.updated",
             Self::IssuerDeleted => "issuer.deleted",
             Self::IssuerReady => "issuer.ready",
             Self::IssuerFailed => "issuer.failed",
@@ -92,6 +89,22 @@ impl Action {
             Self::CertificateKeyExported => "certificate.key_exported",
         }
     }
+}
+
+/// docs/reference/audit-events.md.
+#[must_use]
+pub fn reference_markdown() -> String {
+    let mut text = String::from(
+        "# Audit events\n\n<!-- Written by `cargo xtask codegen` from crates/core/src/audit.rs. -->\n\n\
+         The `action` of an audit leaf (schema `cap.audit/v1`) is one of these. A leaf goes into the collection\n\
+         `audit_outbox` in the transaction of the mutation that it is about; without it the mutation does not happen.\n\n",
+    );
+    for action in Action::ALL {
+        text.push_str("- `");
+        text.push_str(action.as_str());
+        text.push_str("`\n");
+    }
+    text
 }
 
 /// Who did it, from where, and which request it was.

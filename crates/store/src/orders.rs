@@ -144,13 +144,19 @@ impl Store {
     ) -> Result<Order, StoreError> {
         const DOING: &str = "advance an order";
         let advanced = Order { revision: order.revision + 1, state: next.clone(), ..order.clone() };
-        let result = transact!(DOING, {
-            let mut transaction = self.begin(DOING).await?;
-            let change = doc! { "state": bson("orders", next)?, "revision": advanced.revision };
-            self.write_order(&mut transaction, order, change).await?;
-            self.insert_answers(&mut transaction, answers).await?;
-            transaction.commit().await
-        });
+        let change = doc! { "$set": { "state": bson("orders", next)?, "revision": advanced.revision } };
+        let result = if answers.is_empty() {
+            let orders = self.collection::<Document>("orders");
+            let update = bounded(DOING, orders.update_one(fenced(order), change)).await;
+            update.and_then(|update| if update.matched_count == 0 { Err(StoreError::Fenced) } else { Ok(()) })
+        } else {
+            transact!(DOING, {
+                let mut transaction = self.begin(DOING).await?;
+                self.write_order(&mut transaction, order, change.clone()).await?;
+                self.insert_answers(&mut transaction, answers).await?;
+                transaction.commit().await
+            })
+        };
         match result {
             Ok(()) => Ok(advanced),
             // Refused: perhaps by the same write, whose outcome an earlier try did not learn.
@@ -171,10 +177,10 @@ impl Store {
         at: Timestamp,
     ) -> Result<(), Failure> {
         let wiped = bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes: vec![] };
-        let change = doc! {
+        let change = doc! { "$set": {
             "state": bson("orders", state)?, "revision": order.revision + 1, "live": false, "key.sealed.ct": wiped,
             "expire_at": date(cap_core::clock::later(at, KEPT)),
-        };
+        } };
         self.write_order(transaction, order, change).await
     }
 
@@ -202,11 +208,8 @@ impl Store {
         change: Document,
     ) -> Result<(), Failure> {
         let failed = transaction.failed();
-        let filter = doc! {
-            "_id": order.id.to_string(), "fence": order.fence, "revision": order.revision, "live": true,
-        };
         let orders = self.collection::<Document>("orders");
-        let update = orders.update_one(filter, doc! { "$set": change }).session(&mut transaction.session);
+        let update = orders.update_one(fenced(order), change).session(&mut transaction.session);
         match update.await.map_err(failed)?.matched_count {
             0 => Err(StoreError::Fenced.into()),
             _ => Ok(()),
@@ -327,6 +330,11 @@ impl Store {
         versions.insert_one(&document).session(&mut transaction.session).await.map_err(&failed)?;
         Ok(())
     }
+}
+
+/// The order, as long as nobody took it over and nothing was written since.
+fn fenced(order: &Order) -> Document {
+    doc! { "_id": order.id.to_string(), "fence": order.fence, "revision": order.revision, "live": true }
 }
 
 /// The certificate, as long as its current version is the one that the order was made for and no later claim wrote it.

@@ -39,7 +39,7 @@ impl Metrics {
             )?,
             writes_refused: IntCounter::new(
                 "certautopilot_fenced_writes_refused_total",
-                "Writes refused because a peer had taken the job over.",
+                "Runs that wrote nothing more because a peer had taken the job over, or could have.",
             )?,
         };
         for kind in Work::KINDS {

@@ -69,10 +69,12 @@ impl Runner {
             // claims is handed back rather than left to its lease.
             while let Some(Ok(first)) = stop.run_until_cancelled(slots.clone().acquire_owned()).await {
                 while jobs.try_join_next().is_some() {}
-                busy = self.claim(first, &slots, &heart, &mut jobs, busy).await;
-                if !busy {
+                let found = self.claim(first, &slots, &heart, &mut jobs, busy).await;
+                if found != Some(true) {
                     stop.run_until_cancelled(self.idle(&wake)).await;
                 }
+                // After a failure, too: perhaps others hold the head of the queue, and another partition is free.
+                busy = found != Some(false);
             }
         };
         let beating = heart.clone();
@@ -91,7 +93,7 @@ impl Runner {
         if drained { Drained::Clean } else { Drained::Abandoned(jobs.len()) }
     }
 
-    /// Claims once; answers whether there was anything.
+    /// Claims once; answers whether there was anything, if the database answered.
     async fn claim(
         &self,
         first: OwnedSemaphorePermit,
@@ -99,7 +101,7 @@ impl Runner {
         heart: &Heart,
         jobs: &mut JoinSet<()>,
         busy: bool,
-    ) -> bool {
+    ) -> Option<bool> {
         let mut permits = vec![first];
         while permits.len() < cap_core::limits::CLAIM_BATCH {
             let Ok(permit) = slots.clone().try_acquire_owned() else { break };
@@ -109,7 +111,7 @@ impl Runner {
             Ok(claimed) => claimed,
             Err(error) => {
                 tracing::warn!(%error, "no jobs could be claimed; trying again");
-                return false;
+                return None;
             }
         };
         let (claims, asked_at) = claimed;
@@ -125,7 +127,7 @@ impl Runner {
                 permit,
             ));
         }
-        found
+        Some(found)
     }
 
     /// Looks at a few partitions while there is much to do, and at all of them when those are empty.

@@ -1,18 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Issues the next version of a certificate: finds the order in flight or begins one, and lets the engine drive it.
 
+use std::time::Duration;
+
 use cap_core::certificate::KeyMaterial;
+use cap_core::clock::until;
 use cap_core::envelope::KeyOwner;
 use cap_core::fault;
 use cap_core::id::{CertificateId, OrderId, VersionId};
 use cap_core::issuer::IssuerStatus;
 use cap_core::job::{Claim, Mandate, Settlement};
+use cap_core::limits;
 use cap_core::order::{CaError, Engine, Order, OrderKey, OrderState, Outcome};
 use cap_core::problem::{Class, Problem};
 use cap_core::secret::ExposeSecret;
 use cap_store::{CertificateRecord, IssuerRecord, OpenOrder, Opened};
 
 use super::{Trouble, World};
+
+/// How long after the moment at which an issuer may be ready a certificate that waits for it looks again.
+const ISSUER_LOOK: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(
     world: &World,
@@ -37,9 +44,14 @@ pub(super) async fn run(
     };
     let account_url = match (&issuer.account_url, issuer.status) {
         (Some(url), IssuerStatus::Ready) => url.clone(),
-        _ => return Ok(Outcome::Settle(world.again(claim, not_ready(&issuer)))),
+        _ => return Ok(Outcome::Settle(wait_for(world, claim, &issuer))),
     };
-    let order = match world.store.take_order(certificate.id, claim.fence).await? {
+    // The certificate names the order in flight: without one there is nothing to take over.
+    let in_flight = match certificate.order {
+        Some(_) => world.store.take_order(certificate.id, claim.fence).await?,
+        None => None,
+    };
+    let order = match in_flight {
         Some(order) => order,
         None => match begin(world, claim, &certificate, &issuer).await? {
             Opened::Order(order) => *order,
@@ -104,17 +116,22 @@ async fn begin(
     Ok(opened)
 }
 
-fn not_ready(issuer: &IssuerRecord) -> Problem {
+/// The same job again, soon after the issuer may be ready: registering takes a moment, or the next attempt has its time.
+fn wait_for(world: &World, claim: &Claim, issuer: &IssuerRecord) -> Settlement {
     let name = &issuer.name;
-    match &issuer.problem {
-        Some(problem) => Problem::new(
-            problem.class,
-            &problem.kind,
-            format!("issuer {name} is failing: {}", problem.detail),
-        ),
-        None => {
-            let detail = format!("issuer {name} is registering its account; the certificate follows");
-            Problem::new(Class::Transient, "issuer-registering", detail)
+    let (problem, wait) = match (&issuer.problem, issuer.next_attempt_at) {
+        (Some(problem), Some(next)) => {
+            let detail = format!("issuer {name} is failing: {}", problem.detail);
+            let wait = until(world.clock.now(), next) + ISSUER_LOOK;
+            (Problem::new(problem.class, &problem.kind, detail), wait.min(limits::TRANSIENT_WAIT_MAX))
         }
+        _ => {
+            let detail = format!("issuer {name} is registering its account; the certificate follows");
+            (Problem::new(Class::Transient, "issuer-registering", detail), ISSUER_LOOK)
+        }
+    };
+    match world.again(claim, problem) {
+        Settlement::Again { problem, setbacks, .. } => Settlement::Again { after: wait, problem, setbacks },
+        settlement => settlement,
     }
 }

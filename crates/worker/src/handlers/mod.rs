@@ -58,6 +58,9 @@ pub(crate) async fn run(world: &World, claim: &Claim, mandate: &Mandate) -> &'st
         Outcome::Settle(Settlement::Again { problem: Some(problem), after, .. }) => {
             tracing::info!(job = %claim.job, kind = claim.work.kind(), %problem, ?after, "the job runs again");
         }
+        Outcome::Stored => {
+            tracing::info!(job = %claim.job, kind = claim.work.kind(), attempt = claim.attempt, "done")
+        }
         _ => tracing::debug!(job = %claim.job, kind = claim.work.kind(), outcome = word, "the run is over"),
     }
     match outcome {
