@@ -71,6 +71,13 @@ fn process(home: &Path, name: &str) -> ProcessId {
     state.processes.iter().find(|record| record.launch.name == name).unwrap().id
 }
 
+/// Waits until a process that was killed has ended: the kernel takes a moment.
+async fn gone(killed: ProcessId) {
+    let look =
+        || async { if killed.is_alive() { Err(Pending::not_yet("it is still there")) } else { Ok(()) } };
+    wait::until("a killed process to be gone", Duration::from_secs(30), look).await.unwrap();
+}
+
 #[tokio::test]
 async fn what_comes_up_is_shown_comes_back_and_goes_down() {
     let checkout = Checkout::new();
@@ -92,6 +99,7 @@ async fn what_comes_up_is_shown_comes_back_and_goes_down() {
 
     let killed = process(&home, "mongod-1");
     killed.signal(Signal::KILL).unwrap();
+    gone(killed).await;
     let (code, text) = checkout.run(&["status"]);
     assert_eq!(code, 3, "{text}");
     let (code, text) = checkout.run(&["up", "--infra-only"]);

@@ -83,7 +83,7 @@ fn files_that_are_missing_or_do_not_belong_together_are_refused() {
     for (files, told) in [
         (missing, "CAP_API_TLS_KEY_FILE"),
         (mixed, "do not belong together"),
-        (swapped, "do not belong together"),
+        (swapped, "holds no certificate"),
     ] {
         let Err(error) = tls(&files) else { panic!("{told}: accepted") };
         assert!(format!("{error:#}").contains(told), "{error:#}");

@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 
 /// The API answers or refuses within its own 5 s bound on the database, and some.
 const REQUEST_LIMIT_SECONDS: u64 = 15;
+/// How long an idle connection is kept: less than the 10 s after which the API closes it, so that no request is sent
+/// into a connection that is being closed.
+const POOL_IDLE_SECONDS: u64 = 5;
 /// How much of an error's body is shown.
 const SHOWN_BODY_CHARS: usize = 1_000;
 /// How long the token lives that a stack works with.
@@ -31,6 +34,7 @@ impl ApiClient {
         let http = reqwest::Client::builder()
             .user_agent(crate::tls::USER_AGENT)
             .timeout(Duration::from_secs(REQUEST_LIMIT_SECONDS))
+            .pool_idle_timeout(Duration::from_secs(POOL_IDLE_SECONDS))
             .build()?;
         Ok(Self { base: base.trim_end_matches('/').to_owned(), token: token.to_owned(), http })
     }
