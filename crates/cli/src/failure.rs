@@ -18,13 +18,12 @@ pub(crate) struct Failure {
     why: String,
     hint: Option<String>,
     request: Option<RequestId>,
-    silent: bool,
 }
 
 impl Failure {
     /// Something failed.
     pub(crate) fn new(exit: Exit, what: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { exit, what: what.into(), why: why.into(), hint: None, request: None, silent: false }
+        Self { exit, what: what.into(), why: why.into(), hint: None, request: None }
     }
 
     /// The command makes no sense.
@@ -39,21 +38,14 @@ impl Failure {
         self
     }
 
-    /// What could not be written to stdout or stderr. A reader that went away, as in `| head`, had what it wanted.
+    /// What could not be written to stdout or stderr.
     pub(crate) fn output(error: &io::Error) -> Self {
-        let silent = error.kind() == io::ErrorKind::BrokenPipe;
-        let exit = if silent { Exit::Ok } else { Exit::Error };
-        Self { silent, ..Self::new(exit, "the output cannot be written", error.to_string()) }
+        Self::new(Exit::Error, "the output cannot be written", error.to_string())
     }
 
     /// The code that the process ends with.
     pub(crate) fn exit(&self) -> Exit {
         self.exit
-    }
-
-    /// Whether there is nobody left to tell.
-    pub(crate) fn is_silent(&self) -> bool {
-        self.silent
     }
 }
 
@@ -151,13 +143,5 @@ mod tests {
         assert_eq!(lines[0], "No: because");
         assert!(lines[1].starts_with("  hint: list"));
         assert_eq!(lines[2], format!("  request: req_{}", "0".repeat(32)));
-    }
-
-    #[test]
-    fn a_reader_that_went_away_is_no_failure() {
-        let gone = Failure::output(&io::ErrorKind::BrokenPipe.into());
-        assert!(gone.is_silent() && gone.exit() == Exit::Ok);
-        let full = Failure::output(&io::ErrorKind::StorageFull.into());
-        assert!(!full.is_silent() && full.exit() == Exit::Error);
     }
 }

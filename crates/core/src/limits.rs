@@ -7,6 +7,8 @@ use std::time::Duration;
 pub const CERTIFICATE_NAMES: usize = 100;
 /// Octets of a DNS name without the trailing dot (RFC 1035, 2.3.4).
 pub const DNS_NAME_OCTETS: usize = 253;
+/// Octets of a DNS name as somebody types it, before it is normalised.
+pub const TYPED_NAME_OCTETS: usize = 1024;
 /// Characters of the name of a project, an issuer or a token: it must fit a line of a table.
 pub const LABEL_CHARS: usize = 63;
 /// Characters of a profile's name.

@@ -76,6 +76,10 @@ impl FromStr for Identifier {
     /// Reads a name as people type it: any case, Unicode welcome, one trailing dot forgiven.
     fn from_str(text: &str) -> Result<Self, BadName> {
         let bad = |reason| BadName::Identifier { name: excerpt(text), reason };
+        // Normalisation drops characters, so a long text may make a short name; it is kept as typed.
+        if text.len() > limits::TYPED_NAME_OCTETS {
+            return Err(bad("it is longer than 1,024 octets"));
+        }
         if let Ok(address) = text.parse::<IpAddr>() {
             return Ok(Self::Ip(address.to_canonical()));
         }

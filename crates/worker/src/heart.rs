@@ -12,7 +12,8 @@ use cap_store::Store;
 
 use crate::Metrics;
 
-/// The part of the lease after which it is extended: two extensions may fail before the work must stop.
+/// How often in a lease it is extended: a failed extension is followed by another before the work must stop, unless
+/// the database takes its whole bound to fail.
 const BEATS_PER_LEASE: u32 = 4;
 /// The part of the lease that the worker gives away, so that it stops before a peer may start.
 const MARGIN_DIVISOR: u32 = 5;
@@ -39,9 +40,12 @@ impl Heart {
         mandate
     }
 
-    /// Lets a job go.
-    pub(crate) fn release(&self, job: JobId) {
-        self.lock().remove(&job);
+    /// Lets a job go, unless another claim of this process has it by now.
+    pub(crate) fn release(&self, claim: &Claim) {
+        let mut held = self.lock();
+        if held.get(&claim.job).is_some_and(|(token, _)| *token == claim.token) {
+            held.remove(&claim.job);
+        }
     }
 
     /// Asks all work to end at its next step.

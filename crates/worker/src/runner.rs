@@ -197,9 +197,9 @@ async fn carry(
 ) {
     let started = world.clock.boottime();
     metrics.running.inc();
+    let held = Held { heart, claim: &claim, metrics: &metrics };
     let outcome = run(&world, &claim, &mandate).await;
-    heart.release(claim.job);
-    metrics.running.dec();
+    drop(held);
     let kind = claim.work.kind();
     let took = world.clock.boottime().saturating_sub(started);
     metrics.jobs.with_label_values(&[kind, outcome]).inc();
@@ -208,4 +208,18 @@ async fn carry(
         metrics.writes_refused.inc();
     }
     drop(permit);
+}
+
+/// A job in hand. However its run ends, by a panic too, its lease is extended no more and a peer may have it.
+struct Held<'a> {
+    heart: Heart,
+    claim: &'a Claim,
+    metrics: &'a Metrics,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.heart.release(self.claim);
+        self.metrics.running.dec();
+    }
 }

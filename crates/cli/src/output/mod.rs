@@ -110,14 +110,13 @@ impl Output {
     /// Data, as it is.
     pub(crate) fn text(&mut self, text: &str) -> Result<(), Failure> {
         self.clear_progress();
-        let written = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
-        written.map_err(|error| Failure::output(&error))
+        written(self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush()))
     }
 
     /// A sentence for the person at the terminal.
     pub(crate) fn say(&mut self, line: &str) -> Result<(), Failure> {
         self.clear_progress();
-        writeln!(self.talk, "{}", text::clean(line)).map_err(|error| Failure::output(&error))
+        written(writeln!(self.talk, "{}", text::clean(line)))
     }
 
     /// What is being waited for, on one line that is written over; on a terminal only.
@@ -131,9 +130,6 @@ impl Output {
     /// Why the command failed.
     pub(crate) fn complain(&mut self, failure: &Failure) {
         self.clear_progress();
-        if failure.is_silent() {
-            return;
-        }
         let label = if self.colour { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
         // With stderr gone there is nobody left to tell; the exit code still says it.
         let _ = writeln!(self.talk, "{label} {}", text::clean(&failure.to_string()));
@@ -143,6 +139,15 @@ impl Output {
         if std::mem::take(&mut self.progress) {
             let _ = write!(self.talk, "\r\x1b[2K");
         }
+    }
+}
+
+/// What came of writing. A reader that goes away, as in `| head`, had what it wanted; the command goes on all the
+/// same, because it may have begun what must be ended, and how it ends is told by its code.
+fn written(result: io::Result<()>) -> Result<(), Failure> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::output(&error)),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

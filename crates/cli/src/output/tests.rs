@@ -103,12 +103,12 @@ fn an_empty_list_is_told_on_stderr_and_is_still_an_array() {
 }
 
 #[test]
-fn a_broken_pipe_ends_in_silence() {
-    let (mut output, _, talk) = Output::kept(Form::Table);
-    output.out = Box::new(Gone);
-    let failure = output.text("data").unwrap_err();
-    output.complain(&failure);
-    assert_eq!((failure.exit(), talk.text()), (Exit::Ok, String::new()));
+fn a_reader_that_went_away_is_no_failure() {
+    let (mut output, _, _) = Output::kept(Form::Table);
+    (output.out, output.talk) = (Box::new(Gone), Box::new(Gone));
+    assert!(output.text("data").is_ok() && output.say("talk").is_ok());
+    let full = written(Err(io::ErrorKind::StorageFull.into())).unwrap_err();
+    assert_eq!(full.exit(), Exit::Error);
 }
 
 #[test]

@@ -207,15 +207,30 @@ impl Engine<'_> {
         let spki = <[u8; 32]>::try_from(order.key.spki_sha256.as_slice());
         let spki = spki
             .map_err(|_| LedgerError::Corrupt(format!("order {}: spki_sha256 is not 32 bytes", order.id)))?;
-        let issued = match Issued::accept(chain?, &spki, order.names.identifiers()) {
+        // The CA said that there is a certificate: a refusal to hand it out passes, and buying another would be worse.
+        let chain = chain.map_err(|error| match error {
+            CaError::Refused(problem) => CaError::Transient(problem),
+            error => error,
+        })?;
+        let now = self.clock.now();
+        let accepted = match Issued::accept(chain, &spki, order.names.identifiers()) {
+            Ok(issued) if issued.not_after <= now => {
+                Err("the CA issued a certificate that has expired".to_owned())
+            }
+            Ok(issued) => Ok(issued),
+            Err(bad) => Err(bad.to_string()),
+        };
+        let issued = match accepted {
             Ok(issued) => issued,
             Err(bad) => {
-                let problem = Problem::new(Class::Protocol, "wrong-certificate", bad.to_string());
+                let problem = Problem::new(Class::Protocol, "wrong-certificate", bad);
                 return Err(Halt::Done(self.fail(order, problem, None).await?));
             }
         };
         let id = VersionId::generate(self.clock, self.entropy);
-        let renew_at = renewal_time(issued.not_before, issued.not_after, self.entropy);
+        // Whatever the CA's clock says, not at once: a quarter of what is left is a floor.
+        let floor = later(now, until(now, issued.not_after) / 4);
+        let renew_at = renewal_time(issued.not_before, issued.not_after, self.entropy).max(floor);
         let version = IssuedVersion { id, key: self.reseal(order, id).await?, renew_at, issued };
         let draft = Draft::new(Action::CertificateIssued, Some(order.project), order.certificate)
             .names(&order.names)
@@ -309,7 +324,7 @@ impl Engine<'_> {
                     until(self.clock.now(), at).clamp(limits::TRANSIENT_WAIT_FIRST, limits::RETRY_AFTER_MAX);
                 Outcome::Settle(Settlement::Again { after, problem: Some(problem), setbacks: None })
             }
-            Halt::Ca(CaError::Refused(problem)) => self.give_up(order, problem).await,
+            Halt::Ca(CaError::Refused(problem)) => self.give_up(order, progressed, problem).await,
         }
     }
 
@@ -319,7 +334,7 @@ impl Engine<'_> {
         let since = self.setbacks(progressed).map_or_else(|| self.clock.now(), |earlier| earlier.since);
         let may_still_issue = matches!(order.state, OrderState::Ready { .. });
         if until(since, self.clock.now()) > limits::TRANSIENT_SPAN_MAX && !may_still_issue {
-            return self.give_up(order, problem).await;
+            return self.give_up(order, progressed, problem).await;
         }
         Outcome::Settle(self.postponed(progressed, problem))
     }
@@ -338,17 +353,12 @@ impl Engine<'_> {
         self.claim.setbacks.filter(|_| !progressed)
     }
 
-    async fn give_up(&self, order: &Order, problem: Problem) -> Outcome {
+    async fn give_up(&self, order: &Order, progressed: bool, problem: Problem) -> Outcome {
         match self.fail(order, problem.clone(), None).await {
             Ok(outcome) | Err(Halt::Done(outcome)) => outcome,
             Err(Halt::Ledger(LedgerError::Fenced)) => Outcome::Lost,
             Err(Halt::Ca(_) | Halt::Ledger(_) | Halt::Keyring(_)) => {
-                let after = transient_delay(1, self.entropy);
-                Outcome::Settle(Settlement::Again {
-                    after,
-                    problem: Some(problem),
-                    setbacks: self.claim.setbacks,
-                })
+                Outcome::Settle(self.postponed(progressed, problem))
             }
         }
     }

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use bson::{Document, doc};
-use cap_core::audit::Row;
 use cap_core::job::{Claim, Settlement, Work};
 use cap_core::problem::Problem;
 use jiff::Timestamp;
@@ -144,27 +143,6 @@ impl Store {
         let records = self.collection::<Document>(collection);
         records.update_one(filter, change).session(&mut transaction.session).await.map_err(failed)?;
         Ok(())
-    }
-
-    /// Records that a claim's job failed although nothing was begun, as when its issuer cannot be used.
-    ///
-    /// # Errors
-    /// [`StoreError::Fenced`] when the job is not the claim's any more.
-    pub async fn settle_with_audit(
-        &self,
-        claim: &Claim,
-        problem: &Problem,
-        next_attempt_at: Timestamp,
-        audit: &Row,
-    ) -> Result<(), StoreError> {
-        const DOING: &str = "record a failed attempt";
-        transact!(DOING, {
-            let mut transaction = self.begin(DOING).await?;
-            self.postpone_job(&mut transaction, claim, next_attempt_at, audit.time, problem).await?;
-            self.show_problem(&mut transaction, claim, problem, next_attempt_at).await?;
-            self.outbox(&mut transaction, audit).await?;
-            transaction.commit().await
-        })
     }
 }
 

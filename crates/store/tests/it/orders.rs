@@ -155,7 +155,11 @@ async fn answers_to_challenges_are_found_with_and_without_the_stream() {
         order: order.id,
         expires_at: later(world.clock.now(), LEASE),
     };
-    world.store.advance(&order, ordered(), &[answer]).await.unwrap();
+    world.store.advance(&order, ordered(), std::slice::from_ref(&answer)).await.unwrap();
+    // A CA may hand out the same authorization to the next order: its answer takes the place of the last one's.
+    let (_, _, next) = begun(&world, "b.example.test", LEASE).await;
+    let renewed = ChallengeAnswer { order: next.id, ..answer };
+    world.store.advance(&next, ordered(), &[renewed]).await.unwrap();
     let cache = ChallengeCache::new(world.store.clone(), world.clock.clone());
     assert_eq!(cache.find(&token).await.unwrap().as_deref(), Some("abc-123_.thumbprint"));
     let unknown = ChallengeToken::try_from("unknown".to_owned()).unwrap();

@@ -67,8 +67,14 @@ pub(super) async fn run(
     let request = world.ca_request(&issuer).await?;
     let account = match world.ca.account(&request, &account_url).await {
         Ok(account) => account,
-        Err(CaError::Transient(problem) | CaError::OutOfStep(problem) | CaError::Refused(problem))
-        | Err(CaError::Later { problem, .. }) => return Ok(Outcome::Settle(world.again(claim, problem))),
+        Err(CaError::Transient(problem) | CaError::OutOfStep(problem) | CaError::Refused(problem)) => {
+            return Ok(Outcome::Settle(world.again(claim, problem)));
+        }
+        Err(CaError::Later { problem, at }) => {
+            let after =
+                until(world.clock.now(), at).clamp(limits::TRANSIENT_WAIT_FIRST, limits::RETRY_AFTER_MAX);
+            return Ok(Outcome::Settle(Settlement::Again { after, problem: Some(problem), setbacks: None }));
+        }
     };
     let engine = Engine {
         account: account.as_ref(),

@@ -93,7 +93,8 @@ impl World {
     /// The same job again, after a wait that grows with each passing fault.
     fn again(&self, claim: &Claim, problem: Problem) -> Settlement {
         let count = claim.setbacks.map_or(0, |earlier| earlier.count).saturating_add(1);
-        let since = claim.setbacks.map_or_else(|| self.clock.now(), |earlier| earlier.since);
+        // What is waited for here is not the CA, so it does not count towards the hour after which an attempt fails.
+        let since = self.clock.now();
         let after = transient_delay(count, self.entropy.as_ref());
         Settlement::Again { after, problem: Some(problem), setbacks: Some(Setbacks { count, since }) }
     }
@@ -106,10 +107,14 @@ impl World {
         mandate: &Mandate,
         settlement: &Settlement,
     ) -> Option<&'static str> {
+        let mut unknown = false;
         loop {
             match self.store.settle(claim, settlement, self.clock.now()).await {
                 Ok(()) => return None,
+                // The try before this one was carried out after all, or a peer has the job: either way it is settled.
+                Err(StoreError::Fenced) if unknown => return None,
                 Err(StoreError::Unavailable { .. }) if mandate.holds() => {
+                    unknown = true;
                     self.clock.sleep(limits::PERSIST_WAIT).await
                 }
                 Err(error) => {

@@ -30,7 +30,9 @@ pub(super) async fn run(world: &World, claim: &Claim, issuer: IssuerId) -> Resul
                 CaError::Transient(problem) | CaError::OutOfStep(problem) => {
                     (problem, transient_delay(failures, entropy))
                 }
-                CaError::Later { problem, at } => (problem, until(now, at).min(limits::RETRY_AFTER_MAX)),
+                CaError::Later { problem, at } => {
+                    (problem, until(now, at).clamp(limits::TRANSIENT_WAIT_FIRST, limits::RETRY_AFTER_MAX))
+                }
                 CaError::Refused(problem) => (problem, attempt_delay(failures, None, now, entropy)),
             };
             let draft = Draft::new(Action::IssuerFailed, Some(issuer.project), issuer.id)

@@ -66,7 +66,7 @@ pub(super) async fn download(
                 .detail("version", version.id.to_string());
             // Recorded before the key leaves: no entry, no key.
             app.store.record(&app.audit(&caller, &draft).await?).await?;
-            pem::encode(&pem::Pem::new("PRIVATE KEY", key.expose_secret()))
+            pem::encode_config(&pem::Pem::new("PRIVATE KEY", key.expose_secret()), lines())
         }
     };
     let headers = [(header::CONTENT_TYPE, "application/x-pem-file"), (header::CACHE_CONTROL, "no-store")];
@@ -77,5 +77,10 @@ pub(super) async fn download(
 fn split(chain: &str) -> Result<(String, String), ApiError> {
     let blocks = pem::parse_many(chain).map_err(ApiError::internal)?;
     let (leaf, rest) = blocks.split_first().ok_or_else(|| ApiError::internal("a stored chain is empty"))?;
-    Ok((pem::encode(leaf), pem::encode_many(rest)))
+    Ok((pem::encode_config(leaf, lines()), pem::encode_many_config(rest, lines())))
+}
+
+/// Line ends as the CA sends them, so that leaf and chain together are the full chain, byte for byte.
+fn lines() -> pem::EncodeConfig {
+    pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF)
 }

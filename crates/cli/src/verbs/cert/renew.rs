@@ -30,5 +30,8 @@ pub(super) async fn run(args: Args, app: &mut App) -> Result<(), Failure> {
     let look = async || client.job(&project, job.id).await;
     wait::until(app, &format!("the renewal of {id}"), look, wait::job).await?;
     let certificate = client.certificate(&project, id).await?;
+    if let Some(version) = &certificate.version {
+        app.output.say(&format!("Its version is now {}.", version.number))?;
+    }
     app.output.show(&certificate, app.clock.now())
 }

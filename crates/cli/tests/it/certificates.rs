@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A certificate's life from the command line: asked for, described, downloaded, renewed, deleted.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use cap_testkit::scratch::Scratch;
+
+use crate::world::{text, world};
+
+#[tokio::test]
+async fn a_request_that_waits_shows_the_issued_certificate() {
+    let world = world().await.read().await;
+    let args = ["cert", "request", "shown.example.test", "--issuer", "local-ca", "--wait"];
+    let ran = world.cli().run(&args).await.ends(0);
+    let lines: Vec<&str> = ran.data.lines().collect();
+    assert!(lines[0].starts_with("NAMES") && lines[0].ends_with("ID"), "{}", ran.data);
+    assert!(lines[1].starts_with("shown.example.test") && lines[1].contains(" valid "), "{}", ran.data);
+    assert_eq!(lines.len(), 2, "{}", ran.data);
+}
+
+#[tokio::test]
+async fn a_name_is_described_as_typed_and_as_it_stands_in_the_certificate() {
+    let world = world().await.read().await;
+    world.issued("Bücher.example.test").await;
+    for typed in ["bücher.example.test", "BÜCHER.example.test.", "xn--bcher-kva.example.test"] {
+        let described = world.cli().run(&["cert", "describe", typed]).await.ends(0).data;
+        let names = "\nNames         Bücher.example.test (xn--bcher-kva.example.test)\n";
+        assert!(described.contains(names), "{typed}: {described}");
+        assert!(described.contains("\nIssuer        local-ca (iss_"), "{described}");
+        assert!(described.contains("\nStatus        valid\n"), "{described}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_downloaded_verifies_against_the_cas_root_and_the_key_fits() {
+    let (world, scratch) = (world().await.read().await, Scratch::create().unwrap());
+    let id = world.issued("download.example.test").await;
+    let path = |name: &str| scratch.path().join(name);
+    let mut pems = Vec::new();
+    for (format, certificates) in [("leaf", 1), ("chain", 1), ("fullchain", 2), ("key", 0)] {
+        let file = path(format);
+        let args = ["cert", "download", &id, "--format", format, "--out", text(&file)];
+        let written = world.cli().run(&args).await.ends(0).tells(&["is written"]);
+        assert_eq!(written.data, "");
+        let pem = fs::read_to_string(&file).unwrap();
+        assert_eq!(pem.matches("-----BEGIN CERTIFICATE-----").count(), certificates, "{format}");
+        assert_eq!(pem.contains("PRIVATE KEY"), format == "key", "{format}");
+        let piped = world.cli().run(&["cert", "download", &id, "--format", format]).await.ends(0);
+        assert_eq!((piped.data.as_str(), piped.talk.as_str()), (pem.as_str(), ""), "{format}");
+        pems.push(pem);
+    }
+    assert_eq!([pems[0].as_str(), &pems[1]].concat(), pems[2], "the full chain is the leaf and its chain");
+    assert_eq!(fs::metadata(path("key")).unwrap().permissions().mode() & 0o777, 0o600);
+
+    fs::write(path("root"), &world.root_pem).unwrap();
+    let line = "cd \"$DIR\" && openssl verify -CAfile root -untrusted chain -verify_hostname download.example.test leaf \
+                && openssl x509 -in leaf -noout -pubkey >one && openssl pkey -in key -pubout >two && cmp one two";
+    let verified = world.cli().with("DIR", scratch.path().display()).shell(line).await.ends(0);
+    assert_eq!(verified.data, "leaf: OK\n");
+    let stranger = "cd \"$DIR\" && openssl verify -CAfile leaf -untrusted chain leaf";
+    let refused = world.cli().with("DIR", scratch.path().display()).shell(stranger).await;
+    assert_ne!(refused.code, Some(0), "any root is good enough: {refused:?}");
+}
+
+#[tokio::test]
+async fn a_key_file_is_replaced_with_leave_only_and_stays_its_owners() {
+    let (world, scratch) = (world().await.read().await, Scratch::create().unwrap());
+    let id = world.issued("replaced.example.test").await;
+    let file = scratch.path().join("key.pem");
+    fs::write(&file, "mine").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let args = ["cert", "download", &id, "--format", "key", "--out", text(&file)];
+    world.cli().run(&args).await.refuses(2, &["there is a file of that name", "--yes"]);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+    world.cli().run(&[&args[..], &["--yes"]].concat()).await.ends(0);
+    assert!(fs::read_to_string(&file).unwrap().contains("PRIVATE KEY"));
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_renewal_that_waits_ends_with_version_2() {
+    let world = world().await.read().await;
+    let id = world.issued("renewed.example.test").await;
+    let get = ["cert", "get", &id, "-o", "json"];
+    let before = world.cli().run(&get).await.ends(0).json();
+    let renewed = world.cli().run(&["cert", "renew", "renewed.example.test", "--wait", "-o", "json"]).await;
+    let after = renewed.ends(0).tells(&["waiting until it is done", "Its version is now 2."]).json();
+    assert_eq!((&before["version"]["number"], &after["version"]["number"]), (&1.into(), &2.into()));
+    assert_ne!(before["version"]["serial"], after["version"]["serial"]);
+    assert_eq!(after["id"], id.as_str());
+    let described = world.cli().run(&["cert", "describe", &id]).await.ends(0).data;
+    assert!(described.contains("\nVersion       2 (ver_"), "{described}");
+}
+
+#[tokio::test]
+async fn a_certificate_is_deleted_with_leave_only() {
+    let world = world().await.read().await;
+    let id = world.issued("deleted.example.test").await;
+    world.cli().run(&["cert", "delete", &id]).await.refuses(2, &["there is nobody to ask", "--yes"]);
+    let rehearsed = world.cli().run(&["cert", "delete", &id, "--dry-run"]).await.ends(0);
+    assert!(rehearsed.data.starts_with("DELETE /api/v1/projects/demo/certificates/crt_"), "{rehearsed:?}");
+    world.cli().run(&["cert", "get", &id]).await.ends(0);
+    world.cli().run(&["cert", "delete", &id, "--yes"]).await.ends(0).tells(&["is deleted"]);
+    world.cli().run(&["cert", "get", &id]).await.refuses(4, &["request: req_"]);
+}

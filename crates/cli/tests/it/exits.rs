@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How a command ends when it cannot be done: a number for scripts, and what to do for people.
+
+use std::net::TcpListener;
+
+use crate::run::Cli;
+use crate::world::world;
+
+#[tokio::test]
+async fn an_unknown_certificate_ends_with_4() {
+    let world = world().await.read().await;
+    let none = format!("crt_{}1", "0".repeat(31));
+    for verb in ["get", "describe", "renew"] {
+        world.cli().run(&["cert", verb, &none]).await.refuses(4, &["request: req_"]);
+        let named = world.cli().run(&["cert", verb, "unknown.example.test"]).await;
+        named.refuses(4, &["unknown.example.test", "cert list"]);
+    }
+    world.cli().run(&["cert", "download", &none, "--format", "key"]).await.refuses(4, &["request: req_"]);
+}
+
+#[tokio::test]
+async fn a_token_that_is_no_good_ends_with_5_and_is_not_repeated() {
+    let world = world().await.read().await;
+    let mut altered = world.stack.token().to_owned();
+    let last = if altered.pop() == Some('A') { 'B' } else { 'A' };
+    altered.push(last);
+    let ran = world.cli().with("CAP_TOKEN", &altered).run(&["cert", "list"]).await;
+    let ran = ran.refuses(5, &["CAP_TOKEN", "request: req_"]);
+    assert!(!ran.talk.contains(&altered), "{}", ran.talk);
+    world.cli().without("CAP_TOKEN").run(&["cert", "list"]).await.refuses(5, &["CAP_TOKEN"]);
+}
+
+#[tokio::test]
+async fn a_role_that_is_too_low_ends_with_5() {
+    let world = world().await.read().await;
+    let args = ["token", "create", "watcher", "--role", "viewer", "--expires-in", "1h"];
+    let made = world.cli().run(&args).await.ends(0).tells(&["Token watcher (tok_"]);
+    let viewer = world.cli().with("CAP_TOKEN", made.data.trim_end());
+    viewer.run(&["cert", "list"]).await.ends(0);
+    let request = ["cert", "request", "viewer.example.test", "--issuer", "local-ca"];
+    viewer.run(&request).await.refuses(5, &["role", "request: req_"]);
+}
+
+#[tokio::test]
+async fn a_conflict_ends_with_6() {
+    let world = world().await.read().await;
+    world.cli().run(&["project", "create", "demo"]).await.refuses(6, &["demo", "request: req_"]);
+}
+
+#[tokio::test]
+async fn an_api_that_is_away_ends_with_1_and_says_what_to_check() {
+    let away = Cli::bare().with("CAP_API_URL", "http://127.0.0.1:1").with("CAP_TOKEN", "none");
+    let told = ["http://127.0.0.1:1", "cannot be reached", "hint: check the URL"];
+    away.with("CAP_TOKEN", world().await.read().await.stack.token())
+        .run(&["cert", "list"])
+        .await
+        .refuses(1, &told);
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_ends_with_2() {
+    let world = world().await.read().await;
+    world
+        .cli()
+        .run(&["cert", "request", "*.example.test", "--issuer", "local-ca"])
+        .await
+        .refuses(2, &["*.example.test is a wildcard", "HTTP-01", "request: req_"]);
+    world.cli().run(&["cert", "get", "no name"]).await.refuses(2, &["names no certificate"]);
+    Cli::bare().run(&["cert", "list"]).await.refuses(2, &["CAP_API_URL"]);
+    for line in [&["cert", "request"][..], &["cert", "lost"], &["cert", "list", "-o", "xml"], &[]] {
+        let ran = Cli::bare().run(line).await.ends(2);
+        assert!(ran.data.is_empty() && ran.talk.contains("--help"), "{line:?}: {ran:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_done_in_time_ends_with_7_and_goes_on() {
+    let world = world().await.read().await;
+    // A CA that takes the connection and never says a word.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/dir", silent.local_addr().unwrap());
+    let args = ["issuer", "create", "silent", "--directory-url", &url, "--wait", "--timeout", "1s"];
+    let told = ["issuer silent is not done yet", "after 1s", "--timeout"];
+    world.cli().run(&args).await.refuses(7, &told);
+    world.cli().run(&["issuer", "get", "silent"]).await.ends(0);
+    let args = ["cert", "request", "silent.example.test", "--issuer", "silent", "--wait", "--timeout", "1s"];
+    world.cli().run(&args).await.refuses(7, &["is not done yet", "it is still requested", "--timeout"]);
+    let listed = world.cli().run(&["cert", "get", "silent.example.test", "-o", "json"]).await.ends(0).json();
+    assert_ne!(listed["status"], "valid");
+    world.cli().run(&["cert", "delete", "silent.example.test", "--yes"]).await.ends(0);
+    world.cli().run(&["issuer", "delete", "silent", "--yes"]).await.ends(0);
+}
+
+#[tokio::test]
+async fn a_configuration_is_checked_whole_and_nothing_is_opened() {
+    // Nobody is at home at either address: it is enough that they are well formed.
+    let good = Cli::bare()
+        .with("CAP_API_URL", "https://certs.example.test")
+        .with("CAP_MONGO_URI", "mongodb://127.0.0.1:1/x?replicaSet=none");
+    let ran = good.run(&["--check-config"]).await.ends(0).tells(&["good"]);
+    assert_eq!(ran.data, "");
+    let bad = good.with("CAP_NONSENSE", "1").with("CAP_MONGO_ALLOW_PLAINTEXT", "perhaps");
+    bad.run(&["--check-config"]).await.ends(64).tells(&["CAP_NONSENSE", "CAP_MONGO_ALLOW_PLAINTEXT"]);
+    bad.run(&["schema", "status"]).await.ends(64).tells(&["CAP_NONSENSE", "CAP_MONGO_ALLOW_PLAINTEXT"]);
+}
