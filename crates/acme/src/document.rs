@@ -83,9 +83,10 @@ const CHALLENGE_ADVICE: &str =
     "the name's web server must pass /.well-known/acme-challenge/ on to CertAutoPilot, without login";
 
 impl Document {
-    /// Reads an error's body; nothing when it is not a problem document.
+    /// Reads an error's body; nothing when it is not a problem document of ACME's (RFC 8555, 6.7): a gateway in front
+    /// of the CA answers in JSON, too, and does not speak for it.
     pub(crate) fn read(body: &[u8]) -> Option<Self> {
-        serde_json::from_slice(body).ok()
+        serde_json::from_slice(body).ok().filter(|document: &Self| document.acme_type().is_some())
     }
 
     /// The type without the ACME prefix; where several problems come as one, that of the first.

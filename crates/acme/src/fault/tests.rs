@@ -96,6 +96,16 @@ fn each_answer_has_its_class() {
 }
 
 #[test]
+fn a_gateways_json_is_not_the_cas_word_on_an_order() {
+    for (status, body) in [(403, r#"{"message":"Forbidden"}"#), (404, r#"{"kind":"Status","code":404}"#)] {
+        for action in [Action::Order, Action::Certificate] {
+            let gateway = Answer { body: body.as_bytes().to_vec().into(), ..answer(action, status, "html") };
+            assert!(matches!(judge(&gateway), CaError::Transient(_)), "{action:?} {body}");
+        }
+    }
+}
+
+#[test]
 fn a_rate_limit_is_obeyed_as_long_as_the_ca_says() {
     let until = "2026-10-21T09:00:00Z".parse().unwrap();
     let limited = Answer { retry_after: Some(until), ..answer(Action::NewOrder, 429, "rateLimited") };
