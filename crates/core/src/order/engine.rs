@@ -46,6 +46,8 @@ pub struct Engine<'a> {
     pub mandate: &'a Mandate,
     /// When the certificate's current version expires, if there is one.
     pub expires: Option<jiff::Timestamp>,
+    /// Which of the certificate's versions the next one is, counted from 1.
+    pub number: i64,
 }
 
 /// How a run ended.
@@ -231,7 +233,8 @@ impl Engine<'_> {
         // Whatever the CA's clock says, not at once: a quarter of what is left is a floor.
         let floor = later(now, until(now, issued.not_after) / 4);
         let renew_at = renewal_time(issued.not_before, issued.not_after, self.entropy).max(floor);
-        let version = IssuedVersion { id, key: self.reseal(order, id).await?, renew_at, issued };
+        let key = self.reseal(order, id).await?;
+        let version = IssuedVersion { id, number: self.number, key, renew_at, issued };
         let draft = Draft::new(Action::CertificateIssued, Some(order.project), order.certificate)
             .names(&order.names)
             .detail("version", id.to_string())

@@ -32,6 +32,8 @@ pub enum LedgerError {
 pub struct IssuedVersion {
     /// Its id.
     pub id: VersionId,
+    /// Which of the certificate's versions it is, counted from 1; refused when that one exists.
+    pub number: i64,
     /// The certificate as issued.
     pub issued: Issued,
     /// Its private key, sealed for its place in the version.

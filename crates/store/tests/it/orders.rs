@@ -41,7 +41,7 @@ async fn version(world: &World) -> IssuedVersion {
         not_before: now,
         not_after: later(now, Duration::from_secs(3_600)),
     };
-    IssuedVersion { id, issued, key, renew_at: later(now, Duration::from_secs(1_800)) }
+    IssuedVersion { id, number: 1, issued, key, renew_at: later(now, Duration::from_secs(1_800)) }
 }
 
 #[tokio::test(flavor = "multi_thread")]

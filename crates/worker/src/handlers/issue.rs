@@ -86,6 +86,7 @@ pub(super) async fn run(
         claim,
         mandate,
         expires: certificate.version.as_ref().map(|version| version.not_after),
+        number: certificate.versions + 1,
     };
     Ok(engine.run(order).await)
 }
