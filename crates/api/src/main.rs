@@ -24,7 +24,7 @@ async fn answer(
     let Some(cluster) = cap_boot::open(&process, &mongo, kek).await? else { return Ok(()) };
     let challenges = ChallengeCache::new(cluster.store.clone(), process.clock.clone());
     let app = Arc::new(App {
-        store: cluster.store,
+        store: cluster.store.recording_in_groups(),
         keyring: cluster.keyring,
         auditor: cluster.auditor,
         canary: cluster.canary,

@@ -94,8 +94,8 @@ pub struct JobDraft {
     pub project: ProjectId,
     /// What is to be done.
     pub work: Work,
-    /// From when it may run.
-    pub run_at: Timestamp,
+    /// How long after it is queued it may run, by the database's clock.
+    pub after: Duration,
     /// The fence that the last job on the same subject left behind; claims count up from it.
     pub fence: i64,
 }
@@ -103,7 +103,7 @@ pub struct JobDraft {
 impl JobDraft {
     /// A job that may run at once.
     pub fn now(project: ProjectId, work: Work, fence: i64, clock: &dyn Clock, entropy: &dyn Entropy) -> Self {
-        Self { id: JobId::generate(clock, entropy), project, work, run_at: clock.now(), fence }
+        Self { id: JobId::generate(clock, entropy), project, work, after: Duration::ZERO, fence }
     }
 }
 

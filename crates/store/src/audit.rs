@@ -6,19 +6,18 @@ use bson::{Binary, Document, doc};
 use cap_core::audit::Row;
 
 use crate::document::date;
-use crate::error::{Failure, StoreError};
-use crate::transaction::Transaction;
+use crate::error::StoreError;
+use crate::fact::Fact;
 use crate::{Store, bounded};
 
-impl Store {
-    /// Writes `row` inside `transaction`.
-    pub(crate) async fn outbox(&self, transaction: &mut Transaction, row: &Row) -> Result<(), Failure> {
-        let failed = transaction.failed();
-        let outbox = self.collection::<Document>("audit_outbox");
-        outbox.insert_one(document(row)).session(&mut transaction.session).await.map_err(failed)?;
-        Ok(())
+impl Fact {
+    /// With `row` in the outbox.
+    pub(crate) fn audited(self, row: &Row) -> Self {
+        self.insert("audit_outbox", document(row))
     }
+}
 
+impl Store {
     /// Records something that changes nothing in the database, such as the export of a key, before it happens.
     ///
     /// # Errors

@@ -11,8 +11,9 @@ use cap_core::problem::Problem;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::document::{as_date, as_date_option, date, read};
+use crate::document::{as_date, as_date_option, date, document, read};
 use crate::error::{Failure, StoreError};
+use crate::fact::Fact;
 use crate::idempotency::{Mutation, Request};
 use crate::jobs::JobRecord;
 use crate::transaction::{Transaction, transact};
@@ -112,16 +113,11 @@ impl Store {
         job: &JobDraft,
         mutation: Mutation<'_>,
     ) -> Result<(), StoreError> {
-        const DOING: &str = "create a certificate";
-        let result = transact!(DOING, {
-            let mut transaction = self.begin(DOING).await?;
-            let failed = transaction.failed();
-            let certificates = self.collection::<CertificateRecord>("certificates");
-            certificates.insert_one(certificate).session(&mut transaction.session).await.map_err(failed)?;
-            self.enqueue(&mut transaction, job).await?;
-            self.accompany(&mut transaction, &mutation).await?;
-            transaction.commit().await
-        });
+        let fact = Fact::new("create a certificate")
+            .insert("certificates", document("certificates", certificate)?)
+            .queueing(job)?
+            .accompanied(&mutation);
+        let result = self.write(fact).await;
         self.replayed(&mutation, result).await
     }
 
@@ -187,7 +183,7 @@ impl Store {
             if update.await.map_err(failed)?.matched_count == 0 {
                 return Ok(false);
             }
-            self.accompany(&mut transaction, &mutation).await?;
+            self.write_within(&mut transaction, &[Fact::new(DOING).accompanied(&mutation)]).await?;
             transaction.commit().await?;
             Ok(true)
         })
@@ -218,7 +214,7 @@ impl Store {
             let orders = self.collection::<Document>("orders");
             orders.delete_many(own).session(&mut transaction.session).await.map_err(&failed)?;
             self.cancel_jobs(&mut transaction, &id.to_string()).await?;
-            self.accompany(&mut transaction, &mutation).await?;
+            self.write_within(&mut transaction, &[Fact::new(DOING).accompanied(&mutation)]).await?;
             transaction.commit().await
         })
     }
@@ -263,7 +259,8 @@ impl Store {
                 Some(waiting) => waiting,
                 None => {
                     self.guard_renewal(&mut transaction, job).await?;
-                    self.enqueue(&mut transaction, job).await?;
+                    let queued = Fact::new(DOING).queueing(job)?;
+                    self.write_within(&mut transaction, &[queued]).await?;
                     job.id
                 }
             };
@@ -271,7 +268,7 @@ impl Store {
             let request =
                 mutation.request.map(|request| Request { resource: id.to_string(), ..request.clone() });
             let mutation = Mutation { audit: mutation.audit, request: request.as_ref() };
-            self.accompany(&mut transaction, &mutation).await?;
+            self.write_within(&mut transaction, &[Fact::new(DOING).accompanied(&mutation)]).await?;
             transaction.commit().await?;
             Ok(id)
         });

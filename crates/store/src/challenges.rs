@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 use crate::document::{date, time};
-use crate::error::{Failure, StoreError};
-use crate::transaction::Transaction;
+use crate::error::StoreError;
+use crate::fact::Fact;
 use crate::{Store, bounded};
 
 /// Answers kept in memory at most; beyond it the cache starts anew and the database answers.
@@ -28,40 +28,23 @@ const LOOKS: usize = 8;
 /// The wait between two looks during an election.
 const ELECTION_LOOK: Duration = Duration::from_millis(250);
 
-impl Store {
-    /// Writes the answers to an order's challenges inside `transaction`.
-    pub(crate) async fn insert_answers(
-        &self,
-        transaction: &mut Transaction,
-        answers: &[ChallengeAnswer],
-    ) -> Result<(), Failure> {
-        if answers.is_empty() {
-            return Ok(());
-        }
-        let failed = transaction.failed();
-        // A CA may hand out the same order, and so the same tokens, again after an attempt of ours has ended.
-        let updates: Vec<Document> = answers
-            .iter()
-            .map(|answer| {
-                let set = doc! {
-                    "key_authorization": &answer.key_authorization,
-                    "project": answer.project.to_string(),
-                    "order": answer.order.to_string(),
-                    "expire_at": date(answer.expires_at),
-                };
-                doc! { "q": { "_id": answer.token.to_string() }, "u": { "$set": set }, "upsert": true }
-            })
-            .collect();
-        let command = doc! { "update": "challenge_tokens", "updates": updates };
-        let done =
-            self.database.run_command(command).session(&mut transaction.session).await.map_err(failed)?;
-        if let Ok(errors) = done.get_array("writeErrors") {
-            let cause = format!("{errors:?}");
-            return Err(StoreError::Refused { doing: "store the answers to challenges", cause }.into());
-        }
-        Ok(())
+impl Fact {
+    /// With the answers to an order's challenges.
+    pub(crate) fn answering(self, answers: &[ChallengeAnswer]) -> Self {
+        answers.iter().fold(self, |fact, answer| {
+            let set = doc! { "$set": {
+                "key_authorization": &answer.key_authorization,
+                "project": answer.project.to_string(),
+                "order": answer.order.to_string(),
+                "expire_at": date(answer.expires_at),
+            } };
+            // A CA may hand out the same order, and so the same tokens, again after an attempt of ours has ended.
+            fact.upsert("challenge_tokens", doc! { "_id": answer.token.to_string() }, set)
+        })
     }
+}
 
+impl Store {
     async fn answer(&self, token: &ChallengeToken) -> Result<Option<Answer>, StoreError> {
         let tokens = self.collection::<Document>("challenge_tokens");
         let found =

@@ -26,6 +26,14 @@ pub(crate) fn bson<T: Serialize>(collection: &'static str, value: &T) -> Result<
     })
 }
 
+/// Any serialisable record as a document.
+pub(crate) fn document<T: Serialize>(collection: &'static str, record: &T) -> Result<Document, StoreError> {
+    bson::serialize_to_document(record).map_err(|error| StoreError::Corrupt {
+        collection,
+        cause: format!("a record does not serialise: {error}"),
+    })
+}
+
 /// A document as the value that it holds.
 pub(crate) fn read<T: DeserializeOwned>(
     collection: &'static str,

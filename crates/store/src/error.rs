@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use bson::Document;
 use cap_core::envelope::KeyStoreError;
 use cap_core::order::LedgerError;
 use mongodb::error::{Error as DriverError, ErrorKind, WriteFailure};
@@ -11,6 +12,8 @@ use crate::idempotency::Replay;
 
 /// The code of a write that met a unique index.
 const DUPLICATE_KEY: i32 = 11_000;
+/// The code of a transaction's write that met another transaction's.
+const WRITE_CONFLICT: i32 = 112;
 
 /// Why a store call did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -65,11 +68,13 @@ pub(crate) struct Failure {
     pub(crate) error: StoreError,
     /// The whole transaction may be tried again at once.
     pub(crate) again: bool,
+    /// It met another transaction at one of its records.
+    pub(crate) met: bool,
 }
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        Self { error, again: false }
+        Self { error, again: false, met: false }
     }
 }
 
@@ -82,6 +87,7 @@ impl From<Failure> for StoreError {
 /// Sorts a driver's error.
 pub(crate) fn classify(doing: &'static str, error: &DriverError) -> Failure {
     let again = error.contains_label(mongodb::error::TRANSIENT_TRANSACTION_ERROR);
+    let met = matches!(error.kind.as_ref(), ErrorKind::Command(command) if command.code == WRITE_CONFLICT);
     let cause = describe(error);
     let error = match error.kind.as_ref() {
         _ if is_duplicate(error) => StoreError::Conflict { doing, what: cause },
@@ -98,7 +104,17 @@ pub(crate) fn classify(doing: &'static str, error: &DriverError) -> Failure {
         }
         _ => StoreError::Unavailable { doing, cause },
     };
-    Failure { error, again }
+    Failure { error, again, met }
+}
+
+/// Sorts an entry of `writeErrors`.
+pub(crate) fn write_refused(doing: &'static str, error: &Document) -> StoreError {
+    let cause = error.get_str("errmsg").unwrap_or("no reason given").to_owned();
+    match error.get_i32("code") {
+        Ok(DUPLICATE_KEY) => StoreError::Conflict { doing, what: cause },
+        Ok(code) if is_passing(code) => StoreError::Unavailable { doing, cause },
+        _ => StoreError::Refused { doing, cause },
+    }
 }
 
 /// A try that took longer than its bound.

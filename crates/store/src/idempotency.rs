@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{date, read};
-use crate::error::{Failure, StoreError};
-use crate::transaction::Transaction;
+use crate::error::StoreError;
+use crate::fact::Fact;
 use crate::{Store, bounded};
 
 /// How long a request is remembered: longer than any client goes on repeating it.
@@ -49,29 +49,24 @@ pub struct Mutation<'a> {
     pub request: Option<&'a Request>,
 }
 
-impl Store {
-    /// Writes what goes in together with a mutation.
-    pub(crate) async fn accompany(
-        &self,
-        transaction: &mut Transaction,
-        mutation: &Mutation<'_>,
-    ) -> Result<(), Failure> {
-        if let Some(request) = mutation.request {
-            let failed = transaction.failed();
-            let expire_at: DateTime = date(cap_core::clock::later(request.at, REMEMBERED));
-            let record = doc! {
-                "_id": &request.id,
-                "body_sha256": &request.body_sha256,
-                "status": i32::from(request.status),
-                "resource": &request.resource,
-                "expire_at": expire_at,
-            };
-            let requests = self.collection::<Document>("idempotency");
-            requests.insert_one(record).session(&mut transaction.session).await.map_err(failed)?;
-        }
-        self.outbox(transaction, mutation.audit).await
+impl Fact {
+    /// With what goes in together with a mutation.
+    pub(crate) fn accompanied(self, mutation: &Mutation<'_>) -> Self {
+        let fact = self.audited(mutation.audit);
+        let Some(request) = mutation.request else { return fact };
+        let expire_at: DateTime = date(cap_core::clock::later(request.at, REMEMBERED));
+        let record = doc! {
+            "_id": &request.id,
+            "body_sha256": &request.body_sha256,
+            "status": i32::from(request.status),
+            "resource": &request.resource,
+            "expire_at": expire_at,
+        };
+        fact.insert("idempotency", record)
     }
+}
 
+impl Store {
     /// Whether a request was carried out before.
     ///
     /// # Errors

@@ -13,8 +13,9 @@ use cap_core::problem::Problem;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::document::{as_date, as_date_option, bson, date, read};
+use crate::document::{as_date, as_date_option, bson, date, document, read};
 use crate::error::StoreError;
+use crate::fact::Fact;
 use crate::idempotency::Mutation;
 use crate::transaction::transact;
 use crate::{Store, bounded};
@@ -69,16 +70,11 @@ impl Store {
         job: &JobDraft,
         mutation: Mutation<'_>,
     ) -> Result<(), StoreError> {
-        const DOING: &str = "create an issuer";
-        let result = transact!(DOING, {
-            let mut transaction = self.begin(DOING).await?;
-            let failed = transaction.failed();
-            let issuers = self.collection::<IssuerRecord>("issuers");
-            issuers.insert_one(issuer).session(&mut transaction.session).await.map_err(failed)?;
-            self.enqueue(&mut transaction, job).await?;
-            self.accompany(&mut transaction, &mutation).await?;
-            transaction.commit().await
-        });
+        let fact = Fact::new("create an issuer")
+            .insert("issuers", document("issuers", issuer)?)
+            .queueing(job)?
+            .accompanied(&mutation);
+        let result = self.write(fact).await;
         self.replayed(&mutation, result).await
     }
 
@@ -134,7 +130,7 @@ impl Store {
                 return transaction.abort(StoreError::Conflict { doing: DOING, what }).await;
             }
             self.cancel_jobs(&mut transaction, &id.to_string()).await?;
-            self.accompany(&mut transaction, &mutation).await?;
+            self.write_within(&mut transaction, &[Fact::new(DOING).accompanied(&mutation)]).await?;
             transaction.commit().await
         })
     }
@@ -151,36 +147,23 @@ impl Store {
         now: Timestamp,
         audit: &Row,
     ) -> Result<(), StoreError> {
-        const DOING: &str = "record a registration";
-        transact!(DOING, {
-            let mut transaction = self.begin(DOING).await?;
-            let failed = transaction.failed();
-            let event = audit.event.to_string();
-            let change = match registration {
-                Registration::Ready(url) => doc! {
-                    "status": "ready", "account_url": url, "problem": null, "next_attempt_at": null,
-                    "fence": claim.fence + 1, "last_event": event,
-                },
-                Registration::Failing(problem, next) => doc! {
-                    "status": "failing", "problem": bson("issuers", problem)?, "next_attempt_at": date(*next),
-                    "fence": claim.fence, "last_event": event,
-                },
-            };
-            let filter = doc! { "_id": issuer.to_string(), "fence": { "$lte": claim.fence } };
-            let issuers = self.collection::<Document>("issuers");
-            let update =
-                issuers.update_one(filter, doc! { "$set": change }).session(&mut transaction.session);
-            if update.await.map_err(failed)?.matched_count == 0 {
-                return transaction.abort(StoreError::Fenced).await;
-            }
-            match registration {
-                Registration::Ready(_) => self.end_job(&mut transaction, claim, "succeeded").await?,
-                Registration::Failing(problem, next) => {
-                    self.postpone_job(&mut transaction, claim, *next, now, problem).await?;
-                }
-            }
-            self.outbox(&mut transaction, audit).await?;
-            transaction.commit().await
-        })
+        let event = audit.event.to_string();
+        let change = match registration {
+            Registration::Ready(url) => doc! {
+                "status": "ready", "account_url": url, "problem": null, "next_attempt_at": null,
+                "fence": claim.fence + 1, "last_event": event,
+            },
+            Registration::Failing(problem, next) => doc! {
+                "status": "failing", "problem": bson("issuers", problem)?, "next_attempt_at": date(*next),
+                "fence": claim.fence, "last_event": event,
+            },
+        };
+        let filter = doc! { "_id": issuer.to_string(), "fence": { "$lte": claim.fence } };
+        let fact = Fact::new("record a registration").must("issuers", filter, doc! { "$set": change });
+        let fact = match registration {
+            Registration::Ready(_) => fact.ending(claim, "succeeded"),
+            Registration::Failing(problem, next) => fact.postponing(claim, *next, now, problem)?,
+        };
+        self.write(fact.audited(audit)).await
     }
 }

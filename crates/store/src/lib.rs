@@ -11,6 +11,7 @@ mod certificates;
 mod challenges;
 mod document;
 mod error;
+mod fact;
 mod idempotency;
 mod issuers;
 mod jobs;
@@ -18,6 +19,7 @@ mod keys;
 mod leases;
 mod orders;
 mod projects;
+mod recorder;
 mod renewals;
 mod schema;
 mod tokens;
@@ -64,6 +66,7 @@ const DATABASE: &str = "certautopilot";
 pub struct Store {
     client: Client,
     database: Database,
+    recorder: Option<recorder::Recorder>,
 }
 
 impl Store {
@@ -95,7 +98,7 @@ impl Store {
         let name = database.map(str::to_owned).or_else(|| options.default_database.clone());
         let client = Client::with_options(options).map_err(refused)?;
         let database = client.database(name.as_deref().unwrap_or(DATABASE));
-        Ok(Self { client, database })
+        Ok(Self { client, database, recorder: None })
     }
 
     /// Whether the database has a primary that a majority follows.

@@ -8,10 +8,10 @@ use cap_core::page::{Page, Slice};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::document::{as_date, bson, read};
+use crate::document::{as_date, document, read};
 use crate::error::StoreError;
+use crate::fact::Fact;
 use crate::idempotency::Mutation;
-use crate::transaction::transact;
 use crate::{Store, bounded};
 
 /// A project as it is stored.
@@ -76,21 +76,9 @@ impl Store {
         record: &T,
         mutation: Mutation<'_>,
     ) -> Result<(), StoreError> {
-        let mut document = match bson(collection, record)? {
-            bson::Bson::Document(document) => document,
-            other => {
-                return Err(StoreError::Corrupt { collection, cause: format!("{other} is not a document") });
-            }
-        };
-        document.insert("last_event", mutation.audit.event.to_string());
-        let result = transact!(doing, {
-            let mut transaction = self.begin(doing).await?;
-            let failed = transaction.failed();
-            let records = self.collection::<Document>(collection);
-            records.insert_one(&document).session(&mut transaction.session).await.map_err(failed)?;
-            self.accompany(&mut transaction, &mutation).await?;
-            transaction.commit().await
-        });
+        let mut record = document(collection, record)?;
+        record.insert("last_event", mutation.audit.event.to_string());
+        let result = self.write(Fact::new(doing).insert(collection, record).accompanied(&mutation)).await;
         self.replayed(&mutation, result).await
     }
 

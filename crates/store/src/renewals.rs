@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use crate::certificates::CertificateRecord;
 use crate::document::{date, read};
 use crate::error::{Failure, StoreError};
+use crate::fact::Fact;
 use crate::transaction::Transaction;
 use crate::transaction::transact;
 use crate::{Store, bounded};
@@ -104,8 +105,7 @@ impl Store {
                 transaction.commit().await?;
                 return Ok(Planned::Unneeded);
             }
-            self.enqueue(&mut transaction, job).await?;
-            self.outbox(&mut transaction, audit).await?;
+            self.write_within(&mut transaction, &[Fact::new(DOING).queueing(job)?.audited(audit)]).await?;
             transaction.commit().await?;
             Ok(Planned::Queued)
         });

@@ -9,10 +9,10 @@ use cap_core::page::{Page, Slice};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::document::{as_date, as_date_option, date, read};
+use crate::document::{as_date, as_date_option, date, document, read};
 use crate::error::StoreError;
+use crate::fact::Fact;
 use crate::idempotency::Mutation;
-use crate::transaction::transact;
 use crate::{Store, bounded};
 
 /// A token as it is stored.
@@ -68,18 +68,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::Conflict`] when the cluster was bootstrapped before.
     pub async fn bootstrap(&self, token: &TokenRecord, mutation: Mutation<'_>) -> Result<(), StoreError> {
-        const DOING: &str = "bootstrap the cluster";
-        let result = transact!(DOING, {
-            let mut transaction = self.begin(DOING).await?;
-            let failed = transaction.failed();
-            let mark = doc! { "_id": BOOTSTRAPPED, "token": token.id.to_string() };
-            let marks = self.collection::<Document>("migrations");
-            marks.insert_one(mark).session(&mut transaction.session).await.map_err(&failed)?;
-            let tokens = self.collection::<TokenRecord>("tokens");
-            tokens.insert_one(token).session(&mut transaction.session).await.map_err(&failed)?;
-            self.accompany(&mut transaction, &mutation).await?;
-            transaction.commit().await
-        });
+        let fact = Fact::new("bootstrap the cluster")
+            .insert("migrations", doc! { "_id": BOOTSTRAPPED, "token": token.id.to_string() })
+            .insert("tokens", document("tokens", token)?)
+            .accompanied(&mutation);
+        let result = self.write(fact).await;
         match result {
             // A commit whose outcome was unknown may have been ours.
             Err(conflict @ StoreError::Conflict { .. }) if self.token(token.id).await?.is_none() => {
@@ -118,21 +111,14 @@ impl Store {
         at: Timestamp,
         mutation: Mutation<'_>,
     ) -> Result<bool, StoreError> {
-        const DOING: &str = "revoke a token";
-        transact!(DOING, {
-            let mut transaction = self.begin(DOING).await?;
-            let failed = transaction.failed();
-            let filter = doc! { "_id": id.to_string(), "revoked_at": null };
-            let event = mutation.audit.event.to_string();
-            let change = doc! { "$set": { "revoked_at": date(at), "last_event": event } };
-            let tokens = self.collection::<Document>("tokens");
-            let update = tokens.update_one(filter, change).session(&mut transaction.session);
-            if update.await.map_err(failed)?.matched_count == 0 {
-                return Ok(false);
-            }
-            self.accompany(&mut transaction, &mutation).await?;
-            transaction.commit().await?;
-            Ok(true)
-        })
+        let filter = doc! { "_id": id.to_string(), "revoked_at": null };
+        let event = mutation.audit.event.to_string();
+        let change = doc! { "$set": { "revoked_at": date(at), "last_event": event } };
+        let fact = Fact::new("revoke a token").must("tokens", filter, change).accompanied(&mutation);
+        match self.write(fact).await {
+            Ok(()) => Ok(true),
+            Err(StoreError::Fenced) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }

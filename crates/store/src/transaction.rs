@@ -17,7 +17,7 @@ const TRY_WAIT: Duration = Duration::from_millis(4);
 /// An open transaction. Dropped without a commit, it is aborted.
 pub(crate) struct Transaction {
     pub(crate) session: ClientSession,
-    doing: &'static str,
+    pub(crate) doing: &'static str,
 }
 
 impl Store {

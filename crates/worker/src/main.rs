@@ -24,7 +24,7 @@ async fn work(
     let request = limits::CA_REQUEST.min(config.job_lease / 3);
     let acme = Acme::new(process.clock.clone(), request, process.metrics.registry()).or_exit(Exit::Bug)?;
     let world = World {
-        store: cluster.store,
+        store: cluster.store.recording_in_groups(),
         ca: Arc::new(acme),
         keyring: cluster.keyring,
         auditor: cluster.auditor,

@@ -21,6 +21,9 @@ use crate::metrics::Metrics;
 const POLL: Duration = Duration::from_secs(1);
 /// How often abandoned transactions are looked for; up to half of it more by jitter.
 const SWEEP: Duration = Duration::from_secs(4);
+/// How long the first free place waits for others while there is much to do: what was recorded together ends together,
+/// and one claim for many places costs the database as much as one for one.
+const GATHER: Duration = Duration::from_millis(3);
 /// Partitions of a narrow look: claimers that look at different ones do not meet.
 const NARROW: u16 = 8;
 
@@ -102,6 +105,9 @@ impl Runner {
         jobs: &mut JoinSet<()>,
         busy: bool,
     ) -> Option<bool> {
+        if busy {
+            self.world.clock.sleep(GATHER).await;
+        }
         let mut permits = vec![first];
         while permits.len() < cap_core::limits::CLAIM_BATCH {
             let Ok(permit) = slots.clone().try_acquire_owned() else { break };

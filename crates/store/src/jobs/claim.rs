@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use crate::document::{database_now_plus, date, read};
 use crate::error::{Failure, StoreError};
 use crate::jobs::JobDocument;
-use crate::transaction::transact;
+use crate::transaction::{Transaction, transact};
 use crate::{Store, bounded};
 
 /// How far this host's clock may lag behind the database's before it would overlook a job that is due. The clock only
@@ -63,7 +63,7 @@ impl Store {
         room: usize,
         partitions: &[u16],
         now: Timestamp,
-    ) -> Result<Vec<String>, StoreError> {
+    ) -> Result<Vec<JobDocument>, StoreError> {
         let filter = doc! {
             "p": { "$in": partitions.iter().copied().map(i32::from).collect::<Vec<_>>() },
             "claim_at": { "$lte": date(cap_core::clock::later(now, SEARCH_AHEAD)) },
@@ -72,27 +72,30 @@ impl Store {
         let limit = i64::try_from(room).unwrap_or(i64::MAX);
         let found: Vec<Document> = bounded("look for jobs", async {
             let jobs = self.collection::<Document>("jobs");
-            let due =
-                jobs.find(filter).sort(doc! { "claim_at": 1 }).limit(limit).projection(doc! { "_id": 1 });
-            due.await?.try_collect().await
+            jobs.find(filter).sort(doc! { "claim_at": 1 }).limit(limit).await?.try_collect().await
         })
         .await?;
-        Ok(found.iter().filter_map(|job| job.get_str("_id").ok().map(str::to_owned)).collect())
+        found.into_iter().map(|job| read("jobs", job)).collect()
     }
 
     async fn try_claim(
         &self,
         owner: &str,
         token: ClaimId,
-        candidates: &[String],
+        candidates: &[JobDocument],
         lease: Duration,
         now: Timestamp,
     ) -> Result<Vec<JobDocument>, Failure> {
         let mut transaction = self.begin("claim jobs").await?;
         let failed = transaction.failed();
         let jobs = self.collection::<Document>("jobs");
+        // As they were seen: nobody claimed them, and nobody settled them, since.
+        let seen = candidates.iter().map(|job| {
+            let holder = job.token.map(|token| token.to_string());
+            doc! { "_id": job.id.to_string(), "attempt": job.attempt, "token": holder }
+        });
         let due = doc! {
-            "_id": { "$in": candidates }, "claim_at": { "$exists": true },
+            "$or": seen.collect::<Vec<_>>(), "claim_at": { "$exists": true },
             "$expr": { "$lte": ["$claim_at", "$$NOW"] },
         };
         let take = vec![doc! { "$set": {
@@ -101,19 +104,21 @@ impl Store {
             "claim_at": database_now_plus(lease),
         } }];
         let update = jobs.update_many(due, take).session(&mut transaction.session);
-        if update.await.map_err(&failed)?.matched_count == 0 {
+        let matched = update.await.map_err(&failed)?.matched_count;
+        if matched == 0 {
             return Ok(Vec::new());
         }
         fault::point("claim.within");
-        let mut found = jobs
-            .find(doc! { "token": token.to_string() })
-            .session(&mut transaction.session)
-            .await
-            .map_err(&failed)?;
-        let mut claimed = Vec::with_capacity(candidates.len());
-        while let Some(document) = found.stream(&mut transaction.session).next().await {
-            claimed.push(read::<JobDocument>("jobs", document.map_err(&failed)?)?);
-        }
+        let claimed = if usize::try_from(matched).ok() == Some(candidates.len()) {
+            let taken = |job: &JobDocument| JobDocument {
+                attempt: job.attempt + 1,
+                fence: job.fence + 1,
+                ..job.clone()
+            };
+            candidates.iter().map(taken).collect()
+        } else {
+            self.taken_in(&mut transaction, token).await?
+        };
         let started: DateTime = date(now);
         let expire_at = date(cap_core::clock::later(now, ATTEMPT_KEPT));
         let attempts = claimed.iter().map(|job| {
@@ -126,6 +131,23 @@ impl Store {
         let records = self.collection::<Document>("job_attempts");
         records.insert_many(attempts).session(&mut transaction.session).await.map_err(&failed)?;
         transaction.commit().await?;
+        Ok(claimed)
+    }
+
+    /// What the claim got, where it did not get all that it wanted.
+    async fn taken_in(
+        &self,
+        transaction: &mut Transaction,
+        token: ClaimId,
+    ) -> Result<Vec<JobDocument>, Failure> {
+        let failed = transaction.failed();
+        let jobs = self.collection::<Document>("jobs");
+        let taken = jobs.find(doc! { "token": token.to_string() }).session(&mut transaction.session);
+        let mut taken = taken.await.map_err(&failed)?;
+        let mut claimed = Vec::new();
+        while let Some(document) = taken.stream(&mut transaction.session).next().await {
+            claimed.push(read::<JobDocument>("jobs", document.map_err(&failed)?)?);
+        }
         Ok(claimed)
     }
 

@@ -13,8 +13,9 @@ use cap_core::problem::Problem;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::document::{date, read, time};
+use crate::document::{database_now_plus, document, read, time};
 use crate::error::{Failure, StoreError};
+use crate::fact::Fact;
 use crate::transaction::Transaction;
 use crate::{Store, bounded};
 
@@ -117,14 +118,6 @@ impl Store {
         Ok(found.map(|document| read::<JobDocument>("jobs", document)).transpose()?.map(JobRecord::from))
     }
 
-    /// Queues a job inside `transaction`.
-    pub(crate) async fn enqueue(&self, transaction: &mut Transaction, job: &JobDraft) -> Result<(), Failure> {
-        let failed = transaction.failed();
-        let jobs = self.collection::<JobDocument>("jobs");
-        jobs.insert_one(JobDocument::from(job)).session(&mut transaction.session).await.map_err(failed)?;
-        Ok(())
-    }
-
     /// Whether a living job has this key, seen from inside `transaction`.
     pub(crate) async fn is_alive(&self, transaction: &mut Transaction, key: &str) -> Result<bool, Failure> {
         let failed = transaction.failed();
@@ -178,6 +171,18 @@ fn subject(work: &Work) -> String {
     }
 }
 
+impl Fact {
+    /// With `job` in the queue.
+    pub(crate) fn queueing(self, job: &JobDraft) -> Result<Self, StoreError> {
+        let record = document("jobs", &JobDocument::from(job))?;
+        // Its times are the database's. A job with this id that is there already is left alone: that is a conflict.
+        let absent = doc! { "_id": job.id.to_string(), "key": { "$exists": false } };
+        let times = doc! { "claim_at": database_now_plus(job.after), "created_at": "$$NOW" };
+        let made = vec![doc! { "$replaceWith": { "$mergeObjects": [{ "$literal": record }, times] } }];
+        Ok(self.upsert("jobs", absent, made))
+    }
+}
+
 impl From<&JobDraft> for JobDocument {
     fn from(draft: &JobDraft) -> Self {
         Self {
@@ -189,7 +194,7 @@ impl From<&JobDraft> for JobDocument {
             p: i32::from(partition(draft.id)),
             work: draft.work.clone(),
             state: JobState::Queued,
-            claim_at: Some(date(draft.run_at)),
+            claim_at: None,
             attempt: 0,
             fence: draft.fence,
             failures: 0,
@@ -197,7 +202,8 @@ impl From<&JobDraft> for JobDocument {
             owner: None,
             token: None,
             problem: None,
-            created_at: date(draft.run_at),
+            // The database sets its own time.
+            created_at: DateTime::from_millis(0),
             finished_at: None,
         }
     }

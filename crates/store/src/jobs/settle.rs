@@ -10,10 +10,9 @@ use jiff::Timestamp;
 
 use crate::Store;
 use crate::document::{bson, database_now_plus, date};
-use crate::error::{Failure, StoreError};
+use crate::error::StoreError;
+use crate::fact::Fact;
 use crate::jobs::KEPT;
-use crate::transaction::Transaction;
-use crate::transaction::transact;
 
 /// A stage that takes a job out of the claimers' sight and gives its key free.
 pub(super) fn over(state: &str) -> Vec<Document> {
@@ -42,108 +41,71 @@ impl Store {
         settlement: &Settlement,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        const DOING: &str = "settle a job";
-        transact!(DOING, {
-            let mut transaction = self.begin(DOING).await?;
-            let change = match settlement {
-                Settlement::Succeeded => over("succeeded"),
-                Settlement::Superseded => over("cancelled"),
-                Settlement::HandedBack => back(Duration::ZERO, doc! {}),
-                Settlement::Again { after, problem, setbacks } => {
-                    let set = doc! {
-                        "problem": { "$literal": bson("jobs", problem)? },
-                        "setbacks": { "$literal": bson("jobs", setbacks)? },
-                    };
-                    back(*after, set)
+        let fact = Fact::new("settle a job");
+        let fact = match settlement {
+            Settlement::Succeeded => fact.ending(claim, "succeeded").leaving_fence(claim),
+            Settlement::Superseded => fact.ending(claim, "cancelled").leaving_fence(claim),
+            Settlement::HandedBack => fact.must("jobs", own(claim), back(Duration::ZERO, doc! {})),
+            Settlement::Again { after, problem, setbacks } => {
+                let set = doc! {
+                    "problem": { "$literal": bson("jobs", problem)? },
+                    "setbacks": { "$literal": bson("jobs", setbacks)? },
+                };
+                let fact = fact.must("jobs", own(claim), back(*after, set));
+                match problem {
+                    Some(problem) if settlement.is_shown() => {
+                        fact.showing(claim, problem, cap_core::clock::later(now, *after))?
+                    }
+                    _ => fact,
                 }
-            };
-            self.write_job(&mut transaction, claim, change).await?;
-            match settlement {
-                Settlement::Succeeded | Settlement::Superseded => {
-                    self.leave_fence(&mut transaction, claim).await?;
-                }
-                Settlement::Again { after, problem: Some(problem), .. } if settlement.is_shown() => {
-                    let next = cap_core::clock::later(now, *after);
-                    self.show_problem(&mut transaction, claim, problem, next).await?;
-                }
-                Settlement::HandedBack | Settlement::Again { .. } => {}
             }
-            transaction.commit().await
-        })
+        };
+        self.write(fact).await
+    }
+}
+
+impl Fact {
+    /// With the claim's job ended.
+    pub(crate) fn ending(self, claim: &Claim, state: &str) -> Self {
+        self.must("jobs", own(claim), over(state))
     }
 
-    /// Ends a claim's job inside `transaction`.
-    pub(crate) async fn end_job(
-        &self,
-        transaction: &mut Transaction,
-        claim: &Claim,
-        state: &str,
-    ) -> Result<(), Failure> {
-        self.write_job(transaction, claim, over(state)).await
-    }
-
-    /// Puts a claim's job back for its next attempt inside `transaction`; this one failed.
-    pub(crate) async fn postpone_job(
-        &self,
-        transaction: &mut Transaction,
+    /// With the claim's job put back for its next attempt; this one failed.
+    pub(crate) fn postponing(
+        self,
         claim: &Claim,
         next_attempt_at: Timestamp,
         now: Timestamp,
         problem: &Problem,
-    ) -> Result<(), Failure> {
+    ) -> Result<Self, StoreError> {
         let after = cap_core::clock::until(now, next_attempt_at);
         let set = doc! {
             "problem": { "$literal": bson("jobs", problem)? }, "setbacks": null, "failures": { "$add": ["$failures", 1] },
         };
-        self.write_job(transaction, claim, back(after, set)).await
+        Ok(self.must("jobs", own(claim), back(after, set)))
     }
 
-    async fn write_job(
-        &self,
-        transaction: &mut Transaction,
-        claim: &Claim,
-        change: Vec<Document>,
-    ) -> Result<(), Failure> {
-        let failed = transaction.failed();
-        let own =
-            doc! { "_id": claim.job.to_string(), "token": claim.token.to_string(), "attempt": claim.attempt };
-        let jobs = self.collection::<Document>("jobs");
-        let update = jobs.update_one(own, change).session(&mut transaction.session);
-        match update.await.map_err(failed)?.matched_count {
-            0 => Err(StoreError::Fenced.into()),
-            _ => Ok(()),
-        }
-    }
-
-    /// Leaves a fence behind that every later job on the subject starts from: fences never restart.
-    async fn leave_fence(&self, transaction: &mut Transaction, claim: &Claim) -> Result<(), Failure> {
-        let failed = transaction.failed();
+    /// With a fence left behind that every later job on the subject starts from: fences never restart.
+    fn leaving_fence(self, claim: &Claim) -> Self {
         let (collection, id) = subject(&claim.work);
         let filter = doc! { "_id": id, "fence": { "$lte": claim.fence } };
-        let change = doc! { "$set": { "fence": claim.fence + 1 } };
-        let records = self.collection::<Document>(collection);
-        records.update_one(filter, change).session(&mut transaction.session).await.map_err(failed)?;
-        Ok(())
+        self.may(collection, filter, doc! { "$set": { "fence": claim.fence + 1 } })
     }
 
-    /// Shows what is in the way on the record that somebody looks at.
-    async fn show_problem(
-        &self,
-        transaction: &mut Transaction,
-        claim: &Claim,
-        problem: &Problem,
-        next: Timestamp,
-    ) -> Result<(), Failure> {
-        let failed = transaction.failed();
+    /// With what is in the way shown on the record that somebody looks at.
+    fn showing(self, claim: &Claim, problem: &Problem, next: Timestamp) -> Result<Self, StoreError> {
         let (collection, id) = subject(&claim.work);
         let filter = doc! { "_id": id, "fence": { "$lte": claim.fence } };
         let change = doc! { "$set": {
             "status": "failing", "problem": bson(collection, problem)?, "next_attempt_at": date(next),
         } };
-        let records = self.collection::<Document>(collection);
-        records.update_one(filter, change).session(&mut transaction.session).await.map_err(failed)?;
-        Ok(())
+        Ok(self.may(collection, filter, change))
     }
+}
+
+/// The claim's job, as long as it is the claim's.
+fn own(claim: &Claim) -> Document {
+    doc! { "_id": claim.job.to_string(), "token": claim.token.to_string(), "attempt": claim.attempt }
 }
 
 fn subject(work: &Work) -> (&'static str, String) {

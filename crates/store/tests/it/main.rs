@@ -6,6 +6,7 @@ mod jobs;
 mod keys;
 mod leases;
 mod orders;
+mod recorder;
 mod requests;
 mod schema;
 mod tokens;

@@ -119,7 +119,7 @@ impl World {
         let work = Work::RegisterIssuer { issuer: id };
         let mut job = JobDraft::now(self.project, work, 0, clock, entropy);
         // Registering is not what these tests are about: its job stays in the future.
-        job.run_at = cap_core::clock::later(clock.now(), Duration::from_secs(3_600));
+        job.after = Duration::from_secs(3_600);
         let audit = self.row().await;
         self.store.create_issuer(&issuer, &job, Mutation { audit: &audit, request: None }).await.unwrap();
         id

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The ledger of the order engine: each write under the fence of its claim.
+
+use async_trait::async_trait;
+use bson::{Document, doc};
+use cap_core::audit::Row;
+use cap_core::challenge::ChallengeAnswer;
+use cap_core::job::Claim;
+use cap_core::order::{FailedAttempt, IssuedVersion, Ledger, LedgerError, Order, OrderState};
+use jiff::Timestamp;
+
+use super::{certificate_filter, fenced};
+use crate::Store;
+use crate::certificates::{VersionDocument, VersionRecord};
+use crate::document::{bson, date, document};
+use crate::error::StoreError;
+use crate::fact::Fact;
+
+/// How long an order that is over is kept, for whoever asks what happened.
+const KEPT: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
+
+#[async_trait]
+impl Ledger for Store {
+    async fn advance(
+        &self,
+        order: &Order,
+        next: OrderState,
+        answers: &[ChallengeAnswer],
+    ) -> Result<Order, LedgerError> {
+        let advanced = Order { revision: order.revision + 1, state: next, ..order.clone() };
+        let change =
+            doc! { "$set": { "state": bson("orders", &advanced.state)?, "revision": advanced.revision } };
+        let fact = Fact::new("advance an order").must("orders", fenced(order), change).answering(answers);
+        match self.write(fact).await {
+            // Refused: perhaps by the same write, whose outcome an earlier try did not learn.
+            Err(StoreError::Fenced) => match self.order(order.id).await? {
+                Some(stored) if stored == advanced => Ok(advanced),
+                _ => Err(LedgerError::Fenced),
+            },
+            result => Ok(result.map(|()| advanced)?),
+        }
+    }
+
+    async fn store(
+        &self,
+        claim: &Claim,
+        order: &Order,
+        version: &IssuedVersion,
+        audit: &Row,
+    ) -> Result<(), LedgerError> {
+        let placed = order.state.placed().cloned();
+        let placed = placed.ok_or_else(|| LedgerError::Corrupt(format!("order {} has no URL", order.id)))?;
+        let state = OrderState::Stored { placed, version: version.id };
+        let fact = Fact::new("store a certificate")
+            .within("record-issued.within")
+            .ending_order(order, &state, audit.time)?
+            .with_version(claim, order, version, audit)?
+            .ending(claim, "succeeded")
+            .audited(audit);
+        self.ended(order, &state, self.write(fact).await).await
+    }
+
+    async fn fail(
+        &self,
+        claim: &Claim,
+        order: &Order,
+        failed: &FailedAttempt,
+        audit: &Row,
+    ) -> Result<(), LedgerError> {
+        let state =
+            OrderState::Failed { placed: order.state.placed().cloned(), problem: failed.problem.clone() };
+        let change = doc! { "$set": {
+            "status": "failing", "problem": bson("certificates", &failed.problem)?, "order": null,
+            "next_attempt_at": date(failed.next_attempt_at), "fence": claim.fence,
+            "updated_at": date(audit.time), "last_event": audit.event.to_string(),
+        } };
+        let fact = Fact::new("record a failed attempt")
+            .ending_order(order, &state, audit.time)?
+            .must("certificates", certificate_filter(order, claim.fence), change)
+            .postponing(claim, failed.next_attempt_at, audit.time, &failed.problem)?
+            .audited(audit);
+        self.ended(order, &state, self.write(fact).await).await
+    }
+}
+
+impl Store {
+    /// A refused end may be the trace of the same end, whose outcome an earlier try did not learn.
+    async fn ended(
+        &self,
+        order: &Order,
+        state: &OrderState,
+        result: Result<(), StoreError>,
+    ) -> Result<(), LedgerError> {
+        match result {
+            Err(StoreError::Fenced | StoreError::Conflict { .. }) => match self.order(order.id).await? {
+                Some(stored) if stored.state == *state && stored.fence == order.fence => Ok(()),
+                _ => Err(LedgerError::Fenced),
+            },
+            result => Ok(result?),
+        }
+    }
+}
+
+impl Fact {
+    /// With an order's last state; its lock and its key are gone from then on.
+    fn ending_order(self, order: &Order, state: &OrderState, at: Timestamp) -> Result<Self, StoreError> {
+        let wiped = bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes: vec![] };
+        let change = doc! { "$set": {
+            "state": bson("orders", state)?, "revision": order.revision + 1, "live": false, "key.sealed.ct": wiped,
+            "expire_at": date(cap_core::clock::later(at, KEPT)),
+        } };
+        Ok(self.must("orders", fenced(order), change))
+    }
+
+    /// With a version that becomes the certificate's current one, as long as the one before is what the order was for.
+    fn with_version(
+        self,
+        claim: &Claim,
+        order: &Order,
+        version: &IssuedVersion,
+        audit: &Row,
+    ) -> Result<Self, StoreError> {
+        let record = record(version, audit.time);
+        let change = doc! { "$set": {
+            "status": "valid", "problem": null, "next_attempt_at": null, "order": null,
+            "versions": version.number, "version": bson("certificates", &record)?,
+            "renew_at": date(version.renew_at), "fence": claim.fence + 1,
+            "updated_at": date(audit.time), "last_event": audit.event.to_string(),
+        } };
+        let mut filter = certificate_filter(order, claim.fence);
+        filter.insert("versions", version.number - 1);
+        let stored = VersionDocument {
+            record_id: version.id,
+            certificate: order.certificate,
+            project: order.project,
+            order: order.id,
+            version: record,
+            chain_pem: version.issued.chain_pem.clone(),
+            key: version.key.clone(),
+        };
+        let stored: Document = document("certificate_versions", &stored)?;
+        Ok(self.must("certificates", filter, change).insert("certificate_versions", stored))
+    }
+}
+
+fn record(version: &IssuedVersion, issued_at: Timestamp) -> VersionRecord {
+    let issued = &version.issued;
+    VersionRecord {
+        id: version.id,
+        number: version.number,
+        serial: issued.serial.clone(),
+        fingerprint_sha256: issued.fingerprint_sha256.clone(),
+        not_before: issued.not_before,
+        not_after: issued.not_after,
+        issued_at,
+    }
+}

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Orders: how they begin, how a claim takes them over; how they go on is in `ledger`.
+
+mod ledger;
+
+use bson::{Document, doc};
+use cap_core::certificate::{Names, Profile};
+use cap_core::id::{CertificateId, IssuerId, OrderId, ProjectId, VersionId};
+use cap_core::order::{Order, OrderKey, OrderState};
+use jiff::Timestamp;
+use mongodb::options::ReturnDocument;
+use serde::{Deserialize, Serialize};
+
+use crate::document::{date, document, read};
+use crate::error::StoreError;
+use crate::fact::Fact;
+use crate::{Store, bounded};
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct OrderDocument {
+    #[serde(rename = "_id")]
+    id: OrderId,
+    project: ProjectId,
+    certificate: CertificateId,
+    made_for: Option<VersionId>,
+    issuer: IssuerId,
+    names: Names,
+    profile: Option<Profile>,
+    key: OrderKey,
+    fence: i64,
+    revision: i64,
+    state: OrderState,
+    /// Whether the order holds its lock: account, profile and names.
+    live: bool,
+    lock: String,
+}
+
+/// An order that is about to begin.
+#[derive(Debug, Clone)]
+pub struct OpenOrder {
+    /// The order, in its first state.
+    pub order: Order,
+    /// When it begins.
+    pub at: Timestamp,
+}
+
+/// What became of beginning an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Opened {
+    /// It is ours.
+    Order(Box<Order>),
+    /// Another order for the same names at the same account is in flight; orders are serialised.
+    Busy,
+    /// The certificate has another version by now, or is gone: nothing is to be done.
+    Superseded,
+}
+
+impl Store {
+    /// Takes over the certificate's order in flight, if there is one: from here on only this claim may write it.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] when a later claim has it.
+    pub async fn take_order(
+        &self,
+        certificate: CertificateId,
+        fence: i64,
+    ) -> Result<Option<Order>, StoreError> {
+        let orders = self.collection::<Document>("orders");
+        let live = doc! { "certificate": certificate.to_string(), "live": true };
+        let mut filter = live.clone();
+        filter.insert("fence", doc! { "$lte": fence });
+        let take = orders
+            .find_one_and_update(filter, doc! { "$set": { "fence": fence } })
+            .return_document(ReturnDocument::After);
+        if let Some(document) = bounded("take an order", take).await? {
+            return read::<OrderDocument>("orders", document).map(|found| Some(found.into()));
+        }
+        match bounded("look for an order", orders.find_one(live)).await? {
+            None => Ok(None),
+            Some(_) => Err(StoreError::Fenced),
+        }
+    }
+
+    /// Begins an order, unless the certificate moved on or the same names are being bought already.
+    ///
+    /// # Errors
+    /// When the database does not answer; asking again with the same order is safe.
+    pub async fn open_order(&self, open: &OpenOrder) -> Result<Opened, StoreError> {
+        let order = &open.order;
+        let status = if order.made_for.is_some() { "renewing" } else { "issuing" };
+        let change = doc! { "$set": {
+            "status": status, "fence": order.fence, "order": order.id.to_string(), "updated_at": date(open.at),
+        } };
+        let fact = Fact::new("begin an order")
+            .must("certificates", certificate_filter(order, order.fence), change)
+            .insert("orders", document("orders", &OrderDocument::from(order.clone()))?);
+        match self.write(fact).await {
+            Ok(()) => Ok(Opened::Order(Box::new(order.clone()))),
+            Err(StoreError::Fenced) => Ok(Opened::Superseded),
+            Err(StoreError::Conflict { .. }) => match self.order(order.id).await? {
+                // The try before this one was committed after all.
+                Some(_) => Ok(Opened::Order(Box::new(order.clone()))),
+                None => Ok(Opened::Busy),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    /// An order, whatever its state.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn order(&self, id: OrderId) -> Result<Option<Order>, StoreError> {
+        let orders = self.collection::<Document>("orders");
+        let found = bounded("read an order", orders.find_one(doc! { "_id": id.to_string() })).await?;
+        found.map(|document| read::<OrderDocument>("orders", document).map(Order::from)).transpose()
+    }
+}
+
+/// The order, as long as nobody took it over and nothing was written since.
+fn fenced(order: &Order) -> Document {
+    doc! { "_id": order.id.to_string(), "fence": order.fence, "revision": order.revision, "live": true }
+}
+
+/// The certificate, as long as its current version is the one that the order was made for and no later claim wrote it.
+fn certificate_filter(order: &Order, fence: i64) -> Document {
+    doc! {
+        "_id": order.certificate.to_string(),
+        "version.id": order.made_for.map(|version| version.to_string()),
+        "fence": { "$lte": fence },
+    }
+}
+
+impl From<Order> for OrderDocument {
+    fn from(order: Order) -> Self {
+        let Order { id, project, certificate, made_for, issuer, names, profile, key, fence, revision, state } =
+            order;
+        let profile_name = profile.as_ref().map_or("", |profile| profile.as_str());
+        let names_hash = hex::encode(names.set_sha256());
+        let lock = format!("{issuer}/{profile_name}/{names_hash}");
+        let live = state.is_live();
+        Self {
+            id,
+            project,
+            certificate,
+            made_for,
+            issuer,
+            names,
+            profile,
+            key,
+            fence,
+            revision,
+            state,
+            live,
+            lock,
+        }
+    }
+}
+
+impl From<OrderDocument> for Order {
+    fn from(document: OrderDocument) -> Self {
+        let OrderDocument {
+            id,
+            project,
+            certificate,
+            made_for,
+            issuer,
+            names,
+            profile,
+            key,
+            fence,
+            revision,
+            state,
+            ..
+        } = document;
+        Self { id, project, certificate, made_for, issuer, names, profile, key, fence, revision, state }
+    }
+}

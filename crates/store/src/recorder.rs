@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The recorder: one task a process that writes the facts of many tasks in one transaction. A majority commit costs the
+//! replica set much the same for one fact as for fifty.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::{Failure, StoreError, timed_out};
+use crate::fact::Fact;
+use crate::{Store, TRY_BOUND};
+
+/// Facts of one transaction at most.
+const GROUP: usize = 50;
+/// Facts that wait for the recorder at most; beyond it their tasks wait to hand them over.
+const WAITING: usize = 1_024;
+/// How long the first fact of a group waits for others.
+const GATHER: Duration = Duration::from_millis(3);
+/// Facts written at once when a group was refused and each goes alone.
+const ALONE: usize = 8;
+
+/// What an error of a whole group says was attempted.
+const DOING: &str = "record facts";
+
+type Answer = oneshot::Sender<Result<(), StoreError>>;
+
+/// Hands facts to the recorder.
+#[derive(Debug, Clone)]
+pub(crate) struct Recorder {
+    facts: mpsc::Sender<(Fact, Answer)>,
+    store: Box<Store>,
+}
+
+impl Store {
+    /// The same store, whose facts share transactions from now on. Needs a Tokio runtime; its task ends with the last
+    /// clone of what is answered.
+    #[must_use]
+    pub fn recording_in_groups(self) -> Self {
+        let (facts, waiting) = mpsc::channel(WAITING);
+        let alone = Self { recorder: None, ..self };
+        tokio::spawn(record(alone.clone(), waiting));
+        Self { recorder: Some(Recorder { facts, store: Box::new(alone.clone()) }), ..alone }
+    }
+}
+
+impl Recorder {
+    pub(crate) async fn write(&self, fact: Fact) -> Result<(), StoreError> {
+        let (answer, answered) = oneshot::channel();
+        match self.facts.send((fact, answer)).await {
+            Ok(()) => answered.await.unwrap_or_else(|_| {
+                Err(StoreError::Unavailable { doing: DOING, cause: "the recorder ended".into() })
+            }),
+            // The recorder is gone: slower, and as safe.
+            Err(mpsc::error::SendError((fact, _))) => self.store.write_alone(&fact).await,
+        }
+    }
+}
+
+/// Writes what waits, a group at a time. While one is being written the next gathers.
+async fn record(store: Store, mut waiting: mpsc::Receiver<(Fact, Answer)>) {
+    let mut group = Vec::with_capacity(GROUP);
+    while waiting.recv_many(&mut group, GROUP).await > 0 {
+        gather(&mut waiting, &mut group).await;
+        let (facts, answers): (Vec<Fact>, Vec<Answer>) = group.drain(..).unzip();
+        settle(&store, facts, answers).await;
+    }
+}
+
+/// Waits a moment for more.
+async fn gather(waiting: &mut mpsc::Receiver<(Fact, Answer)>, group: &mut Vec<(Fact, Answer)>) {
+    let until = tokio::time::Instant::now() + GATHER;
+    while group.len() < GROUP {
+        match tokio::time::timeout_at(until, waiting.recv()).await {
+            Ok(Some(entry)) => group.push(entry),
+            Ok(None) | Err(_) => break,
+        }
+    }
+}
+
+/// Writes a group, and answers each of its tasks. If a fact stands against it, each goes alone: a poisoned one must not
+/// hold up the others.
+async fn settle(store: &Store, facts: Vec<Fact>, answers: Vec<Answer>) {
+    if facts.len() > 1 {
+        let written = tokio::time::timeout(TRY_BOUND, store.try_write(DOING, &facts)).await;
+        let failure = match written {
+            Ok(Ok(())) => return answers.into_iter().for_each(|answer| drop(answer.send(Ok(())))),
+            Ok(Err(failure)) => failure,
+            Err(_) => timed_out(DOING, TRY_BOUND).into(),
+        };
+        // The database is away, which is nobody's fault here: all of them may or may not be written.
+        if let Failure { error: StoreError::Unavailable { cause, .. }, met: false, .. } = failure {
+            for (fact, answer) in facts.iter().zip(answers) {
+                drop(answer.send(Err(StoreError::Unavailable { doing: fact.doing, cause: cause.clone() })));
+            }
+            return;
+        }
+    }
+    let alone = facts.into_iter().zip(answers).map(|(fact, answer)| async move {
+        drop(answer.send(store.write_alone(&fact).await));
+    });
+    stream::iter(alone).buffer_unordered(ALONE).collect::<()>().await;
+}

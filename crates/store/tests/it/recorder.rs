@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The recorder: the facts of many orders in few transactions, and none of them held up by another.
+
+use cap_core::order::{Ledger, LedgerError, Order, OrderState, Placed};
+use cap_store::{OpenOrder, Opened, Store};
+use cap_testkit::mongo::driver::bson::{Document, doc};
+use cap_testkit::mongo::driver::{Client, Database};
+use futures_util::future::join_all;
+
+use crate::world::{LEASE, World};
+
+const ORDERS: usize = 20;
+
+fn placed(order: &Order) -> OrderState {
+    let url = format!("https://ca.example.test/order/{}", order.id);
+    OrderState::Ordered { placed: Placed { url, expires: None } }
+}
+
+async fn drafts(world: &World) -> Vec<Order> {
+    let mut certificates = Vec::new();
+    for index in 0..ORDERS {
+        certificates.push(world.certificate(&format!("n{index}.example.test")).await);
+    }
+    let mut orders = Vec::new();
+    for claim in world.claim("one", LEASE).await {
+        let mine = |certificate: &&cap_store::CertificateRecord| {
+            claim.work.key().contains(&certificate.id.to_string())
+        };
+        let certificate = certificates.iter().find(mine).unwrap();
+        orders.push(world.order(certificate, &claim).await);
+    }
+    assert_eq!(orders.len(), ORDERS);
+    orders
+}
+
+/// Begins the orders all at once.
+async fn begin(world: &World, store: &Store) -> Vec<Order> {
+    let at = world.clock.now();
+    let begun = drafts(world).await.into_iter().map(|order| async move {
+        match store.open_order(&OpenOrder { order, at }).await.unwrap() {
+            Opened::Order(order) => *order,
+            other => panic!("an order did not begin: {other:?}"),
+        }
+    });
+    join_all(begun).await
+}
+
+async fn database(world: &World) -> (Client, Database) {
+    let client = Client::with_uri_str(&world.uri).await.unwrap();
+    let database = client.default_database().unwrap();
+    (client, database)
+}
+
+/// The transactions that wrote orders, as the replica set's log has them.
+async fn transactions(client: &Client, database: &Database) -> u64 {
+    let namespace = format!("{}.orders", database.name());
+    let log = client.database("local").collection::<Document>("oplog.rs");
+    log.count_documents(doc! { "o.applyOps.ns": namespace }).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn facts_of_the_same_moment_share_a_transaction() {
+    let world = World::new().await;
+    let (client, database) = database(&world).await;
+    let store = world.store.clone().recording_in_groups();
+    let orders = begin(&world, &store).await;
+    let begun = transactions(&client, &database).await;
+    assert!((1..=5).contains(&begun), "{ORDERS} orders began in {begun} transactions");
+    let advanced = join_all(orders.iter().map(|order| store.advance(order, placed(order), &[]))).await;
+    for (order, advanced) in orders.iter().zip(advanced) {
+        assert_eq!(store.order(order.id).await.unwrap(), Some(advanced.unwrap()));
+    }
+    let wrote = transactions(&client, &database).await - begun;
+    assert!((1..=5).contains(&wrote), "{ORDERS} facts took {wrote} transactions");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fact_that_is_refused_takes_no_other_with_it() {
+    let world = World::new().await;
+    let store = world.store.clone().recording_in_groups();
+    let orders = begin(&world, &store).await;
+    let lost = &orders[7];
+    world.store.take_order(lost.certificate, lost.fence + 1).await.unwrap().unwrap();
+    let advanced = join_all(orders.iter().map(|order| store.advance(order, placed(order), &[]))).await;
+    for (order, advanced) in orders.iter().zip(advanced) {
+        let stored = store.order(order.id).await.unwrap().unwrap();
+        if order.id == lost.id {
+            assert_eq!((advanced, stored.state), (Err(LedgerError::Fenced), OrderState::Keyed));
+        } else {
+            assert_eq!(stored, advanced.unwrap());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_somebody_holds_holds_up_only_its_own_fact() {
+    let world = World::new().await;
+    let (client, database) = database(&world).await;
+    let store = world.store.clone().recording_in_groups();
+    let orders = begin(&world, &store).await;
+    let held = &orders[3];
+    let mut session = client.start_session().await.unwrap();
+    session.start_transaction().await.unwrap();
+    let records = database.collection::<Document>("orders");
+    let touch = doc! { "$set": { "touched": true } };
+    records.update_one(doc! { "_id": held.id.to_string() }, touch).session(&mut session).await.unwrap();
+    let others = orders.iter().filter(|order| order.id != held.id);
+    let others = join_all(others.map(|order| store.advance(order, placed(order), &[])));
+    let (others, held_up) = tokio::join!(others, store.advance(held, placed(held), &[]));
+    assert!(others.iter().all(Result::is_ok), "{others:?}");
+    assert!(matches!(held_up, Err(LedgerError::Unavailable(_))), "{held_up:?}");
+    session.abort_transaction().await.unwrap();
+    store.advance(held, placed(held), &[]).await.unwrap();
+}
