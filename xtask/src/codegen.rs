@@ -32,6 +32,10 @@ const GENERATED: &[Generated] = &[
         path: "docs/reference/audit-events.md",
         run: &["--package", "cap-api", "--example", "reference", "--", "audit-events"],
     },
+    Generated {
+        path: "docs/reference/metrics.md",
+        run: &["--package", "cap-api", "--example", "reference", "--", "metrics"],
+    },
 ];
 
 pub(crate) fn run(check: bool) -> anyhow::Result<ExitCode> {

@@ -25,14 +25,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use cap_runtime::serve::Bounds;
+use cap_runtime::serve::{Bounds, IDLE};
 
 /// The bounds of the API's listener.
 pub const API_BOUNDS: Bounds =
-    Bounds { connections: 4096, head: Duration::from_secs(10), head_octets: 32 * 1024 };
+    Bounds { connections: 4096, head: Duration::from_secs(10), idle: IDLE, head_octets: 32 * 1024 };
 /// The bounds of the challenge listener: CAs ask from several places, others ask for nothing that is there.
 pub const CHALLENGE_BOUNDS: Bounds =
-    Bounds { connections: 1024, head: Duration::from_secs(10), head_octets: 16 * 1024 };
+    Bounds { connections: 1024, head: Duration::from_secs(10), idle: IDLE, head_octets: 16 * 1024 };
 
 /// The REST API, `/healthz`, `/livez` and `/readyz`.
 pub fn api(app: Arc<App>) -> Router {

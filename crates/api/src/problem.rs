@@ -115,6 +115,12 @@ impl ApiError {
         Self { kind: UNAVAILABLE, detail: detail.to_owned(), cause: Some(cause.to_string()) }
     }
 
+    /// What the operator must read besides, and the client must not: it is logged with the request's id.
+    pub(crate) fn because(mut self, cause: impl std::fmt::Display) -> Self {
+        self.cause = Some(cause.to_string());
+        self
+    }
+
     pub(crate) fn cause(&self) -> Option<&str> {
         self.cause.as_deref()
     }
@@ -124,7 +130,13 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable { .. } => Self::unavailable(error),
-            StoreError::Conflict { what, .. } => Self::new(CONFLICT, what),
+            // What stood against it may be in the driver's words; who knows better says so where it calls.
+            StoreError::Conflict { .. } => Self::new(
+                CONFLICT,
+                "something stands against it: a name that is taken, or a change in the same moment; \
+                 look at what is there now and decide anew",
+            )
+            .because(error),
             StoreError::Replayed(_) => Self::new(
                 CONFLICT,
                 "the same request is being carried out in this moment; repeat it to get its answer",
@@ -209,6 +221,8 @@ pub(crate) type Id = RequestId;
 
 #[cfg(test)]
 mod tests {
+    use cap_core::envelope::{CannotOpen, KekError, KeyStoreError};
+
     use super::*;
     use std::collections::BTreeSet;
 
@@ -225,5 +239,39 @@ mod tests {
             ApiError::from(StoreError::Unavailable { doing: "read", cause: "mongodb://user:pw@host".into() });
         assert!(!error.detail.contains("user:pw"));
         assert!(error.cause().is_some_and(|cause| cause.contains("user:pw")));
+    }
+
+    #[test]
+    fn no_error_from_below_is_told_in_the_words_of_a_driver_or_a_provider() {
+        const WORDS: &str =
+            "E11000 duplicate key error collection: certautopilot.tokens at db-0.internal:27017";
+        let (doing, collection, words) = ("write", "tokens", || WORDS.to_owned());
+        let keyring = || -> [KeyringError; 4] {
+            [
+                KekError::Unavailable(words()).into(),
+                KeyStoreError(words()).into(),
+                KeyringError::Missing { key: words(), version: 1 },
+                CannotOpen.into(),
+            ]
+        };
+        let store = [
+            (StoreError::Unavailable { doing, cause: words() }, 503),
+            (StoreError::Conflict { doing, what: words() }, 409),
+            (StoreError::Fenced, 500),
+            (StoreError::Corrupt { collection, cause: words() }, 500),
+            (StoreError::Refused { doing, cause: words() }, 500),
+        ];
+        let mut errors: Vec<(ApiError, u16)> =
+            store.into_iter().map(|(error, status)| (error.into(), status)).collect();
+        errors.extend(keyring().map(ApiError::from).into_iter().zip([503, 503, 500, 500]));
+        let audit = keyring().map(|error| ApiError::from(CannotAudit::Key(error)));
+        errors.extend(audit.into_iter().zip([503, 503, 500, 500]));
+        for (error, status) in errors {
+            assert_eq!(error.kind.status.as_u16(), status, "{error:?}");
+            assert!(error.cause().is_some(), "nobody learns why: {error:?}");
+            for word in WORDS.split(' ').filter(|word| word.len() > 5) {
+                assert!(!error.detail.contains(word), "{word}: {}", error.detail);
+            }
+        }
     }
 }

@@ -15,7 +15,6 @@ use cap_core::audit::Auditor;
 use cap_core::clock::Clock;
 use cap_core::entropy::Entropy;
 use cap_core::envelope::{Canary, Kek, KekError, Keyring};
-use cap_core::health::Check;
 use cap_runtime::config::{KekConfig, KekProvider, MongoConfig};
 use cap_runtime::{Exit, Failure, OrExit, Process};
 use cap_store::{SchemaStatus, Store, StoreError};
@@ -45,9 +44,22 @@ pub struct Cluster {
 /// The database, not asked anything yet.
 ///
 /// # Errors
-/// When its URI cannot be used.
+/// When its URI cannot be used (64), or the DNS does not know its hosts now (69).
 pub async fn store(config: &MongoConfig, app: &str) -> Result<Store, Failure> {
-    Store::connect(&config.uri, Some(&config.database), app).await.or_exit(Exit::Config)
+    let connected = Store::connect(&config.uri, Some(&config.database), app).await;
+    connected.map_err(|error| Failure::new(exit_of(&error), error))
+}
+
+/// What a URI that was not taken ends a process with.
+fn exit_of(error: &StoreError) -> Exit {
+    match error {
+        StoreError::Unavailable { .. } => Exit::Refused,
+        StoreError::Refused { .. }
+        | StoreError::Conflict { .. }
+        | StoreError::Fenced
+        | StoreError::Replayed(_)
+        | StoreError::Corrupt { .. } => Exit::Config,
+    }
 }
 
 /// The KEK provider.
@@ -61,7 +73,7 @@ pub fn kek(config: KekConfig, entropy: Arc<dyn Entropy>) -> Result<Arc<dyn Kek>,
     })
 }
 
-/// Opens the cluster for a service: waits for the database, for an older schema to be migrated, and for the KEK
+/// Opens the cluster for a service: waits for the database and its name in the DNS, for an older schema to be migrated, and for the KEK
 /// provider to answer. Nothing when the process was asked to stop meanwhile.
 ///
 /// # Errors
@@ -71,25 +83,22 @@ pub async fn open(
     mongo: &MongoConfig,
     kek_config: KekConfig,
 ) -> Result<Option<Cluster>, Failure> {
-    // Before anything that takes time (a `mongodb+srv` URI asks the DNS): what nobody has looked at yet is not ready.
-    for check in [Check::Mongo, Check::Kek, Check::Schema] {
-        process.readiness.expect(check);
-    }
-    let store = store(mongo, process.role.binary()).await?;
+    // The KEK first: a provider that cannot be read is a fault that no waiting mends.
     let kek = kek(kek_config, process.entropy.clone())?;
     let stop = process.shutdown.soft();
-    process.readiness.watch(Arc::new(MongoProbe(store.clone())), stop.clone());
-    process.readiness.watch(Arc::new(SchemaProbe(store.clone())), stop.clone());
     let opening = async {
+        let store = wait_for_store(mongo, process.role.binary(), process.clock.as_ref()).await?;
+        process.readiness.watch(Arc::new(MongoProbe(store.clone())), stop.clone());
+        process.readiness.watch(Arc::new(SchemaProbe(store.clone())), stop.clone());
         let canary = wait_for_canary(&store, process.clock.as_ref()).await?;
         // Before the wait, so that readiness tells why it is waited for.
         let probe = KekProbe { canary: canary.clone(), kek: kek.clone() };
         process.readiness.watch(Arc::new(probe), stop.clone());
         wait_for_kek(&canary, kek.as_ref(), process.clock.as_ref()).await?;
-        Ok::<_, Failure>(canary)
+        Ok::<_, Failure>((store, canary))
     };
-    let canary = tokio::select! {
-        canary = opening => canary?,
+    let (store, canary) = tokio::select! {
+        opened = opening => opened?,
         () = stop.cancelled() => return Ok(None),
     };
     let instance = process.service.instance_name.clone();
@@ -161,13 +170,16 @@ fn judge(status: SchemaStatus) -> Result<Option<()>, Failure> {
     }
 }
 
-async fn wait_for_canary(store: &Store, clock: &dyn Clock) -> Result<Canary, Failure> {
+/// Looks until what was waited for is there, or never will be; says now and then what is in the way.
+async fn wait<T>(
+    clock: &dyn Clock,
+    mut look: impl AsyncFnMut() -> Result<Result<T, String>, Failure>,
+) -> Result<T, Failure> {
     let mut looks = 0_u32;
     loop {
-        let waits_for = match look(store).await {
-            Ok(Ok(canary)) => return Ok(canary),
-            Ok(Err(waits_for)) => waits_for,
-            Err(failure) => return Err(failure),
+        let waits_for = match look().await? {
+            Ok(there) => return Ok(there),
+            Err(waits_for) => waits_for,
         };
         if looks.is_multiple_of(LOOKS_PER_LINE) {
             tracing::warn!("waiting: {waits_for}");
@@ -175,6 +187,19 @@ async fn wait_for_canary(store: &Store, clock: &dyn Clock) -> Result<Canary, Fai
         looks = looks.wrapping_add(1);
         clock.sleep(LOOK).await;
     }
+}
+
+async fn wait_for_store(mongo: &MongoConfig, app: &str, clock: &dyn Clock) -> Result<Store, Failure> {
+    wait(clock, async || match Store::connect(&mongo.uri, Some(&mongo.database), app).await {
+        Ok(store) => Ok(Ok(store)),
+        Err(error @ StoreError::Unavailable { .. }) => Ok(Err(error.to_string())),
+        Err(error) => Err(Failure::new(exit_of(&error), error)),
+    })
+    .await
+}
+
+async fn wait_for_canary(store: &Store, clock: &dyn Clock) -> Result<Canary, Failure> {
+    wait(clock, async || look(store).await).await
 }
 
 /// The canary, or what must happen before there is one.
@@ -198,18 +223,34 @@ async fn look(store: &Store) -> Result<Result<Canary, String>, Failure> {
 }
 
 async fn wait_for_kek(canary: &Canary, kek: &dyn Kek, clock: &dyn Clock) -> Result<(), Failure> {
-    let mut looks = 0_u32;
-    loop {
-        match canary.check(kek).await {
-            Ok(()) => return Ok(()),
-            Err(error @ KekError::Unavailable(_)) => {
-                if looks.is_multiple_of(LOOKS_PER_LINE) {
-                    tracing::warn!("waiting: {error}");
-                }
-                looks = looks.wrapping_add(1);
-                clock.sleep(LOOK).await;
-            }
-            Err(error) => return Err(refused_by_kek(error)),
+    wait(clock, async || match canary.check(kek).await {
+        Ok(()) => Ok(Ok(())),
+        Err(error @ KekError::Unavailable(_)) => Ok(Err(error.to_string())),
+        Err(error @ (KekError::Wrong(_) | KekError::UnknownVersion(_))) => Err(refused_by_kek(error)),
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn exit(uri: &str) -> Exit {
+        let config =
+            MongoConfig { uri: uri.into(), database: "certautopilot".to_owned(), allow_plaintext: false };
+        store(&config, "test").await.unwrap_err().exit()
+    }
+
+    #[tokio::test]
+    async fn a_name_that_the_dns_does_not_know_is_no_fault_of_the_configuration() {
+        // The domain `invalid` never has a name (RFC 6761, 6.4), whether or not a DNS can be asked.
+        assert_eq!(exit("mongodb+srv://db.cluster.invalid/x").await, Exit::Refused);
+    }
+
+    #[tokio::test]
+    async fn a_uri_that_makes_no_sense_is_one() {
+        for uri in ["nonsense", "mongodb+srv://a.b.test,c.d.test/x", "mongodb://h/?w=some&maxPoolSize=x"] {
+            assert_eq!(exit(uri).await, Exit::Config, "{uri}");
         }
     }
 }

@@ -69,7 +69,7 @@ pub(crate) struct Global {
 pub(crate) enum Verb {
     /// Whether the API is well (exit 3 when not)
     Health(health::Args),
-    /// The first administrator
+    /// Administrators, from the host that has the database and the KEK
     #[command(subcommand)]
     Admin(admin::Verb),
     /// Projects: the walls between tenants

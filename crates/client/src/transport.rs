@@ -20,8 +20,8 @@ use crate::wire::ProblemDetails;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest wait for an answer and its body: as long as the API itself works on a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long an idle connection is kept: less than the 10 s after which the API closes it, so that no request is sent
-/// into a connection that is being closed.
+/// How long an idle connection is kept: less than the time after which the API (90 s) or any load balancer before it
+/// closes one, so that no request is sent into a connection that is just being closed.
 const POOL_IDLE: Duration = Duration::from_secs(5);
 /// Octets of an answer's body: a full page of the widest records takes about half of it.
 pub const BODY_OCTETS: usize = 16 * 1024 * 1024;

@@ -29,6 +29,7 @@ const SCHEMA: &str = "cap.audit/v1";
 #[expect(missing_docs, reason = "each name is its own sentence, and Action::as_str spells it")]
 pub enum Action {
     AdminBootstrapped,
+    AdminTokenRecovered,
     TokenCreated,
     TokenRevoked,
     ProjectCreated,
@@ -48,8 +49,9 @@ pub enum Action {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::AdminBootstrapped,
+        Self::AdminTokenRecovered,
         Self::TokenCreated,
         Self::TokenRevoked,
         Self::ProjectCreated,
@@ -72,6 +74,7 @@ impl Action {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AdminBootstrapped => "admin.bootstrapped",
+            Self::AdminTokenRecovered => "admin.token_recovered",
             Self::TokenCreated => "token.created",
             Self::TokenRevoked => "token.revoked",
             Self::ProjectCreated => "project.created",

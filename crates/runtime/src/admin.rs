@@ -11,10 +11,11 @@ use axum::routing::get;
 
 use crate::health::{Readiness, ReadyQuery, report};
 use crate::metrics::Metrics;
-use crate::serve::Bounds;
+use crate::serve::{Bounds, IDLE};
 
 /// A scraper, two probes and a few people.
-pub const BOUNDS: Bounds = Bounds { connections: 64, head: Duration::from_secs(10), head_octets: 16 * 1024 };
+pub const BOUNDS: Bounds =
+    Bounds { connections: 64, head: Duration::from_secs(10), idle: IDLE, head_octets: 16 * 1024 };
 
 #[derive(Debug, Clone)]
 struct Shown {

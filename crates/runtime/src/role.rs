@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use cap_core::health::Check;
+
 use crate::config::ServiceConfig;
 
 /// Which service a process is.
@@ -46,6 +48,14 @@ impl Role {
             Self::Api => "The REST API of CertAutoPilot and its HTTP-01 responder",
             Self::Worker => "The worker of CertAutoPilot: does the jobs",
             Self::Scheduler => "The scheduler of CertAutoPilot: plans what is due",
+        }
+    }
+
+    /// What its readiness is made of. Expected from the first moment: a check that nobody has registered yet must not
+    /// look like one that passes.
+    pub(crate) fn checks(self) -> [Check; 3] {
+        match self {
+            Self::Api | Self::Worker | Self::Scheduler => [Check::Mongo, Check::Kek, Check::Schema],
         }
     }
 

@@ -37,7 +37,7 @@ pub struct Process {
     pub entropy: Arc<dyn Entropy>,
     /// Its metrics, shown by the admin listener.
     pub metrics: Metrics,
-    /// Its readiness, shown by the admin listener. Hand it probes.
+    /// Its readiness, shown by the admin listener: unready until every check of its role has a probe that passed.
     pub readiness: Readiness,
     /// When to stop.
     pub shutdown: Shutdown,
@@ -139,6 +139,10 @@ where
 {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let readiness = Readiness::new(Arc::clone(&clock));
+    // Before anybody can ask: what has not been looked at yet is not ready.
+    for check in role.checks() {
+        readiness.expect(check);
+    }
     let metrics = Metrics::new(role).context("registering metrics").or_exit(Exit::Bug)?;
     let shutdown = Shutdown::new();
     let signals = Signals::install().context("taking SIGTERM").or_exit(Exit::Refused)?;

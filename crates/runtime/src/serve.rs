@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Serving HTTP with bounds: connections, the size of a head, the time that it may take to arrive.
+//! Serving HTTP with bounds: connections, the size of a head, the time that it may take to arrive, idle time.
+
+mod turn;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,6 +10,8 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use axum::extract::ConnectInfo;
+use axum::response::Response;
+use http_body_util::BodyExt;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -24,6 +28,12 @@ use tower::ServiceExt;
 
 use crate::config::TlsFiles;
 
+use turn::{Timed, Turn};
+
+/// How long a connection may idle between two requests. Longer than load balancers keep theirs, which is 60 s with most:
+/// of two sides, the one that sends requests must be the first to close, or a request meets a closed connection.
+pub const IDLE: Duration = Duration::from_secs(90);
+
 /// The wait after the kernel gave no connection (too many open files, say): trying on at once would only burn time.
 const ACCEPT_WAIT: Duration = Duration::from_millis(100);
 
@@ -32,8 +42,11 @@ const ACCEPT_WAIT: Duration = Duration::from_millis(100);
 pub struct Bounds {
     /// Connections at once; more wait in the kernel's queue.
     pub connections: usize,
-    /// How long the head of a request may take, and how long a connection may idle.
+    /// How long the head of a request may take: the first one from the beginning of the connection, later ones from
+    /// their first octet.
     pub head: Duration,
+    /// How long a connection may idle after an answer; [`IDLE`] unless there is a reason.
+    pub idle: Duration,
     /// Octets of a head.
     pub head_octets: usize,
 }
@@ -108,15 +121,28 @@ async fn connection<IO>(io: IO, peer: SocketAddr, router: Router, bounds: Bounds
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = TowerToHyperService::new(router.map_request(move |mut request: http::Request<_>| {
+    let turn = Turn::first(bounds.head);
+    let (asked, answered) = (turn.clone(), turn.clone());
+    let router = router.map_request(move |mut request: http::Request<_>| {
+        asked.answering();
         request.extensions_mut().insert(ConnectInfo(peer));
         request
+    });
+    let service = TowerToHyperService::new(router.map_response(move |response: Response| {
+        let over = answered.until_dropped();
+        response.map(|body| {
+            body.map_err(move |error| {
+                // Held by the body: once its last octet is on its way, or it is given up, the connection idles.
+                let _ = &over;
+                error
+            })
+        })
     }));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(bounds.head)
+        .header_read_timeout(bounds.idle)
         .max_buf_size(bounds.head_octets)
-        .serve_connection(TokioIo::new(io), service);
+        .serve_connection(TokioIo::new(Timed::new(io, turn, bounds.head)), service);
     let mut served = std::pin::pin!(served);
     let ended = tokio::select! {
         ended = served.as_mut() => ended,

@@ -70,21 +70,27 @@ pub struct Store {
 }
 
 impl Store {
-    /// Prepares to use the database at `uri`. Nothing is sent yet: whether it answers shows at the first call.
+    /// Prepares to use the database at `uri`. Nothing is sent to it yet: whether it answers shows at the first call.
     ///
     /// Writes are acknowledged by a majority and reads come from the primary's majority, whatever the URI says.
     ///
     /// # Errors
-    /// When the URI cannot be used.
+    /// When the URI cannot be used; [`StoreError::Unavailable`] when the DNS does not know the hosts of a `mongodb+srv`
+    /// URI now.
     pub async fn connect(uri: &SecretString, database: Option<&str>, app: &str) -> Result<Self, StoreError> {
-        let refused = |error: mongodb::error::Error| StoreError::Refused {
-            doing: "use CAP_MONGO_URI",
-            cause: match *error.kind {
-                mongodb::error::ErrorKind::InvalidArgument { message, .. } => message,
-                other => other.to_string(),
-            },
+        const LOOKUP: &str = "be found in the DNS";
+        let refused = |cause| StoreError::Refused { doing: "use CAP_MONGO_URI", cause };
+        let unusable = |error: mongodb::error::Error| match *error.kind {
+            mongodb::error::ErrorKind::InvalidArgument { message, .. } => refused(message),
+            mongodb::error::ErrorKind::DnsResolve { message, .. } => {
+                StoreError::Unavailable { doing: LOOKUP, cause: message }
+            }
+            other => refused(other.to_string()),
         };
-        let mut options = ClientOptions::parse(uri.expose_secret()).await.map_err(refused)?;
+        // The name of a `mongodb+srv` URI is looked up here.
+        let parsed = tokio::time::timeout(TRY_BOUND, ClientOptions::parse(uri.expose_secret()));
+        let parsed = parsed.await.map_err(|_| timed_out(LOOKUP, TRY_BOUND))?;
+        let mut options = parsed.map_err(unusable)?;
         options.app_name = Some(app.to_owned());
         options.connect_timeout = Some(CONNECT_BOUND);
         options.heartbeat_freq = Some(HEARTBEAT);
@@ -96,7 +102,7 @@ impl Store {
         options.write_concern = Some(WriteConcern::majority());
         options.selection_criteria = Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
         let name = database.map(str::to_owned).or_else(|| options.default_database.clone());
-        let client = Client::with_options(options).map_err(refused)?;
+        let client = Client::with_options(options).map_err(unusable)?;
         let database = client.database(name.as_deref().unwrap_or(DATABASE));
         Ok(Self { client, database, recorder: None })
     }

@@ -3,6 +3,7 @@
 //! tests break it on purpose.
 
 mod drivers;
+mod metrics;
 mod migrations;
 mod purity;
 mod sources;
@@ -52,6 +53,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     findings.extend(purity::check(&packages));
     findings.extend(sources::check(&files));
     findings.extend(migrations::check(&files));
+    findings.extend(metrics::check(&files));
     for finding in &findings {
         eprintln!("{}: {}", finding.place, finding.problem);
     }

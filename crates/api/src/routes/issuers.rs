@@ -138,8 +138,17 @@ async fn remove(
     let issuer = find(&app, project, &issuer).await?;
     let draft = Draft::new(audit::Action::IssuerDeleted, Some(project), issuer.id);
     let audit = app.audit(&caller, &draft).await?;
-    app.store.delete_issuer(issuer.id, Mutation { audit: &audit, request: None }).await?;
-    Ok(StatusCode::NO_CONTENT)
+    match app.store.delete_issuer(issuer.id, Mutation { audit: &audit, request: None }).await {
+        Ok(()) => Ok(StatusCode::NO_CONTENT),
+        Err(used @ StoreError::Conflict { .. }) => {
+            let detail = format!(
+                "certificates use the issuer {}; the list of certificates shows which, and they must go first",
+                issuer.name
+            );
+            Err(ApiError::new(CONFLICT, detail).because(used))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 pub(super) async fn find(app: &App, project: ProjectId, id_or_name: &str) -> Result<IssuerRecord, ApiError> {

@@ -6,9 +6,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use cap_testkit::process::Signal;
 use cap_testkit::scratch::Scratch;
+use cap_testkit::wait::{Pending, until};
 
-use crate::world::{Quiet, quiet};
+use crate::world::{Quiet, admin, quiet};
 
 /// From start to an end by itself.
 const ENDS: Duration = Duration::from_secs(30);
@@ -87,6 +89,33 @@ async fn the_wrong_kek_ends_it_with_78_and_writes_nothing() {
     assert_eq!(code, Some(78), "{log}");
     assert!(log.contains("KEK"), "{log}");
     assert_eq!(quiet.writes().await, before);
+}
+
+#[tokio::test]
+async fn a_database_that_the_dns_does_not_know_is_waited_for() {
+    let quiet = quiet().await;
+    let mut launch = quiet.another_api("api-no-dns");
+    // The domain `invalid` never has a name (RFC 6761, 6.4), whether or not a DNS can be asked.
+    launch.env.insert("CAP_MONGO_URI".into(), "mongodb+srv://db.cluster.invalid/certautopilot".into());
+    let service = quiet.start(launch);
+    until("the log to say what is waited for", READY, || async {
+        let log = std::fs::read_to_string(service.process().log()).unwrap();
+        if log.contains("waiting: MongoDB could not be found in the DNS") {
+            Ok(())
+        } else {
+            Err(Pending::not_yet(log))
+        }
+    })
+    .await
+    .unwrap();
+    let told = admin(&service).call("GET", "/readyz").send().await;
+    assert_eq!(told.status, 503, "{told:?}");
+    assert!(service.process().is_running());
+    service.signal(Signal::TERM).unwrap();
+    assert_eq!(service.wait_exit(ENDS).await.unwrap(), Some(0));
+    let (code, log) =
+        ends(quiet, "api-no-uri", &[("CAP_MONGO_URI", "mongodb+srv://a.b.test,c.d.test/x")]).await;
+    assert_eq!(code, Some(64), "{log}");
 }
 
 #[tokio::test]

@@ -20,6 +20,8 @@ fn every_verb_of_this_release_is_taken() {
     for line in [
         "health --deep",
         "admin bootstrap --token-file t",
+        "admin recover-token --yes",
+        "admin recover-token --token-file t --yes",
         "project list",
         "project get demo",
         "project create demo --dry-run",

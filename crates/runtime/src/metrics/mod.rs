@@ -2,6 +2,9 @@
 //! Metrics of this process, in Prometheus' text format.
 
 mod process;
+mod reference;
+
+pub use reference::{Section, reference_markdown};
 
 use prometheus::core::Collector;
 use prometheus::{

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::service::{Service, get};
+use crate::service::{Service, becomes_ready, get};
 
 const QUICK: (&str, &str) = ("CAP_SHUTDOWN_GRACE", "300ms");
 const SLOW: (&str, &str) = ("CAP_SHUTDOWN_GRACE", "1h");
@@ -26,7 +26,7 @@ fn asked_once_it_drains_and_ends_with_0() {
 fn readiness_goes_at_once_and_the_process_lives_on_while_it_drains() {
     let mut service = Service::start("slow", &[SLOW]);
     let admin = service.admin();
-    assert_eq!(get(&admin, "/readyz").unwrap(), "HTTP/1.1 200 OK");
+    becomes_ready(&admin);
     service.signal(Signal::TERM);
     service.line("draining");
     let deadline = Instant::now() + Duration::from_secs(5);

@@ -4,9 +4,12 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
+use cap_core::health::{Check, Probe};
 use cap_runtime::config::WorkerConfig;
 use cap_runtime::{CommonArgs, Exit, Failure, Process, Role, run_with};
 use rustix::process::{Pid, Signal, kill_process};
@@ -27,12 +30,31 @@ fn body() {
     std::process::exit(exit.code().into());
 }
 
+/// A probe that always passes.
+struct Well(Check);
+
+#[async_trait]
+impl Probe for Well {
+    fn check(&self) -> Check {
+        self.0
+    }
+
+    async fn probe(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
 async fn behave(manners: String, process: Process, _worker: WorkerConfig) -> Result<(), Failure> {
     let (soft, hard) = (process.shutdown.soft(), process.shutdown.hard());
+    if manners != "blind" {
+        for check in [Check::Mongo, Check::Kek, Check::Schema] {
+            process.readiness.watch(Arc::new(Well(check)), soft.clone());
+        }
+    }
     match manners.as_str() {
         "stubborn" => std::future::pending().await,
         "slow" => hard.cancelled().await,
-        "tidy" | "api" => soft.cancelled().await,
+        "tidy" | "blind" | "api" => soft.cancelled().await,
         "tasked" => {
             let told = soft.clone();
             process.shutdown.tasks().spawn(async move {
@@ -149,10 +171,23 @@ impl Drop for Service {
 
 /// The first line of the answer to a GET.
 pub(crate) fn get(at: &str, target: &str) -> std::io::Result<String> {
+    Ok(ask(at, target)?.lines().next().unwrap_or_default().to_owned())
+}
+
+/// Asks for readiness until it is there.
+pub(crate) fn becomes_ready(at: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while get(at, "/readyz").unwrap() != "HTTP/1.1 200 OK" {
+        assert!(Instant::now() < deadline, "{}", ask(at, "/readyz?verbose").unwrap());
+    }
+}
+
+/// The whole answer to a GET.
+pub(crate) fn ask(at: &str, target: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(at)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     write!(stream, "GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    Ok(answer.lines().next().unwrap_or_default().to_owned())
+    Ok(answer)
 }

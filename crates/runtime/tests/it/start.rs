@@ -3,7 +3,7 @@
 
 use std::net::TcpListener;
 
-use crate::service::{Service, get};
+use crate::service::{Service, ask, becomes_ready, get};
 
 #[test]
 fn a_process_says_who_it_is_and_shows_itself() {
@@ -13,9 +13,22 @@ fn a_process_says_who_it_is_and_shows_itself() {
     assert_eq!(line["instance"], "test-1");
     assert_eq!(line["version"], cap_runtime::args::VERSION);
     let admin = service.admin();
-    for target in ["/metrics", "/livez", "/readyz"] {
+    for target in ["/metrics", "/livez"] {
         assert_eq!(get(&admin, target).unwrap(), "HTTP/1.1 200 OK", "{target}");
     }
+    becomes_ready(&admin);
+}
+
+#[test]
+fn a_process_is_not_ready_before_anybody_has_looked() {
+    let mut service = Service::start("blind", &[]);
+    let admin = service.admin();
+    let answer = ask(&admin, "/readyz").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    for check in ["mongo", "kek", "schema"] {
+        assert!(answer.contains(&format!("[-]{check} failed: not known yet\n")), "{check}: {answer}");
+    }
+    assert_eq!(get(&admin, "/livez").unwrap(), "HTTP/1.1 200 OK");
 }
 
 #[test]

@@ -7,9 +7,8 @@ use axum::extract::State;
 use axum::response::Response;
 use cap_core::access::Action;
 use cap_core::audit::{self, Draft};
-use cap_core::id::{CertificateId, JobId, ProjectId};
-use cap_core::job::{JobDraft, JobState, Work};
-use cap_core::page::Page;
+use cap_core::id::{JobId, ProjectId};
+use cap_core::job::{JobDraft, Work};
 use cap_store::{JobRecord, Mutation, StoreError};
 
 use crate::answer::accepted;
@@ -17,7 +16,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::body::{At, NoBody};
 use crate::idempotency::IdempotencyKey;
-use crate::problem::{ApiError, NOT_FOUND};
+use crate::problem::{ApiError, CONFLICT};
 use crate::view;
 
 pub(super) async fn renew(
@@ -30,7 +29,7 @@ pub(super) async fn renew(
     let project = app.project(&caller, &project, Action::OperateProject).await?.id;
     let certificate = super::find(&app, project, &id).await?;
     if let Some(earlier) = key.earlier(&app, &caller, &body.sha256).await? {
-        return Ok(answer(again(&app, project, certificate.id, &earlier.resource).await?));
+        return Ok(answer(again(&app, project, &earlier.resource).await?));
     }
     let made_for = certificate.version.map(|version| version.id);
     let work = Work::Issue { certificate: certificate.id, made_for };
@@ -43,33 +42,21 @@ pub(super) async fn renew(
         Ok(job) => Ok(answer(job)),
         Err(StoreError::Replayed(earlier)) => {
             let earlier = key.same(*earlier, &body.sha256)?;
-            Ok(answer(again(&app, project, certificate.id, &earlier.resource).await?))
+            Ok(answer(again(&app, project, &earlier.resource).await?))
+        }
+        Err(overtaken @ StoreError::Conflict { .. }) => {
+            let detail =
+                "the certificate got another version in the same moment, or is gone; look at it again";
+            Err(ApiError::new(CONFLICT, detail).because(overtaken))
         }
         Err(error) => Err(error.into()),
     }
 }
 
-/// The job of the same request before: the one that it queued, or the waiting one that it brought forward instead.
-async fn again(
-    app: &App,
-    project: ProjectId,
-    certificate: CertificateId,
-    recorded: &str,
-) -> Result<JobRecord, ApiError> {
-    let queued = app.store.job(project, recorded.parse::<JobId>().map_err(ApiError::internal)?).await?;
-    if let Some(job) = queued {
-        return Ok(job);
-    }
-    let subject = certificate.to_string();
-    let first = Page { limit: 1, after: None };
-    for living in [JobState::Queued, JobState::Running] {
-        let found = app.store.jobs(project, Some(living), Some(&subject), &first).await?;
-        if let Some(job) = found.items.into_iter().next() {
-            return Ok(job);
-        }
-    }
-    let detail = "the renewal that this request brought forward is over; the list of jobs shows how it ended";
-    Err(ApiError::new(NOT_FOUND, detail))
+/// The job of the same request before, queued or brought forward: jobs are kept for longer than requests.
+async fn again(app: &App, project: ProjectId, recorded: &str) -> Result<JobRecord, ApiError> {
+    let job = app.store.job(project, recorded.parse::<JobId>().map_err(ApiError::internal)?).await?;
+    job.ok_or_else(|| ApiError::internal(format!("job {recorded} of an earlier request is gone")))
 }
 
 fn answer(job: JobRecord) -> Response {

@@ -149,3 +149,15 @@ async fn a_name_that_is_taken_is_a_conflict_and_leaves_nothing_behind() {
     }
     assert_eq!(shown().await, before);
 }
+
+#[tokio::test]
+async fn an_issuer_in_use_stays_and_the_conflict_is_told_in_our_words() {
+    let quiet = quiet().await;
+    let _written = quiet.writing.read().await;
+    quiet.certificate("in-use.example.test").await;
+    let (http, path) = (quiet.http(), quiet.path("/issuers/ca"));
+    let refused = http.call("DELETE", &path).token(quiet.owner()).send().await;
+    let detail = refused.problem(409, "conflict");
+    assert!(detail.contains("certificates use the issuer ca"), "{detail}");
+    assert_eq!(http.get(&path, quiet.owner()).await.status, 200);
+}
