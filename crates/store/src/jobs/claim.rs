@@ -48,7 +48,7 @@ impl Store {
         let claimed = match claimed {
             Ok(claimed) => claimed,
             // The commit may have happened: what carries the token is ours.
-            Err(error @ StoreError::Unavailable { .. }) => match self.claimed_by(token).await {
+            Err(error @ StoreError::Unavailable { .. }) => match self.claimed_by(&candidates, token).await {
                 Ok(found) if !found.is_empty() => found,
                 _ => return Err(error),
             },
@@ -117,7 +117,7 @@ impl Store {
             };
             candidates.iter().map(taken).collect()
         } else {
-            self.taken_in(&mut transaction, token).await?
+            self.taken_in(&mut transaction, candidates, token).await?
         };
         let started: DateTime = date(now);
         let expire_at = date(cap_core::clock::later(now, ATTEMPT_KEPT));
@@ -138,11 +138,12 @@ impl Store {
     async fn taken_in(
         &self,
         transaction: &mut Transaction,
+        candidates: &[JobDocument],
         token: ClaimId,
     ) -> Result<Vec<JobDocument>, Failure> {
         let failed = transaction.failed();
         let jobs = self.collection::<Document>("jobs");
-        let taken = jobs.find(doc! { "token": token.to_string() }).session(&mut transaction.session);
+        let taken = jobs.find(taken_with(candidates, token)).session(&mut transaction.session);
         let mut taken = taken.await.map_err(&failed)?;
         let mut claimed = Vec::new();
         while let Some(document) = taken.stream(&mut transaction.session).next().await {
@@ -151,10 +152,14 @@ impl Store {
         Ok(claimed)
     }
 
-    async fn claimed_by(&self, token: ClaimId) -> Result<Vec<JobDocument>, StoreError> {
+    async fn claimed_by(
+        &self,
+        candidates: &[JobDocument],
+        token: ClaimId,
+    ) -> Result<Vec<JobDocument>, StoreError> {
         let found: Vec<Document> = bounded("look for claimed jobs", async {
             let jobs = self.collection::<Document>("jobs");
-            jobs.find(doc! { "token": token.to_string(), "state": "running" }).await?.try_collect().await
+            jobs.find(taken_with(candidates, token)).await?.try_collect().await
         })
         .await?;
         found.into_iter().map(|document| read("jobs", document)).collect()
@@ -184,6 +189,12 @@ impl Store {
         .await?;
         Ok(left.iter().filter_map(|job| job.get_str("_id").ok()?.parse().ok()).collect())
     }
+}
+
+/// Those of the candidates that the claim with this token got.
+fn taken_with(candidates: &[JobDocument], token: ClaimId) -> Document {
+    let ids: Vec<String> = candidates.iter().map(|job| job.id.to_string()).collect();
+    doc! { "_id": { "$in": ids }, "token": token.to_string(), "state": "running" }
 }
 
 impl JobDocument {

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 /// The API answers or refuses within its own 5 s bound on the database, and some.
 const REQUEST_LIMIT_SECONDS: u64 = 15;
-/// How long an idle connection is kept: less than the 10 s after which the API closes it, so that no request is sent
-/// into a connection that is being closed.
+/// How long an idle connection is kept: far less than the API keeps it, so that no request is sent into a connection
+/// that is being closed.
 const POOL_IDLE_SECONDS: u64 = 5;
 /// How much of an error's body is shown.
 const SHOWN_BODY_CHARS: usize = 1_000;

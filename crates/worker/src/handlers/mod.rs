@@ -46,9 +46,10 @@ pub(crate) async fn run(world: &World, claim: &Claim, mandate: &Mandate) -> &'st
     let outcome = match result {
         Ok(outcome) => outcome,
         Err(Trouble::Store(StoreError::Fenced)) => Outcome::Lost,
-        Err(trouble) => Outcome::Settle(
-            world.again(claim, Problem::new(Class::Transient, "internal", trouble.to_string())),
-        ),
+        Err(trouble) => {
+            tracing::warn!(job = %claim.job, error = %trouble, "the run ended before its work could");
+            Outcome::Settle(world.again(claim, trouble.shown()))
+        }
     };
     let word = word(&outcome);
     match &outcome {
@@ -80,6 +81,20 @@ pub(crate) enum Trouble {
     Audit(#[from] cap_core::audit::CannotAudit),
     #[error(transparent)]
     Key(#[from] cap_core::certificate::CannotMakeKey),
+}
+
+impl Trouble {
+    /// What whoever looks at the certificate is told: the cause, with names of hosts in it, stays in the log.
+    fn shown(&self) -> Problem {
+        let (kind, detail) = match self {
+            Self::Store(_) => ("database-unavailable", "the database did not do what was asked"),
+            Self::Keyring(_) => ("kek-unavailable", "a key could not be opened or sealed"),
+            Self::Audit(_) => ("audit-unavailable", "the audit entry could not be made"),
+            Self::Key(_) => ("key-generation", "a private key could not be made"),
+        };
+        let detail = format!("{detail}; the same step is tried again, and the worker's log says why");
+        Problem::new(Class::Transient, kind, detail)
+    }
 }
 
 impl World {
