@@ -40,21 +40,23 @@ impl AcmeOrder {
     }
 
     /// The first failed challenge says most; most CAs give the order itself no error then. When the authorizations
-    /// cannot be read, what the order says must do.
+    /// cannot be read, or not within the time of a request, what the order says must do: the verdict must not be lost.
     async fn why_invalid(&mut self) -> Problem {
         let own = self.order.state().error.as_ref().map(Document::from);
+        let failed = tokio::time::timeout(self.http.request_timeout(), self.first_failed()).await;
+        failed.ok().flatten().unwrap_or_else(|| own.unwrap_or_default().of_object(None, Class::Protocol))
+    }
+
+    async fn first_failed(&mut self) -> Option<Problem> {
         let mut authorizations = self.order.authorizations();
         loop {
             let next = authorizations.next();
             let next = self.http.call(Action::Authorization, async { next.await.transpose() });
-            let Ok((Some(authorization), _)) = next.await else {
-                break;
-            };
+            let authorization = next.await.ok()?.0?;
             if let Some(problem) = failed_challenge(&authorization) {
-                return problem;
+                return Some(problem);
             }
         }
-        own.unwrap_or_default().of_object(None, Class::Protocol)
     }
 }
 

@@ -70,7 +70,7 @@ pub const CHALLENGE_KEPT: Duration = Duration::from_secs(10 * 60);
 pub const CHALLENGE_LIFE_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
 /// The longest wait that a CA's Retry-After may impose: beyond it we look again anyway.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3_600);
-/// The time-out of one request to a CA.
+/// The time-out of one request to a CA, with the nonce that is fetched for it and its repetitions after badNonce.
 pub const CA_REQUEST: Duration = Duration::from_secs(15);
 
 /// Partitions of the job queue: claimers that look at different ones do not meet.
