@@ -12,7 +12,6 @@ use instant_acme::{
     OrderStatus,
 };
 
-use crate::account::bounded;
 use crate::call::Action;
 use crate::document::Document;
 use crate::http::Http;
@@ -77,7 +76,7 @@ impl RemoteOrder for AcmeOrder {
             let (Some(authorization), _) = next.await? else {
                 return Ok(read);
             };
-            read.push(interpret(authorization)?);
+            read.push(interpret(authorization));
         }
     }
 
@@ -119,38 +118,37 @@ impl RemoteOrder for AcmeOrder {
 }
 
 /// What there is to do for an authorization.
-fn interpret(authorization: AuthorizationHandle<'_>) -> Result<Authorization, CaError> {
+fn interpret(authorization: AuthorizationHandle<'_>) -> Authorization {
     let mut authorization = authorization;
     let name = authorization.identifier().to_string();
     match authorization.status {
-        AuthorizationStatus::Valid => return Ok(Authorization::Valid),
+        AuthorizationStatus::Valid => return Authorization::Valid,
         AuthorizationStatus::Pending => {}
         status @ (AuthorizationStatus::Invalid
         | AuthorizationStatus::Revoked
         | AuthorizationStatus::Expired
         | AuthorizationStatus::Deactivated) => {
             let problem = failed_challenge(&authorization).unwrap_or_else(|| unusable(&name, status));
-            return Ok(Authorization::Unusable(problem));
+            return Authorization::Unusable(problem);
         }
     }
-    let url = bounded(authorization.url(), "authorization")?;
     let failed = failed_challenge(&authorization);
     let offered: Vec<String> = authorization.challenges.iter().map(|c| label(&c.r#type).to_owned()).collect();
     let Some(challenge) = authorization.challenge(ChallengeType::Http01) else {
-        return Ok(Authorization::Unusable(no_http_01(&name, &offered)));
+        return Authorization::Unusable(no_http_01(&name, &offered));
     };
     if challenge.status == ChallengeStatus::Invalid {
         let problem = failed.unwrap_or_else(|| unusable(&name, AuthorizationStatus::Invalid));
-        return Ok(Authorization::Unusable(problem));
+        return Authorization::Unusable(problem);
     }
     let Ok(token) = ChallengeToken::try_from(challenge.token.clone()) else {
         let detail =
             format!("{name}: the CA's challenge token is not base64url (RFC 8555, 8.3); it is not answered");
         let problem = Problem::new(Class::Protocol, "bad-challenge-token", detail);
-        return Ok(Authorization::Unusable(problem));
+        return Authorization::Unusable(problem);
     };
     let key_authorization = challenge.key_authorization().as_str().to_owned();
-    Ok(Authorization::Pending { url, token, key_authorization })
+    Authorization::Pending { token, key_authorization }
 }
 
 /// The first error among the challenges, with the name that it is about.

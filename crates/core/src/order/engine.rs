@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The engine: takes the steps of one order, one remote act at a time, and writes down one fact after each.
 //!
-//! Here are the run and its acts; `writes` holds how facts are written down, and `ends` what becomes of a run that
-//! cannot go on.
+//! Here are the run and its acts; `bound` holds how long an act may take, `writes` how facts are written down, and
+//! `ends` what becomes of a run that cannot go on.
 
+mod bound;
 mod ends;
+#[cfg(test)]
+mod tests;
 mod writes;
 
 use std::time::Duration;
@@ -77,7 +80,10 @@ struct Run {
 
 /// Why a step ended the run.
 enum Halt {
+    /// An act that changes something at the CA did not succeed.
     Ca(CaError),
+    /// An act that only asks did not succeed.
+    Asked(CaError),
     Ledger(LedgerError),
     Keyring(KeyringError),
     Done(Outcome),
@@ -118,7 +124,8 @@ impl Engine<'_> {
 
     async fn place(&self, order: &mut Order, run: &mut Run) -> Result<(), Halt> {
         fault::point("new-order.before");
-        let placed = self.account.place(order.names.identifiers(), order.profile.as_ref()).await;
+        let place = self.account.place(order.names.identifiers(), order.profile.as_ref());
+        let placed = self.act(order, place).await;
         fault::point("new-order.after");
         let (placed, seen, remote) = placed?;
         run.remote = Some(remote);
@@ -129,9 +136,9 @@ impl Engine<'_> {
 
     async fn prepare(&self, order: &mut Order, run: &mut Run) -> Result<(), Halt> {
         let placed = placed(order)?;
-        let remote = self.remote(&placed, run).await?;
+        let remote = self.remote(order, &placed, run).await?;
         fault::point("authorizations.before");
-        let authorizations = remote.authorizations().await;
+        let authorizations = self.ask(order, remote.authorizations()).await;
         fault::point("authorizations.after");
         let (mut duties, mut answers) = (Vec::new(), Vec::new());
         let kept_until = later(
@@ -144,8 +151,8 @@ impl Engine<'_> {
                 Authorization::Unusable(problem) => {
                     return Err(Halt::Done(self.fail(order, problem).await?));
                 }
-                Authorization::Pending { url, token, key_authorization } => {
-                    duties.push(Duty { authorization_url: url, token: token.clone() });
+                Authorization::Pending { token, key_authorization } => {
+                    duties.push(Duty { token: token.clone() });
                     let (project, order) = (order.project, order.id);
                     answers.push(ChallengeAnswer {
                         token,
@@ -164,8 +171,8 @@ impl Engine<'_> {
         let placed = placed(order)?;
         fault::point("poll.before");
         let seen = match run.remote.as_mut() {
-            Some(remote) => remote.look().await,
-            None => self.account.resume(&placed.url).await.map(|(seen, remote)| {
+            Some(remote) => self.ask(order, remote.look()).await,
+            None => self.ask(order, self.account.resume(&placed.url)).await.map(|(seen, remote)| {
                 run.remote = Some(remote);
                 seen
             }),
@@ -177,9 +184,9 @@ impl Engine<'_> {
 
     async fn submit(&self, order: &Order, run: &mut Run) -> Result<(), Halt> {
         let placed = placed(order)?;
-        let remote = self.remote(&placed, run).await?;
+        let remote = self.remote(order, &placed, run).await?;
         fault::point("submit.before");
-        let submitted = remote.submit().await;
+        let submitted = self.act(order, remote.submit()).await;
         fault::point("submit.after");
         submitted?;
         run.known = Knowledge { seen: None, submitted: true };
@@ -193,9 +200,9 @@ impl Engine<'_> {
 
     async fn finalize(&self, order: &Order, run: &mut Run) -> Result<(), Halt> {
         let placed = placed(order)?;
-        let remote = self.remote(&placed, run).await?;
+        let remote = self.remote(order, &placed, run).await?;
         fault::point("finalize.before");
-        let seen = remote.finalize(&order.key.csr).await;
+        let seen = self.act(order, remote.finalize(&order.key.csr)).await;
         fault::point("finalize.after");
         run.known.seen = Some(seen?);
         run.looks = 0;
@@ -204,16 +211,11 @@ impl Engine<'_> {
 
     async fn download(&self, order: &Order, run: &mut Run) -> Result<(), Halt> {
         let placed = placed(order)?;
-        let remote = self.remote(&placed, run).await?;
+        let remote = self.remote(order, &placed, run).await?;
         fault::point("download.before");
-        let chain = remote.certificate().await;
+        let chain = self.ask(order, remote.certificate()).await;
         fault::point("download.after");
-        // The CA said that there is a certificate: a refusal to hand it out passes, and buying another would be worse.
-        let chain = chain.map_err(|error| match error {
-            CaError::Refused(problem) => CaError::Transient(problem),
-            error => error,
-        })?;
-        Err(Halt::Done(self.store(order, placed, chain).await?))
+        Err(Halt::Done(self.store(order, placed, chain?).await?))
     }
 
     /// Waits a little in place; a wait that grows long gives the worker's place to another job.
@@ -233,11 +235,12 @@ impl Engine<'_> {
 
     async fn remote<'r>(
         &self,
+        order: &Order,
         placed: &Placed,
         run: &'r mut Run,
     ) -> Result<&'r mut Box<dyn RemoteOrder>, Halt> {
         if run.remote.is_none() {
-            let (seen, remote) = self.account.resume(&placed.url).await?;
+            let (seen, remote) = self.ask(order, self.account.resume(&placed.url)).await?;
             run.known.seen = Some(seen);
             run.remote = Some(remote);
         }
@@ -248,12 +251,6 @@ impl Engine<'_> {
 fn placed(order: &Order) -> Result<Placed, LedgerError> {
     let missing = || LedgerError::Corrupt(format!("order {} has no URL in a state that needs one", order.id));
     order.state.placed().cloned().ok_or_else(missing)
-}
-
-impl From<CaError> for Halt {
-    fn from(error: CaError) -> Self {
-        Self::Ca(error)
-    }
 }
 
 impl From<LedgerError> for Halt {

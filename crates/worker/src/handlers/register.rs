@@ -33,7 +33,9 @@ pub(super) async fn run(world: &World, claim: &Claim, issuer: IssuerId) -> Resul
                 CaError::Later { problem, at } => {
                     (problem, until(now, at).clamp(limits::TRANSIENT_WAIT_FIRST, limits::RETRY_AFTER_MAX))
                 }
-                CaError::Refused(problem) => (problem, attempt_delay(failures, None, now, entropy)),
+                CaError::Refused(problem) | CaError::Gone(problem) => {
+                    (problem, attempt_delay(failures, None, now, entropy))
+                }
             };
             let draft = Draft::new(Action::IssuerFailed, Some(issuer.project), issuer.id)
                 .failed()

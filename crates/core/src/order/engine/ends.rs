@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How runs end: a passing fault is waited out, a refusal ends the attempt.
+//! How runs end: a passing fault is waited out, a refusal ends the attempt, and while the CA may still issue only its
+//! own word on the order does.
 
 use crate::audit::{Action, Draft};
 use crate::clock::{later, until};
 use crate::job::{Setbacks, Settlement};
 use crate::limits;
-use crate::order::{CaError, FailedAttempt, LedgerError, Order, OrderState, attempt_delay, transient_delay};
+use crate::order::{
+    CaError, FailedAttempt, LedgerError, Order, OrderState, attempt_delay, deferred, may_issue,
+    transient_delay,
+};
 use crate::problem::{Class, Problem};
 
 use super::{Engine, Halt, Outcome};
@@ -24,15 +28,25 @@ impl Engine<'_> {
                 let problem = Problem::new(Class::Transient, "kek-unavailable", error.to_string());
                 Outcome::Settle(self.postponed(progressed, problem))
             }
-            Halt::Ca(CaError::Transient(problem) | CaError::OutOfStep(problem)) => {
+            Halt::Asked(CaError::Refused(problem)) if may_issue(&order.state, self.clock.now()) => {
+                Outcome::Settle(self.postponed(progressed, problem))
+            }
+            Halt::Ca(error) | Halt::Asked(error) => self.end_by_ca(error, order, progressed).await,
+        }
+    }
+
+    async fn end_by_ca(&self, error: CaError, order: &Order, progressed: bool) -> Outcome {
+        match error {
+            CaError::Transient(problem) | CaError::OutOfStep(problem) => {
                 self.setback(order, progressed, problem).await
             }
-            Halt::Ca(CaError::Later { problem, at }) => {
-                let after =
-                    until(self.clock.now(), at).clamp(limits::TRANSIENT_WAIT_FIRST, limits::RETRY_AFTER_MAX);
-                Outcome::Settle(Settlement::Again { after, problem: Some(problem), setbacks: None })
+            CaError::Later { problem, at } => {
+                let before = self.setbacks(progressed);
+                Outcome::Settle(deferred(before, problem, at, self.clock.now(), self.entropy))
             }
-            Halt::Ca(CaError::Refused(problem)) => self.give_up(order, progressed, problem).await,
+            CaError::Refused(problem) | CaError::Gone(problem) => {
+                self.give_up(order, progressed, problem).await
+            }
         }
     }
 
@@ -65,7 +79,7 @@ impl Engine<'_> {
         match self.fail(order, problem.clone()).await {
             Ok(outcome) | Err(Halt::Done(outcome)) => outcome,
             Err(Halt::Ledger(LedgerError::Fenced)) => Outcome::Lost,
-            Err(Halt::Ca(_) | Halt::Ledger(_) | Halt::Keyring(_)) => {
+            Err(Halt::Ca(_) | Halt::Asked(_) | Halt::Ledger(_) | Halt::Keyring(_)) => {
                 Outcome::Settle(self.postponed(progressed, problem))
             }
         }
