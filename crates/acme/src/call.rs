@@ -6,12 +6,14 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use cap_core::clock::later;
 use http::{HeaderMap, Method, StatusCode, header};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
+use tokio::time::Instant;
 
 tokio::task_local! {
     static CALL: Arc<Call>;
@@ -33,6 +35,7 @@ pub(crate) enum Action {
 
 struct Call {
     action: Action,
+    deadline: Instant,
     answer: Mutex<Answer>,
 }
 
@@ -101,9 +104,10 @@ impl Answer {
     }
 }
 
-/// Runs `act`, whose POSTs are for `action`, and says what the last answer within it was.
-pub(crate) async fn watched<T>(action: Action, act: impl Future<Output = T>) -> (T, Answer) {
-    let call = Arc::new(Call { action, answer: Mutex::default() });
+/// Runs `act`, whose POSTs are for `action` and whose exchanges share `time`, and says what the last answer within it
+/// was.
+pub(crate) async fn watched<T>(action: Action, time: Duration, act: impl Future<Output = T>) -> (T, Answer) {
+    let call = Arc::new(Call { action, deadline: Instant::now() + time, answer: Mutex::default() });
     let output = CALL.scope(call.clone(), act).await;
     let answer = std::mem::take(&mut *call.answer.lock().unwrap_or_else(PoisonError::into_inner));
     (output, answer)
@@ -116,6 +120,11 @@ pub(crate) fn action(method: &Method) -> Action {
         Method::GET => Action::Directory,
         _ => CALL.try_with(|call| call.action).unwrap_or(Action::Account),
     }
+}
+
+/// When the exchanges of the call must have ended; outside of one, each has `time` for itself.
+pub(crate) fn deadline(time: Duration) -> Instant {
+    CALL.try_with(|call| call.deadline).unwrap_or_else(|_| Instant::now() + time)
 }
 
 /// Hands an answer up to the call; outside of one, nobody asks.
@@ -167,7 +176,7 @@ mod tests {
     async fn each_call_sees_its_own_answer() {
         let noted = |url: &str| Answer { url: url.to_owned(), ..Answer::default() };
         let act = |action, url: &'static str| {
-            watched(action, async move {
+            watched(action, Duration::from_secs(1), async move {
                 note(noted(url));
                 tokio::task::yield_now().await;
                 self::action(&Method::POST)

@@ -23,6 +23,7 @@ enum Verdict {
     Later(Class),
     OutOfStep,
     Refused(Class),
+    Gone,
 }
 
 /// What to do about `error`, which ended a call for `action` whose last answer was `answer`.
@@ -72,11 +73,12 @@ fn refusal(action: Action, status: u16, answer: &Answer, now: Timestamp) -> CaEr
         }
         Verdict::Refused(_) if action == Action::Directory => "check the directory URL",
         Verdict::Refused(_) if known.is_some() => known.map_or("", |(_, advice)| advice),
-        Verdict::Refused(_) => "a new attempt is made",
+        Verdict::Refused(_) | Verdict::Gone => "a new attempt is made",
     };
     let class = match verdict {
         Verdict::Again | Verdict::OutOfStep => Class::Transient,
         Verdict::Later(class) | Verdict::Refused(class) => class,
+        Verdict::Gone => Class::Protocol,
     };
     let kind = document.as_ref().map_or("ca-error", Document::kind);
     let problem = Problem::new(class, kind, format!("{} failed: {said}; {advice}", action.phrase()));
@@ -84,6 +86,7 @@ fn refusal(action: Action, status: u16, answer: &Answer, now: Timestamp) -> CaEr
         Verdict::Again => CaError::Transient(problem),
         Verdict::OutOfStep => CaError::OutOfStep(problem),
         Verdict::Refused(_) => CaError::Refused(problem),
+        Verdict::Gone => CaError::Gone(problem),
         Verdict::Later(_) => {
             CaError::Later { problem, at: answer.retry_after.unwrap_or_else(|| later(now, RATE_LIMIT_WAIT)) }
         }
@@ -98,12 +101,9 @@ fn verdict(
     kind: Option<&str>,
     answer: &Answer,
 ) -> Verdict {
-    let on_order = matches!(
-        action,
-        Action::Order | Action::Authorization | Action::Challenge | Action::Finalize | Action::Certificate
-    );
-    // What a gateway in front of the CA says of a path is not the CA's word on an order; Pebble says it with no body.
-    let from_ca = document.is_some() || answer.body.is_empty();
+    // What a gateway in front of the CA says of a path is not the CA's word on an order. Nor is no word at all: it is
+    // how Pebble says that it does not know one, so it refuses what only reads, but says nothing of what was issued.
+    let reads = matches!(action, Action::Order | Action::Authorization | Action::Challenge);
     match (status, kind) {
         (429, _) | (_, Some("rateLimited")) => Verdict::Later(Class::RateLimited),
         (503, _) if answer.retry_after.is_some() => Verdict::Later(Class::Transient),
@@ -114,7 +114,10 @@ fn verdict(
         (403, None | Some("unauthorized" | "malformed")) if action == Action::Finalize => Verdict::OutOfStep,
         (_, Some("unauthorized")) => Verdict::Refused(Class::Configuration),
         (404 | 410, _) if action == Action::Directory => Verdict::Refused(Class::Configuration),
-        (404 | 410, _) if on_order && from_ca => Verdict::Refused(Class::Protocol),
+        (404 | 410, Some("malformed" | "orderNotFound" | "orderDoesNotExist")) if action == Action::Order => {
+            Verdict::Gone
+        }
+        (404 | 410, None) if reads && answer.body.is_empty() => Verdict::Refused(Class::Protocol),
         _ => match document {
             None => Verdict::Again,
             Some(document) => Verdict::Refused(document.known().map_or(Class::Protocol, |(class, _)| class)),

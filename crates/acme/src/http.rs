@@ -73,14 +73,20 @@ impl Http {
         &self.directory
     }
 
-    /// Runs one act, whose POSTs are for `action`; answers its result with what was seen last, or what to do about
-    /// its failure.
+    /// How long a call may take.
+    pub(crate) fn request_timeout(&self) -> Duration {
+        self.request_timeout
+    }
+
+    /// Runs one request of ACME's, whose POSTs are for `action`; answers its result with what was seen last, or what
+    /// to do about its failure. It may be several exchanges: a nonce is fetched first, and `instant-acme` repeats it
+    /// after badNonce. They have one deadline.
     pub(crate) async fn call<T>(
         &self,
         action: Action,
         act: impl Future<Output = Result<T, instant_acme::Error>>,
     ) -> Result<(T, Answer), CaError> {
-        let (result, answer) = call::watched(action, act).await;
+        let (result, answer) = call::watched(action, self.request_timeout, act).await;
         result.map(|value| (value, answer.clone())).map_err(|error| {
             let failure = fault::classify(&error, action, &answer, self.clock.now());
             if fault::is_rate_limit(&failure) {
@@ -137,7 +143,7 @@ impl Http {
             Ok((parts, body.to_bytes()))
         };
         let slow = |_| Unreachable::Slow(self.request_timeout);
-        tokio::time::timeout(self.request_timeout, exchange).await.map_err(slow)?
+        tokio::time::timeout_at(call::deadline(self.request_timeout), exchange).await.map_err(slow)?
     }
 
     /// Moves the nonce from the answer to the pool: `instant-acme` would tie it to one order. After badNonce the

@@ -48,9 +48,13 @@ pub struct Acme {
 }
 
 impl Acme {
-    /// A client whose requests, each from connecting to the last octet of the answer, take at most `request_timeout`,
-    /// and never more than [`limits::CA_REQUEST`]. A worker gives at most a third of its job lease, so that a request
-    /// cannot outlive the lease that it is made under.
+    /// A client whose requests take at most `request_timeout`, and never more than [`limits::CA_REQUEST`]: each from
+    /// connecting, over the nonce that is fetched for it and its repetitions after badNonce, to the last octet of the
+    /// answer. A worker gives at most a third of its job lease, so that a request cannot outlive the lease that it is
+    /// made under.
+    ///
+    /// An act may be several requests: registering makes two, and acts on orders one or two a name. Those are
+    /// bounded by whoever asks for them, who may drop them at any moment.
     ///
     /// # Errors
     /// When `registry` has metrics of these names already.

@@ -12,7 +12,6 @@ use instant_acme::{
     OrderStatus,
 };
 
-use crate::account::bounded;
 use crate::call::Action;
 use crate::document::Document;
 use crate::http::Http;
@@ -40,21 +39,23 @@ impl AcmeOrder {
     }
 
     /// The first failed challenge says most; most CAs give the order itself no error then. When the authorizations
-    /// cannot be read, what the order says must do.
+    /// cannot be read, or not within the time of a request, what the order says must do: the verdict must not be lost.
     async fn why_invalid(&mut self) -> Problem {
         let own = self.order.state().error.as_ref().map(Document::from);
+        let failed = tokio::time::timeout(self.http.request_timeout(), self.first_failed()).await;
+        failed.ok().flatten().unwrap_or_else(|| own.unwrap_or_default().of_object(None, Class::Protocol))
+    }
+
+    async fn first_failed(&mut self) -> Option<Problem> {
         let mut authorizations = self.order.authorizations();
         loop {
             let next = authorizations.next();
             let next = self.http.call(Action::Authorization, async { next.await.transpose() });
-            let Ok((Some(authorization), _)) = next.await else {
-                break;
-            };
+            let authorization = next.await.ok()?.0?;
             if let Some(problem) = failed_challenge(&authorization) {
-                return problem;
+                return Some(problem);
             }
         }
-        own.unwrap_or_default().of_object(None, Class::Protocol)
     }
 }
 
@@ -75,7 +76,7 @@ impl RemoteOrder for AcmeOrder {
             let (Some(authorization), _) = next.await? else {
                 return Ok(read);
             };
-            read.push(interpret(authorization)?);
+            read.push(interpret(authorization));
         }
     }
 
@@ -117,38 +118,37 @@ impl RemoteOrder for AcmeOrder {
 }
 
 /// What there is to do for an authorization.
-fn interpret(authorization: AuthorizationHandle<'_>) -> Result<Authorization, CaError> {
+fn interpret(authorization: AuthorizationHandle<'_>) -> Authorization {
     let mut authorization = authorization;
     let name = authorization.identifier().to_string();
     match authorization.status {
-        AuthorizationStatus::Valid => return Ok(Authorization::Valid),
+        AuthorizationStatus::Valid => return Authorization::Valid,
         AuthorizationStatus::Pending => {}
         status @ (AuthorizationStatus::Invalid
         | AuthorizationStatus::Revoked
         | AuthorizationStatus::Expired
         | AuthorizationStatus::Deactivated) => {
             let problem = failed_challenge(&authorization).unwrap_or_else(|| unusable(&name, status));
-            return Ok(Authorization::Unusable(problem));
+            return Authorization::Unusable(problem);
         }
     }
-    let url = bounded(authorization.url(), "authorization")?;
     let failed = failed_challenge(&authorization);
     let offered: Vec<String> = authorization.challenges.iter().map(|c| label(&c.r#type).to_owned()).collect();
     let Some(challenge) = authorization.challenge(ChallengeType::Http01) else {
-        return Ok(Authorization::Unusable(no_http_01(&name, &offered)));
+        return Authorization::Unusable(no_http_01(&name, &offered));
     };
     if challenge.status == ChallengeStatus::Invalid {
         let problem = failed.unwrap_or_else(|| unusable(&name, AuthorizationStatus::Invalid));
-        return Ok(Authorization::Unusable(problem));
+        return Authorization::Unusable(problem);
     }
     let Ok(token) = ChallengeToken::try_from(challenge.token.clone()) else {
         let detail =
             format!("{name}: the CA's challenge token is not base64url (RFC 8555, 8.3); it is not answered");
         let problem = Problem::new(Class::Protocol, "bad-challenge-token", detail);
-        return Ok(Authorization::Unusable(problem));
+        return Authorization::Unusable(problem);
     };
     let key_authorization = challenge.key_authorization().as_str().to_owned();
-    Ok(Authorization::Pending { url, token, key_authorization })
+    Authorization::Pending { token, key_authorization }
 }
 
 /// The first error among the challenges, with the name that it is about.

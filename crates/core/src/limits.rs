@@ -70,8 +70,21 @@ pub const CHALLENGE_KEPT: Duration = Duration::from_secs(10 * 60);
 pub const CHALLENGE_LIFE_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
 /// The longest wait that a CA's Retry-After may impose: beyond it we look again anyway.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3_600);
-/// The time-out of one request to a CA.
+/// How long past an order's expiry one that may have been finalized is still watched: this host's clock may be ahead of
+/// the CA's, and an order that is dropped too soon is bought twice.
+pub const READY_EXPIRY_MARGIN: Duration = Duration::from_secs(3_600);
+/// How long an order that may have been finalized is watched when the CA does not say when it expires: as long as the
+/// longest that public CAs keep one.
+pub const ORDER_LIFE_DEFAULT: Duration = Duration::from_secs(7 * 86_400);
+/// The time-out of one request to a CA, with the nonce that is fetched for it and its repetitions after badNonce.
 pub const CA_REQUEST: Duration = Duration::from_secs(15);
+/// How long one act on an order may take, on top of what its names may: the few requests that are made once.
+pub const ACT: Duration = Duration::from_secs(30);
+/// How long one act on an order may take for each of its names: two requests, at a CA that is slow.
+pub const ACT_PER_NAME: Duration = Duration::from_secs(3);
+/// How often an act that is under way looks whether its lease holds: well within the margin of a fifth that workers give
+/// away of the shortest lease, 5 s, so that no act outlives its lease.
+pub const MANDATE_LOOK: Duration = Duration::from_millis(250);
 
 /// Partitions of the job queue: claimers that look at different ones do not meet.
 pub const JOB_PARTITIONS: u16 = 64;

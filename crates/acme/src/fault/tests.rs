@@ -38,6 +38,7 @@ fn shape(failure: &CaError) -> (&'static str, Class) {
         CaError::Later { problem, .. } => ("later", problem.class),
         CaError::OutOfStep(problem) => ("out of step", problem.class),
         CaError::Refused(problem) => ("refused", problem.class),
+        CaError::Gone(problem) => ("gone", problem.class),
     }
 }
 
@@ -49,6 +50,7 @@ fn each_answer_has_its_class() {
     let again = ("transient", Class::Transient);
     let out_of_step = ("out of step", Class::Transient);
     let later = ("later", Class::RateLimited);
+    let gone = ("gone", Class::Protocol);
     let refused = |class| ("refused", class);
     let cases = [
         (NewOrder, 400, "badNonce", again),
@@ -69,7 +71,15 @@ fn each_answer_has_its_class() {
         (Challenge, 400, "malformed", out_of_step),
         (NewOrder, 400, "malformed", refused(Class::Protocol)),
         (Order, 404, "", refused(Class::Protocol)),
-        (Order, 404, "malformed", refused(Class::Protocol)),
+        (Order, 410, "", refused(Class::Protocol)),
+        (Order, 404, "malformed", gone),
+        (Order, 410, "orderDoesNotExist", gone),
+        (Order, 404, "unauthorized", refused(Class::Configuration)),
+        (Order, 404, "accountDoesNotExist", refused(Class::Configuration)),
+        (Order, 400, "malformed", refused(Class::Protocol)),
+        (Finalize, 404, "", again),
+        (Finalize, 404, "malformed", refused(Class::Protocol)),
+        (Certificate, 404, "", again),
         (Authorization, 404, "malformed", refused(Class::Protocol)),
         (Certificate, 404, "malformed", refused(Class::Protocol)),
         (Order, 404, "html", again),
@@ -102,6 +112,18 @@ fn a_gateways_json_is_not_the_cas_word_on_an_order() {
             let gateway = Answer { body: body.as_bytes().to_vec().into(), ..answer(action, status, "html") };
             assert!(matches!(judge(&gateway), CaError::Transient(_)), "{action:?} {body}");
         }
+    }
+}
+
+#[test]
+fn only_the_cas_own_words_say_that_an_order_is_gone() {
+    for (status, body) in [(404, ""), (410, ""), (404, "html"), (404, r#"{"type":"about:blank"}"#)] {
+        let silent = Answer { body: body.as_bytes().to_vec().into(), ..answer(Action::Order, status, "") };
+        assert!(!matches!(judge(&silent), CaError::Gone(_)), "{status} {body:?}");
+    }
+    for action in [Action::Authorization, Action::Challenge, Action::Finalize, Action::Certificate] {
+        let elsewhere = judge(&answer(action, 404, "malformed"));
+        assert!(!matches!(elsewhere, CaError::Gone(_)), "{action:?} is not the order's URL");
     }
 }
 

@@ -47,6 +47,18 @@ async fn a_ca_that_says_nothing_is_not_waited_for() {
 }
 
 #[tokio::test]
+async fn a_request_has_one_deadline_for_its_nonce_and_all() {
+    let ca = Pebble::start().await.unwrap();
+    let roots = std::fs::read_to_string(ca.ca_file()).unwrap();
+    let (registry, clock) = (prometheus::Registry::new(), crate::bench::clock());
+    let acme = cap_acme::Acme::new(clock, std::time::Duration::from_secs(2), &registry).unwrap();
+    // Directory, nonce and account: each is answered in time, all three are not.
+    ca.set_delay(std::time::Duration::from_millis(1_100)).await.unwrap();
+    let error = acme.register(&request(ca.directory_url(), Some(&roots))).await.unwrap_err();
+    assert!(matches!(&error, CaError::Transient(problem) if problem.kind == "ca-timeout"), "{error}");
+}
+
+#[tokio::test]
 async fn a_ca_with_a_private_root_is_not_trusted_without_it() {
     let ca = Pebble::shared().await.unwrap();
     let problem = passing(ca.directory_url(), None).await;

@@ -37,8 +37,6 @@ pub enum Authorization {
     Valid,
     /// The CA waits for this HTTP-01 challenge.
     Pending {
-        /// The authorization's URL.
-        url: String,
         /// The challenge's token.
         token: ChallengeToken,
         /// The key authorization to answer with.
@@ -65,9 +63,12 @@ pub enum CaError {
     /// The order is not in the state that the act needs: look at it again.
     #[error("{0}")]
     OutOfStep(Problem),
-    /// The CA does not know the order, or will not do it: this attempt is over.
+    /// The CA will not do it: this attempt is over, unless the act only asked and the CA may still issue.
     #[error("{0}")]
     Refused(Problem),
+    /// The CA itself says that it has no such order: nothing will come of it any more.
+    #[error("{0}")]
+    Gone(Problem),
 }
 
 /// Which CA, which account, with which key.
@@ -105,7 +106,7 @@ pub trait CaAccount: Send + Sync {
     async fn resume(&self, url: &str) -> Result<(Seen, Box<dyn RemoteOrder>), CaError>;
 }
 
-/// An order at the CA.
+/// An order at the CA. An act may be given up at any moment; the handle is not used again then.
 #[async_trait]
 pub trait RemoteOrder: Send {
     /// Asks how it is.

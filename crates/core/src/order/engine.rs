@@ -1,25 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The engine: takes the steps of one order, one remote act at a time, and writes down one fact after each.
+//!
+//! Here are the run and its acts; `bound` holds how long an act may take, `writes` how facts are written down, and
+//! `ends` what becomes of a run that cannot go on.
+
+mod bound;
+mod ends;
+#[cfg(test)]
+mod tests;
+mod writes;
 
 use std::time::Duration;
 
-use secrecy::ExposeSecret;
-
-use crate::audit::{Action, Auditor, CannotAudit, Draft, Origin};
-use crate::certificate::{Issued, renewal_time};
+use crate::audit::Auditor;
 use crate::challenge::ChallengeAnswer;
-use crate::clock::{Clock, later, until};
+use crate::clock::{Clock, later};
 use crate::entropy::Entropy;
-use crate::envelope::{KeyOwner, Keyring, KeyringError};
+use crate::envelope::{Keyring, KeyringError};
 use crate::fault;
-use crate::id::VersionId;
-use crate::job::{Claim, Mandate, Setbacks, Settlement};
+use crate::job::{Claim, Mandate, Settlement};
 use crate::limits;
 use crate::order::{
-    Authorization, CaAccount, CaError, Duty, FailedAttempt, IssuedVersion, Knowledge, Ledger, LedgerError,
-    Order, OrderState, Placed, RemoteOrder, Step, attempt_delay, next_step, transient_delay,
+    Authorization, CaAccount, CaError, Duty, Knowledge, Ledger, LedgerError, Order, OrderState, Placed,
+    RemoteOrder, Step, next_step,
 };
-use crate::problem::{Class, Problem};
+use crate::problem::Problem;
 
 /// The failpoints around each fact that the engine writes between two remote acts.
 const ORDERED: (&str, &str) = ("record-ordered.before", "record-ordered.after");
@@ -75,7 +80,10 @@ struct Run {
 
 /// Why a step ended the run.
 enum Halt {
+    /// An act that changes something at the CA did not succeed.
     Ca(CaError),
+    /// An act that only asks did not succeed.
+    Asked(CaError),
     Ledger(LedgerError),
     Keyring(KeyringError),
     Done(Outcome),
@@ -109,14 +117,15 @@ impl Engine<'_> {
             Step::Finalize => self.finalize(order, run).await,
             Step::Download => self.download(order, run).await,
             Step::Wait => self.wait(run).await,
-            Step::Fail(problem) => Err(Halt::Done(self.fail(order, problem, None).await?)),
+            Step::Fail(problem) => Err(Halt::Done(self.fail(order, problem).await?)),
             Step::Done => Err(Halt::Done(Outcome::Settle(Settlement::Succeeded))),
         }
     }
 
     async fn place(&self, order: &mut Order, run: &mut Run) -> Result<(), Halt> {
         fault::point("new-order.before");
-        let placed = self.account.place(order.names.identifiers(), order.profile.as_ref()).await;
+        let place = self.account.place(order.names.identifiers(), order.profile.as_ref());
+        let placed = self.act(order, place).await;
         fault::point("new-order.after");
         let (placed, seen, remote) = placed?;
         run.remote = Some(remote);
@@ -127,9 +136,9 @@ impl Engine<'_> {
 
     async fn prepare(&self, order: &mut Order, run: &mut Run) -> Result<(), Halt> {
         let placed = placed(order)?;
-        let remote = self.remote(&placed, run).await?;
+        let remote = self.remote(order, &placed, run).await?;
         fault::point("authorizations.before");
-        let authorizations = remote.authorizations().await;
+        let authorizations = self.ask(order, remote.authorizations()).await;
         fault::point("authorizations.after");
         let (mut duties, mut answers) = (Vec::new(), Vec::new());
         let kept_until = later(
@@ -140,10 +149,10 @@ impl Engine<'_> {
             match authorization {
                 Authorization::Valid => {}
                 Authorization::Unusable(problem) => {
-                    return Err(Halt::Done(self.fail(order, problem, None).await?));
+                    return Err(Halt::Done(self.fail(order, problem).await?));
                 }
-                Authorization::Pending { url, token, key_authorization } => {
-                    duties.push(Duty { authorization_url: url, token: token.clone() });
+                Authorization::Pending { token, key_authorization } => {
+                    duties.push(Duty { token: token.clone() });
                     let (project, order) = (order.project, order.id);
                     answers.push(ChallengeAnswer {
                         token,
@@ -162,8 +171,8 @@ impl Engine<'_> {
         let placed = placed(order)?;
         fault::point("poll.before");
         let seen = match run.remote.as_mut() {
-            Some(remote) => remote.look().await,
-            None => self.account.resume(&placed.url).await.map(|(seen, remote)| {
+            Some(remote) => self.ask(order, remote.look()).await,
+            None => self.ask(order, self.account.resume(&placed.url)).await.map(|(seen, remote)| {
                 run.remote = Some(remote);
                 seen
             }),
@@ -175,9 +184,9 @@ impl Engine<'_> {
 
     async fn submit(&self, order: &Order, run: &mut Run) -> Result<(), Halt> {
         let placed = placed(order)?;
-        let remote = self.remote(&placed, run).await?;
+        let remote = self.remote(order, &placed, run).await?;
         fault::point("submit.before");
-        let submitted = remote.submit().await;
+        let submitted = self.act(order, remote.submit()).await;
         fault::point("submit.after");
         submitted?;
         run.known = Knowledge { seen: None, submitted: true };
@@ -191,9 +200,9 @@ impl Engine<'_> {
 
     async fn finalize(&self, order: &Order, run: &mut Run) -> Result<(), Halt> {
         let placed = placed(order)?;
-        let remote = self.remote(&placed, run).await?;
+        let remote = self.remote(order, &placed, run).await?;
         fault::point("finalize.before");
-        let seen = remote.finalize(&order.key.csr).await;
+        let seen = self.act(order, remote.finalize(&order.key.csr)).await;
         fault::point("finalize.after");
         run.known.seen = Some(seen?);
         run.looks = 0;
@@ -202,69 +211,11 @@ impl Engine<'_> {
 
     async fn download(&self, order: &Order, run: &mut Run) -> Result<(), Halt> {
         let placed = placed(order)?;
-        let remote = self.remote(&placed, run).await?;
+        let remote = self.remote(order, &placed, run).await?;
         fault::point("download.before");
-        let chain = remote.certificate().await;
+        let chain = self.ask(order, remote.certificate()).await;
         fault::point("download.after");
-        let spki = <[u8; 32]>::try_from(order.key.spki_sha256.as_slice());
-        let spki = spki
-            .map_err(|_| LedgerError::Corrupt(format!("order {}: spki_sha256 is not 32 bytes", order.id)))?;
-        // The CA said that there is a certificate: a refusal to hand it out passes, and buying another would be worse.
-        let chain = chain.map_err(|error| match error {
-            CaError::Refused(problem) => CaError::Transient(problem),
-            error => error,
-        })?;
-        let now = self.clock.now();
-        let accepted = match Issued::accept(chain, &spki, order.names.identifiers()) {
-            Ok(issued) if issued.not_after <= now => {
-                Err("the CA issued a certificate that has expired".to_owned())
-            }
-            Ok(issued) => Ok(issued),
-            Err(bad) => Err(bad.to_string()),
-        };
-        let issued = match accepted {
-            Ok(issued) => issued,
-            Err(bad) => {
-                let problem = Problem::new(Class::Protocol, "wrong-certificate", bad);
-                return Err(Halt::Done(self.fail(order, problem, None).await?));
-            }
-        };
-        let id = VersionId::generate(self.clock, self.entropy);
-        // Whatever the CA's clock says, not at once: a quarter of what is left is a floor.
-        let floor = later(now, until(now, issued.not_after) / 4);
-        let renew_at = renewal_time(issued.not_before, issued.not_after, self.entropy).max(floor);
-        let key = self.reseal(order, id).await?;
-        let version = IssuedVersion { id, number: self.number, key, renew_at, issued };
-        let draft = Draft::new(Action::CertificateIssued, Some(order.project), order.certificate)
-            .names(&order.names)
-            .detail("version", id.to_string())
-            .detail("order_url", placed.url)
-            .detail("serial", version.issued.serial.clone())
-            .detail("not_after", version.issued.not_after.to_string())
-            .sealed("key", &version.key);
-        let audit = self.audit(&draft).await?;
-        fault::point("record-issued.before");
-        loop {
-            let written = self.ledger.store(self.claim, order, &version, &audit).await;
-            if let Some(result) = self.persisted(written).await {
-                break result?;
-            }
-        }
-        fault::point("record-issued.after");
-        Err(Halt::Done(Outcome::Stored))
-    }
-
-    /// The key leaves its place in the order for its place in the version.
-    async fn reseal(
-        &self,
-        order: &Order,
-        version: VersionId,
-    ) -> Result<crate::envelope::Sealed, KeyringError> {
-        let owner = KeyOwner::Project(order.project);
-        let old = ("orders", &*order.id.to_string(), "key");
-        let key = self.keyring.open(owner, old, 1, &order.key.sealed).await?;
-        let new = ("certificate_versions", &*version.to_string(), "key");
-        self.keyring.seal(owner, new, 1, key.expose_secret()).await
+        Err(Halt::Done(self.store(order, placed, chain?).await?))
     }
 
     /// Waits a little in place; a wait that grows long gives the worker's place to another job.
@@ -282,154 +233,24 @@ impl Engine<'_> {
         Ok(())
     }
 
-    async fn fail(
-        &self,
-        order: &Order,
-        problem: Problem,
-        at: Option<jiff::Timestamp>,
-    ) -> Result<Outcome, Halt> {
-        let now = self.clock.now();
-        let delay = attempt_delay(self.claim.failures.saturating_add(1), self.expires, now, self.entropy);
-        let next_attempt_at = at.unwrap_or_else(|| later(now, delay));
-        let draft = Draft::new(Action::CertificateAttemptFailed, Some(order.project), order.certificate)
-            .failed()
-            .names(&order.names)
-            .detail("problem", problem.kind.clone())
-            .detail("next_attempt_at", next_attempt_at.to_string());
-        let audit = self.audit(&draft).await?;
-        let failed = FailedAttempt { problem, next_attempt_at };
-        loop {
-            let written = self.ledger.fail(self.claim, order, &failed, &audit).await;
-            if let Some(result) = self.persisted(written).await {
-                return Ok(result.map(|()| Outcome::Failed(failed.problem))?);
-            }
-        }
-    }
-
-    /// What becomes of a run that a step ended.
-    async fn end(&self, halt: Halt, order: &Order, progressed: bool) -> Outcome {
-        match halt {
-            Halt::Done(outcome) => outcome,
-            Halt::Ledger(LedgerError::Fenced) => Outcome::Lost,
-            Halt::Ledger(error) => {
-                let problem = Problem::new(Class::Transient, "database-unavailable", error.to_string());
-                Outcome::Settle(self.postponed(progressed, problem))
-            }
-            Halt::Keyring(error) => {
-                let problem = Problem::new(Class::Transient, "kek-unavailable", error.to_string());
-                Outcome::Settle(self.postponed(progressed, problem))
-            }
-            Halt::Ca(CaError::Transient(problem) | CaError::OutOfStep(problem)) => {
-                self.setback(order, progressed, problem).await
-            }
-            Halt::Ca(CaError::Later { problem, at }) => {
-                let after =
-                    until(self.clock.now(), at).clamp(limits::TRANSIENT_WAIT_FIRST, limits::RETRY_AFTER_MAX);
-                Outcome::Settle(Settlement::Again { after, problem: Some(problem), setbacks: None })
-            }
-            Halt::Ca(CaError::Refused(problem)) => self.give_up(order, progressed, problem).await,
-        }
-    }
-
-    /// A passing fault of the CA: the same step again, later; after an hour of them the attempt counts as failed,
-    /// unless the CA may still issue.
-    async fn setback(&self, order: &Order, progressed: bool, problem: Problem) -> Outcome {
-        let since = self.setbacks(progressed).map_or_else(|| self.clock.now(), |earlier| earlier.since);
-        let may_still_issue = matches!(order.state, OrderState::Ready { .. });
-        if until(since, self.clock.now()) > limits::TRANSIENT_SPAN_MAX && !may_still_issue {
-            return self.give_up(order, progressed, problem).await;
-        }
-        Outcome::Settle(self.postponed(progressed, problem))
-    }
-
-    /// The same step again, later, however often: nothing failed but what we lean on.
-    fn postponed(&self, progressed: bool, problem: Problem) -> Settlement {
-        let before = self.setbacks(progressed);
-        let count = before.map_or(0, |earlier| earlier.count).saturating_add(1);
-        let since = before.map_or_else(|| self.clock.now(), |earlier| earlier.since);
-        let after = transient_delay(count, self.entropy);
-        Settlement::Again { after, problem: Some(problem), setbacks: Some(Setbacks { count, since }) }
-    }
-
-    /// The passing faults in a row before this run, none when it made progress.
-    fn setbacks(&self, progressed: bool) -> Option<Setbacks> {
-        self.claim.setbacks.filter(|_| !progressed)
-    }
-
-    async fn give_up(&self, order: &Order, progressed: bool, problem: Problem) -> Outcome {
-        match self.fail(order, problem.clone(), None).await {
-            Ok(outcome) | Err(Halt::Done(outcome)) => outcome,
-            Err(Halt::Ledger(LedgerError::Fenced)) => Outcome::Lost,
-            Err(Halt::Ca(_) | Halt::Ledger(_) | Halt::Keyring(_)) => {
-                Outcome::Settle(self.postponed(progressed, problem))
-            }
-        }
-    }
-
     async fn remote<'r>(
         &self,
+        order: &Order,
         placed: &Placed,
         run: &'r mut Run,
     ) -> Result<&'r mut Box<dyn RemoteOrder>, Halt> {
         if run.remote.is_none() {
-            let (seen, remote) = self.account.resume(&placed.url).await?;
+            let (seen, remote) = self.ask(order, self.account.resume(&placed.url)).await?;
             run.known.seen = Some(seen);
             run.remote = Some(remote);
         }
         run.remote.as_mut().ok_or(Halt::Done(Outcome::Lost))
-    }
-
-    async fn record(
-        &self,
-        (before, after): (&'static str, &'static str),
-        order: &mut Order,
-        run: &mut Run,
-        next: OrderState,
-        answers: &[ChallengeAnswer],
-    ) -> Result<(), Halt> {
-        fault::point(before);
-        *order = loop {
-            let written = self.ledger.advance(order, next.clone(), answers).await;
-            if let Some(result) = self.persisted(written).await {
-                break result?;
-            }
-        };
-        fault::point(after);
-        run.progressed = true;
-        Ok(())
-    }
-
-    /// The end of a write; nothing when its outcome is unknown and the lease still lets us write it again.
-    async fn persisted<T>(&self, written: Result<T, LedgerError>) -> Option<Result<T, LedgerError>> {
-        match written {
-            Err(LedgerError::Unavailable(_)) if self.mandate.holds() => {
-                self.clock.sleep(limits::PERSIST_WAIT).await;
-                None
-            }
-            written => Some(written),
-        }
-    }
-
-    async fn audit(&self, draft: &Draft) -> Result<crate::audit::Row, Halt> {
-        match self.auditor.row(&Origin::service("worker"), draft).await {
-            Ok(row) => Ok(row),
-            Err(CannotAudit::Key(error)) => Err(Halt::Keyring(error)),
-            Err(too_large @ CannotAudit::TooLarge(_)) => {
-                Err(Halt::Ledger(LedgerError::Corrupt(too_large.to_string())))
-            }
-        }
     }
 }
 
 fn placed(order: &Order) -> Result<Placed, LedgerError> {
     let missing = || LedgerError::Corrupt(format!("order {} has no URL in a state that needs one", order.id));
     order.state.placed().cloned().ok_or_else(missing)
-}
-
-impl From<CaError> for Halt {
-    fn from(error: CaError) -> Self {
-        Self::Ca(error)
-    }
 }
 
 impl From<LedgerError> for Halt {

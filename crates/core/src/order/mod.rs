@@ -15,6 +15,6 @@ mod step;
 pub use ca::{Authorization, CaAccount, CaError, CaRequest, CertificateAuthority, RemoteOrder, Seen};
 pub use engine::{Engine, Outcome};
 pub use ledger::{FailedAttempt, IssuedVersion, Ledger, LedgerError};
-pub use retry::{attempt_delay, transient_delay};
+pub use retry::{attempt_delay, deferred, transient_delay};
 pub use state::{Duty, Order, OrderKey, OrderState, Placed};
-pub use step::{Knowledge, Step, next_step};
+pub use step::{Knowledge, Step, may_issue, next_step};

@@ -7,7 +7,9 @@ use jiff::Timestamp;
 
 use crate::clock::until;
 use crate::entropy::{self, Entropy};
+use crate::job::{Setbacks, Settlement};
 use crate::limits;
+use crate::problem::Problem;
 
 /// The waits after the first, second and third failed attempt; from then on daily.
 const ATTEMPT_WAITS: [Duration; 3] =
@@ -46,11 +48,31 @@ pub fn transient_delay(count: u32, entropy: &dyn Entropy) -> Duration {
     entropy::between(entropy, wait / 2, wait)
 }
 
+/// What becomes of a job whose CA asked us to come back `at`, after the passing faults `before`: not sooner than it
+/// said, and not sooner than after any other passing fault, since some CAs say "at once" each time.
+#[must_use]
+pub fn deferred(
+    before: Option<Setbacks>,
+    problem: Problem,
+    at: Timestamp,
+    now: Timestamp,
+    entropy: &dyn Entropy,
+) -> Settlement {
+    let asked = until(now, at).min(limits::RETRY_AFTER_MAX);
+    let count = before.map_or(0, |earlier| earlier.count).saturating_add(1);
+    let after = asked.max(transient_delay(count, entropy));
+    // A wait longer than any of ours needs no count, and is worth somebody's look at once. Nor does what the CA asked
+    // for count towards the hour after which an attempt fails.
+    let setbacks = (asked <= limits::TRANSIENT_WAIT_MAX).then_some(Setbacks { count, since: now });
+    Settlement::Again { after, problem: Some(problem), setbacks }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::later;
     use crate::entropy::tests::Seeded;
+    use crate::problem::Class;
 
     #[test]
     fn waits_grow_and_then_stay() {
@@ -78,5 +100,35 @@ mod tests {
         );
         let a_moment_left = later(now, Duration::from_secs(1));
         assert!(attempt_delay(9, Some(a_moment_left), now, &luck) >= Duration::from_secs(13));
+    }
+
+    fn defer(count: u32, asked: Duration) -> (Duration, Option<u32>) {
+        let now = Timestamp::from_second(1_790_000_000).unwrap();
+        let before = (count > 0).then_some(Setbacks { count, since: now });
+        let problem = Problem::new(Class::RateLimited, "rateLimited", "slow down");
+        match deferred(before, problem, later(now, asked), now, &Seeded::new(1)) {
+            Settlement::Again { after, setbacks, .. } => (after, setbacks.map(|setbacks| setbacks.count)),
+            settlement => panic!("{settlement:?}"),
+        }
+    }
+
+    #[test]
+    fn a_ca_that_always_says_at_once_is_asked_less_and_less() {
+        let (mut count, mut waits) = (0, Vec::new());
+        for _ in 0..10 {
+            let (after, next) = defer(count, Duration::ZERO);
+            waits.push(after);
+            count = next.unwrap();
+        }
+        assert_eq!(count, 10, "each one is remembered");
+        assert!(waits[0] <= Duration::from_secs(1));
+        assert!(waits[9] >= limits::TRANSIENT_WAIT_MAX / 2, "{waits:?}");
+    }
+
+    #[test]
+    fn a_ca_is_given_the_time_that_it_asks_for_up_to_a_bound() {
+        assert_eq!(defer(0, Duration::from_secs(20)), (Duration::from_secs(20), Some(1)));
+        assert_eq!(defer(5, Duration::from_secs(3_600)), (Duration::from_secs(3_600), None));
+        assert_eq!(defer(5, limits::RETRY_AFTER_MAX * 9).0, limits::RETRY_AFTER_MAX);
     }
 }

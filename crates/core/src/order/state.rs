@@ -62,8 +62,6 @@ pub struct Placed {
 /// A challenge that we answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Duty {
-    /// The authorization.
-    pub authorization_url: String,
     /// The token that the CA asks for.
     pub token: ChallengeToken,
 }
@@ -130,5 +128,23 @@ impl OrderState {
             Self::Keyed | Self::Ordered { .. } | Self::Challenged { .. } | Self::Ready { .. } => true,
             Self::Stored { .. } | Self::Failed { .. } => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn duties_that_name_their_authorization_are_still_read() {
+        let stored = serde_json::json!({
+            "phase": "challenged",
+            "placed": { "url": "https://ca.example.test/order/1", "expires": null },
+            "duties": [{ "authorization_url": "https://ca.example.test/authz/1", "token": "dG9rZW4" }],
+        });
+        let OrderState::Challenged { duties, .. } = serde_json::from_value(stored).unwrap() else {
+            panic!("read as another state");
+        };
+        assert_eq!(duties, [Duty { token: "dG9rZW4".to_owned().try_into().unwrap() }]);
     }
 }

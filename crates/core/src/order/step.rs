@@ -3,6 +3,8 @@
 
 use jiff::Timestamp;
 
+use crate::clock::later;
+use crate::limits;
 use crate::order::{OrderState, Seen};
 use crate::problem::{Class, Problem};
 
@@ -52,15 +54,14 @@ pub fn next_step(state: &OrderState, known: &Knowledge, now: Timestamp) -> Step 
             Some(Seen::Pending) if is_over(placed.expires, now) => Step::Fail(expired()),
             Some(Seen::Pending) if known.submitted => Step::Wait,
             Some(Seen::Pending) => Step::Submit,
-            Some(Seen::Ready) => Step::MarkReady,
+            Some(Seen::Ready | Seen::Valid) => Step::MarkReady,
             Some(Seen::Processing) => Step::Wait,
-            Some(Seen::Valid) => Step::Download,
             Some(Seen::Invalid(problem)) => Step::Fail(problem.clone()),
         },
         // From here on the CA may issue at any moment: nothing but its own verdict, or the end of the order, ends it.
-        OrderState::Ready { placed, .. } => match &known.seen {
+        OrderState::Ready { .. } => match &known.seen {
             None => Step::Look,
-            Some(Seen::Pending | Seen::Ready | Seen::Processing) if is_over(placed.expires, now) => {
+            Some(Seen::Pending | Seen::Ready | Seen::Processing) if !may_issue(state, now) => {
                 Step::Fail(expired())
             }
             Some(Seen::Ready) => Step::Finalize,
@@ -69,6 +70,24 @@ pub fn next_step(state: &OrderState, known: &Knowledge, now: Timestamp) -> Step 
             Some(Seen::Invalid(problem)) => Step::Fail(problem.clone()),
         },
         OrderState::Stored { .. } | OrderState::Failed { .. } => Step::Done,
+    }
+}
+
+/// Whether the CA may issue for an order at any moment, whatever it says or does not say: it may have been finalized,
+/// and has not expired. `now` is this host's clock and the expiry is by the CA's; an order that is dropped too soon is
+/// bought twice, and one that is watched too long costs a few looks, so the host's may be ahead by a margin.
+#[must_use]
+pub fn may_issue(state: &OrderState, now: Timestamp) -> bool {
+    match state {
+        OrderState::Ready { placed, since } => {
+            let expires = placed.expires.unwrap_or_else(|| later(*since, limits::ORDER_LIFE_DEFAULT));
+            now < later(expires, limits::READY_EXPIRY_MARGIN)
+        }
+        OrderState::Keyed
+        | OrderState::Ordered { .. }
+        | OrderState::Challenged { .. }
+        | OrderState::Stored { .. }
+        | OrderState::Failed { .. } => false,
     }
 }
 
@@ -137,19 +156,44 @@ mod tests {
         let challenged = OrderState::Challenged { placed: placed(60), duties: vec![] };
         let ready = OrderState::Ready { placed: placed(60), since: now() };
         assert_eq!(decide(&challenged, Some(Seen::Ready), true), Step::MarkReady);
+        assert_eq!(decide(&challenged, Some(Seen::Valid), true), Step::MarkReady);
         assert_eq!(decide(&ready, Some(Seen::Ready), true), Step::Finalize);
         assert_eq!(decide(&ready, Some(Seen::Processing), true), Step::Wait);
         assert_eq!(decide(&ready, Some(Seen::Valid), true), Step::Download);
+    }
+
+    /// Seconds past the expiry for which an order that may have been finalized is still watched.
+    fn margin() -> i64 {
+        i64::try_from(limits::READY_EXPIRY_MARGIN.as_secs()).unwrap()
     }
 
     #[test]
     fn an_order_ends_by_the_cas_verdict_or_its_own_expiry() {
         let late = OrderState::Challenged { placed: placed(-1), duties: vec![] };
         assert!(matches!(decide(&late, Some(Seen::Pending), true), Step::Fail(_)));
-        let late = OrderState::Ready { placed: placed(-1), since: now() };
+        let late = OrderState::Ready { placed: placed(-margin()), since: now() };
         assert!(matches!(decide(&late, Some(Seen::Processing), true), Step::Fail(_)));
         assert!(matches!(decide(&late, Some(Seen::Ready), true), Step::Fail(_)));
         assert_eq!(decide(&late, Some(Seen::Valid), true), Step::Download);
         assert_eq!(decide(&late, Some(Seen::Invalid(problem())), true), Step::Fail(problem()));
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_does_not_end_an_order_that_may_have_been_finalized() {
+        let late = OrderState::Ready { placed: placed(1 - margin()), since: now() };
+        assert_eq!(decide(&late, Some(Seen::Processing), true), Step::Wait);
+        assert_eq!(decide(&late, Some(Seen::Pending), true), Step::Wait);
+        assert_eq!(decide(&late, Some(Seen::Ready), true), Step::Finalize);
+        assert!(may_issue(&late, now()));
+    }
+
+    #[test]
+    fn an_order_whose_expiry_the_ca_keeps_to_itself_ends_all_the_same() {
+        let placed = Placed { url: "https://ca.example.test/order/1".into(), expires: None };
+        let ready = OrderState::Ready { placed, since: now() };
+        let known = Knowledge { seen: Some(Seen::Processing), submitted: true };
+        let at = |past| later(now(), limits::ORDER_LIFE_DEFAULT + past);
+        assert_eq!(next_step(&ready, &known, at(std::time::Duration::ZERO)), Step::Wait);
+        assert!(matches!(next_step(&ready, &known, at(limits::READY_EXPIRY_MARGIN)), Step::Fail(_)));
     }
 }

@@ -67,7 +67,12 @@ pub(super) async fn run(
     let request = world.ca_request(&issuer).await?;
     let account = match world.ca.account(&request, &account_url).await {
         Ok(account) => account,
-        Err(CaError::Transient(problem) | CaError::OutOfStep(problem) | CaError::Refused(problem)) => {
+        Err(
+            CaError::Transient(problem)
+            | CaError::OutOfStep(problem)
+            | CaError::Refused(problem)
+            | CaError::Gone(problem),
+        ) => {
             return Ok(Outcome::Settle(world.again(claim, problem)));
         }
         Err(CaError::Later { problem, at }) => {

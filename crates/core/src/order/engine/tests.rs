@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How runs end, against a CA that says what it is told to.
+
+mod world;
+
+use std::time::Duration;
+
+use self::world::{Answers, World, gone, placed, problem, ready, refused};
+use super::Outcome;
+use crate::certificate::Names;
+use crate::clock::Clock;
+use crate::job::{Mandate, Setbacks, Settlement};
+use crate::limits;
+use crate::order::{CaError, OrderState, Seen};
+
+/// What a CA is told to answer.
+type Told = fn(&mut Answers);
+
+/// The kind of what is in the way and the count of the setbacks, when the job runs again.
+fn again(outcome: &Outcome) -> Option<(String, u32)> {
+    match outcome {
+        Outcome::Settle(Settlement::Again { problem: Some(problem), setbacks: Some(setbacks), .. }) => {
+            Some((problem.kind.clone(), setbacks.count))
+        }
+        _ => None,
+    }
+}
+
+fn seen(seen: Seen) -> world::Answer<Seen> {
+    Some(Ok(seen))
+}
+
+#[test]
+fn a_refusal_to_be_asked_does_not_end_an_order_that_the_ca_may_issue_for() {
+    let cases: [(&str, Told); 3] = [
+        ("resuming", |ca| ca.looks = [refused()].into()),
+        ("looking", |ca| ca.looks = [seen(Seen::Processing), refused()].into()),
+        ("fetching", |ca| {
+            ca.looks = [seen(Seen::Valid)].into();
+            ca.certificate = refused();
+        }),
+    ];
+    for (what, told) in cases {
+        let world = World::new(ready(3_600)).tell(told);
+        let outcome = world.run();
+        assert_eq!(again(&outcome), Some((problem().kind, 1)), "{what}: {outcome:?}");
+        assert_eq!(world.failed(), 0, "{what}");
+    }
+}
+
+#[test]
+fn the_cas_own_word_on_the_order_ends_it() {
+    let cases: [(&str, Told); 3] = [
+        ("it has no such order", |ca| ca.looks = [gone()].into()),
+        ("it had one, and lost it", |ca| ca.looks = [seen(Seen::Processing), gone()].into()),
+        ("it refuses to finalize it", |ca| {
+            ca.looks = [seen(Seen::Ready)].into();
+            ca.finalize = refused();
+        }),
+    ];
+    for (what, told) in cases {
+        let world = World::new(ready(3_600)).tell(told);
+        assert_eq!(world.run(), Outcome::Failed(problem()), "{what}");
+        assert_eq!(world.failed(), 1, "{what}");
+    }
+}
+
+#[test]
+fn a_refusal_ends_an_order_that_cannot_be_issued() {
+    let challenged = OrderState::Challenged { placed: placed(3_600), duties: vec![] };
+    let margin = i64::try_from(limits::READY_EXPIRY_MARGIN.as_secs()).unwrap();
+    for state in [OrderState::Ordered { placed: placed(3_600) }, challenged, ready(-margin)] {
+        let world = World::new(state.clone()).tell(|ca| ca.looks = [refused()].into());
+        assert_eq!(world.run(), Outcome::Failed(problem()), "{state:?}");
+    }
+}
+
+#[test]
+fn an_order_that_is_valid_before_it_was_finalized_is_fetched_as_one_that_was() {
+    let world = World::new(OrderState::Challenged { placed: placed(3_600), duties: vec![] }).tell(|ca| {
+        ca.looks = [seen(Seen::Valid)].into();
+        ca.certificate = refused();
+    });
+    assert!(again(&world.run()).is_some());
+    assert!(matches!(world.book.states.lock().unwrap()[..], [OrderState::Ready { .. }]));
+    assert_eq!(world.failed(), 0);
+}
+
+#[test]
+fn a_ca_that_says_come_back_at_once_is_asked_less_and_less() {
+    let mut world = World::new(ready(3_600));
+    let at = world.clock.now();
+    world = world.tell(|ca| ca.looks = [Some(Err(CaError::Later { problem: problem(), at }))].into());
+    world.claim.setbacks = Some(Setbacks { count: 9, since: at });
+    let outcome = world.run();
+    assert_eq!(again(&outcome), Some((problem().kind, 10)));
+    let Outcome::Settle(Settlement::Again { after, .. }) = outcome else { panic!("{outcome:?}") };
+    assert!(after >= limits::TRANSIENT_WAIT_MAX / 2, "{after:?}");
+}
+
+#[test]
+fn an_act_ends_with_the_lease_that_it_is_made_under() {
+    let silent: [Told; 3] = [
+        |_| {},
+        |ca| ca.looks = [seen(Seen::Processing), None].into(),
+        |ca| ca.looks = [seen(Seen::Ready)].into(),
+    ];
+    for told in silent {
+        let mut world = World::new(ready(3_600)).tell(told);
+        let lease = Duration::from_secs(4);
+        world.mandate = Mandate::new(world.clock.clone(), lease);
+        assert_eq!(world.run(), Outcome::Lost);
+        assert!(world.clock.boottime() <= lease + limits::MANDATE_LOOK, "{:?}", world.clock.boottime());
+    }
+}
+
+#[test]
+fn an_act_takes_no_longer_than_its_names_may() {
+    let took = |names: usize| {
+        let mut world = World::new(OrderState::Ordered { placed: placed(3_600) })
+            .tell(|ca| ca.looks = [seen(Seen::Pending)].into());
+        let names = (0..names).map(|name| format!("n{name}.example.test")).collect();
+        world.order.names = Names::parse(names).unwrap();
+        let outcome = world.run();
+        assert_eq!(again(&outcome), Some(("ca-slow".into(), 1)), "{outcome:?}");
+        assert_eq!(world.failed(), 0);
+        world.clock.boottime()
+    };
+    assert_eq!(took(1), limits::ACT + limits::ACT_PER_NAME);
+    assert_eq!(took(100), limits::ACT + limits::ACT_PER_NAME * 100);
+}

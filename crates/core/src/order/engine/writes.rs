@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How facts are written down: again and again until they are stored or the lease ends.
+
+use secrecy::ExposeSecret;
+
+use crate::audit::{Action, CannotAudit, Draft, Origin, Row};
+use crate::certificate::{Issued, renewal_time};
+use crate::challenge::ChallengeAnswer;
+use crate::clock::{later, until};
+use crate::envelope::{KeyOwner, KeyringError, Sealed};
+use crate::fault;
+use crate::id::VersionId;
+use crate::limits;
+use crate::order::{IssuedVersion, LedgerError, Order, OrderState, Placed};
+use crate::problem::{Class, Problem};
+
+use super::{Engine, Halt, Outcome, Run};
+
+impl Engine<'_> {
+    /// The next state of the order, with the answers to its challenges.
+    pub(super) async fn record(
+        &self,
+        (before, after): (&'static str, &'static str),
+        order: &mut Order,
+        run: &mut Run,
+        next: OrderState,
+        answers: &[ChallengeAnswer],
+    ) -> Result<(), Halt> {
+        fault::point(before);
+        *order = loop {
+            let written = self.ledger.advance(order, next.clone(), answers).await;
+            if let Some(result) = self.persisted(written).await {
+                break result?;
+            }
+        };
+        fault::point(after);
+        run.progressed = true;
+        Ok(())
+    }
+
+    /// The end of a write; nothing when its outcome is unknown and the lease still lets us write it again.
+    pub(super) async fn persisted<T>(
+        &self,
+        written: Result<T, LedgerError>,
+    ) -> Option<Result<T, LedgerError>> {
+        match written {
+            Err(LedgerError::Unavailable(_)) if self.mandate.holds() => {
+                self.clock.sleep(limits::PERSIST_WAIT).await;
+                None
+            }
+            written => Some(written),
+        }
+    }
+
+    pub(super) async fn audit(&self, draft: &Draft) -> Result<Row, Halt> {
+        match self.auditor.row(&Origin::service("worker"), draft).await {
+            Ok(row) => Ok(row),
+            Err(CannotAudit::Key(error)) => Err(Halt::Keyring(error)),
+            Err(too_large @ CannotAudit::TooLarge(_)) => {
+                Err(Halt::Ledger(LedgerError::Corrupt(too_large.to_string())))
+            }
+        }
+    }
+
+    /// The certificate, with all that belongs to it, when it is the one that was asked for.
+    pub(super) async fn store(&self, order: &Order, placed: Placed, chain: String) -> Result<Outcome, Halt> {
+        let spki = <[u8; 32]>::try_from(order.key.spki_sha256.as_slice());
+        let spki = spki
+            .map_err(|_| LedgerError::Corrupt(format!("order {}: spki_sha256 is not 32 bytes", order.id)))?;
+        let now = self.clock.now();
+        let accepted = match Issued::accept(chain, &spki, order.names.identifiers()) {
+            Ok(issued) if issued.not_after <= now => {
+                Err("the CA issued a certificate that has expired".to_owned())
+            }
+            Ok(issued) => Ok(issued),
+            Err(bad) => Err(bad.to_string()),
+        };
+        let issued = match accepted {
+            Ok(issued) => issued,
+            Err(bad) => {
+                let problem = Problem::new(Class::Protocol, "wrong-certificate", bad);
+                return self.fail(order, problem).await;
+            }
+        };
+        let id = VersionId::generate(self.clock, self.entropy);
+        // Whatever the CA's clock says, not at once: a quarter of what is left is a floor.
+        let floor = later(now, until(now, issued.not_after) / 4);
+        let renew_at = renewal_time(issued.not_before, issued.not_after, self.entropy).max(floor);
+        let key = self.reseal(order, id).await?;
+        let version = IssuedVersion { id, number: self.number, key, renew_at, issued };
+        let draft = Draft::new(Action::CertificateIssued, Some(order.project), order.certificate)
+            .names(&order.names)
+            .detail("version", id.to_string())
+            .detail("order_url", placed.url)
+            .detail("serial", version.issued.serial.clone())
+            .detail("not_after", version.issued.not_after.to_string())
+            .sealed("key", &version.key);
+        let audit = self.audit(&draft).await?;
+        fault::point("record-issued.before");
+        loop {
+            let written = self.ledger.store(self.claim, order, &version, &audit).await;
+            if let Some(result) = self.persisted(written).await {
+                break result?;
+            }
+        }
+        fault::point("record-issued.after");
+        Ok(Outcome::Stored)
+    }
+
+    /// The key leaves its place in the order for its place in the version.
+    async fn reseal(&self, order: &Order, version: VersionId) -> Result<Sealed, KeyringError> {
+        let owner = KeyOwner::Project(order.project);
+        let old = ("orders", &*order.id.to_string(), "key");
+        let key = self.keyring.open(owner, old, 1, &order.key.sealed).await?;
+        let new = ("certificate_versions", &*version.to_string(), "key");
+        self.keyring.seal(owner, new, 1, key.expose_secret()).await
+    }
+}
