@@ -152,15 +152,19 @@ fn describe(error: &DriverError) -> String {
 }
 
 impl From<StoreError> for LedgerError {
+    /// What the driver said stays in the log: the engine's words reach whoever may look at a certificate.
     fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Unavailable { .. } => Self::Unavailable(error.to_string()),
-            StoreError::Fenced => Self::Fenced,
-            StoreError::Conflict { .. }
-            | StoreError::Replayed(_)
-            | StoreError::Corrupt { .. }
-            | StoreError::Refused { .. } => Self::Corrupt(error.to_string()),
-        }
+        let told = match &error {
+            StoreError::Fenced => return Self::Fenced,
+            StoreError::Unavailable { doing, .. } => Self::Unavailable(format!("it could not {doing}")),
+            StoreError::Conflict { doing, .. } | StoreError::Refused { doing, .. } => {
+                Self::Corrupt(format!("the database refused to {doing}"))
+            }
+            StoreError::Corrupt { collection, .. } => Self::Corrupt(format!("a document of {collection}")),
+            StoreError::Replayed(_) => Self::Corrupt("a request was carried out before".into()),
+        };
+        tracing::warn!(%error, "an order's fact was not written");
+        told
     }
 }
 

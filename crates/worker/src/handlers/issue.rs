@@ -11,7 +11,7 @@ use cap_core::id::{CertificateId, OrderId, VersionId};
 use cap_core::issuer::IssuerStatus;
 use cap_core::job::{Claim, Mandate, Settlement};
 use cap_core::limits;
-use cap_core::order::{CaError, Engine, Order, OrderKey, OrderState, Outcome};
+use cap_core::order::{CaError, Engine, Order, OrderKey, OrderState, Outcome, deferred};
 use cap_core::problem::{Class, Problem};
 use cap_core::secret::ExposeSecret;
 use cap_store::{CertificateRecord, IssuerRecord, OpenOrder, Opened};
@@ -76,9 +76,8 @@ pub(super) async fn run(
             return Ok(Outcome::Settle(world.again(claim, problem)));
         }
         Err(CaError::Later { problem, at }) => {
-            let after =
-                until(world.clock.now(), at).clamp(limits::TRANSIENT_WAIT_FIRST, limits::RETRY_AFTER_MAX);
-            return Ok(Outcome::Settle(Settlement::Again { after, problem: Some(problem), setbacks: None }));
+            let (now, entropy) = (world.clock.now(), world.entropy.as_ref());
+            return Ok(Outcome::Settle(deferred(claim.setbacks, problem, at, now, entropy)));
         }
     };
     let engine = Engine {
