@@ -171,17 +171,24 @@ impl Store {
             if migration.number <= database {
                 continue;
             }
-            term = self.extend_lease(LEASE, term, LEASE_TTL, clock).await?;
-            self.apply(&migration, text, clock).await?;
+            term = self.apply(&migration, text, term, clock).await?;
             done.push(migration.number);
         }
         self.establish(kek, clock, entropy).await?;
         Ok(done)
     }
 
-    async fn apply(&self, migration: &Migration, text: &str, clock: &dyn Clock) -> Result<(), StoreError> {
+    /// Runs a migration under the lease, which is extended before each of its commands.
+    async fn apply(
+        &self,
+        migration: &Migration,
+        text: &str,
+        mut term: cap_core::lease::Term,
+        clock: &dyn Clock,
+    ) -> Result<cap_core::lease::Term, StoreError> {
         const DOING: &str = "run a migration";
         for command in &migration.commands {
+            term = self.extend_lease(LEASE, term, LEASE_TTL, clock).await?;
             match tokio::time::timeout(COMMAND_BOUND, self.database.run_command(command.clone())).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) if matches!(error.kind.as_ref(), mongodb::error::ErrorKind::Command(refused) if refused.code == NAMESPACE_EXISTS) =>
@@ -194,7 +201,7 @@ impl Store {
             "_id": migration.number, "name": &migration.name, "sha256": checksum(text), "applied_at": date(clock.now()),
         };
         match bounded(DOING, self.collection::<Document>("migrations").insert_one(record)).await {
-            Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()),
+            Ok(_) | Err(StoreError::Conflict { .. }) => Ok(term),
             Err(error) => Err(error),
         }
     }

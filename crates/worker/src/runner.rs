@@ -36,6 +36,19 @@ pub struct Runner {
     metrics: Metrics,
 }
 
+/// What a look at the queue found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// Nothing that is due.
+    Nothing,
+    /// Less than there was room for.
+    Some,
+    /// As much as there was room for: there may be more.
+    More,
+    /// The database did not answer.
+    Failed,
+}
+
 /// How a drain went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drained {
@@ -67,17 +80,15 @@ impl Runner {
         let slots = Arc::new(Semaphore::new(self.concurrency));
         let mut jobs = JoinSet::new();
         let claiming = async {
-            let mut busy = false;
+            let mut looked = Look::Nothing;
             // Only the waits end at once when the stop comes: a claim that is under way is awaited, so that what it
             // claims is handed back rather than left to its lease.
             while let Some(Ok(first)) = stop.run_until_cancelled(slots.clone().acquire_owned()).await {
                 while jobs.try_join_next().is_some() {}
-                let found = self.claim(first, &slots, &heart, &mut jobs, busy).await;
-                if found != Some(true) {
+                looked = self.claim(first, &slots, &heart, &mut jobs, looked).await;
+                if matches!(looked, Look::Nothing | Look::Failed) {
                     stop.run_until_cancelled(self.idle(&wake)).await;
                 }
-                // After a failure, too: perhaps others hold the head of the queue, and another partition is free.
-                busy = found != Some(false);
             }
         };
         let beating = heart.clone();
@@ -96,16 +107,16 @@ impl Runner {
         if drained { Drained::Clean } else { Drained::Abandoned(jobs.len()) }
     }
 
-    /// Claims once; answers whether there was anything, if the database answered.
+    /// Claims once; answers what there was.
     async fn claim(
         &self,
         first: OwnedSemaphorePermit,
         slots: &Arc<Semaphore>,
         heart: &Heart,
         jobs: &mut JoinSet<()>,
-        busy: bool,
-    ) -> Option<bool> {
-        if busy {
+        before: Look,
+    ) -> Look {
+        if before != Look::Nothing {
             self.world.clock.sleep(GATHER).await;
         }
         let mut permits = vec![first];
@@ -113,15 +124,20 @@ impl Runner {
             let Ok(permit) = slots.clone().try_acquire_owned() else { break };
             permits.push(permit);
         }
-        let claimed = match self.look(permits.len(), busy).await {
+        let room = permits.len();
+        let claimed = match self.look(room, before).await {
             Ok(claimed) => claimed,
             Err(error) => {
                 tracing::warn!(%error, "no jobs could be claimed; trying again");
-                return None;
+                return Look::Failed;
             }
         };
         let (claims, asked_at) = claimed;
-        let found = !claims.is_empty();
+        let looked = match claims.len() {
+            0 => Look::Nothing,
+            found if found < room => Look::Some,
+            _ => Look::More,
+        };
         for (claim, permit) in claims.into_iter().zip(permits) {
             let mandate = heart.hold(&claim, asked_at);
             jobs.spawn(carry(
@@ -133,16 +149,18 @@ impl Runner {
                 permit,
             ));
         }
-        Some(found)
+        looked
     }
 
-    /// Looks at a few partitions while there is much to do, and at all of them when those are empty.
-    async fn look(&self, room: usize, busy: bool) -> Result<(Vec<Claim>, Duration), StoreError> {
+    /// Looks at a few partitions where there is more than this worker has room for, or where others may hold the head of
+    /// the queue, and at all of them when those are empty.
+    async fn look(&self, room: usize, before: Look) -> Result<(Vec<Claim>, Duration), StoreError> {
         let World { store, clock, entropy, .. } = self.world.as_ref();
         let start = u16::try_from(entropy::below(entropy.as_ref(), u64::from(JOB_PARTITIONS))).unwrap_or(0);
         let all: Vec<u16> = (0..JOB_PARTITIONS).map(|offset| (start + offset) % JOB_PARTITIONS).collect();
         let narrow = &all[..usize::from(NARROW)];
-        for partitions in if busy { vec![narrow, &all] } else { vec![all.as_slice()] } {
+        let crowded = matches!(before, Look::More | Look::Failed);
+        for partitions in if crowded { vec![narrow, &all] } else { vec![all.as_slice()] } {
             let token = ClaimId::generate(clock.as_ref(), entropy.as_ref());
             let asked_at = clock.boottime();
             let claims =

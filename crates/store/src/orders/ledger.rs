@@ -19,6 +19,10 @@ use crate::fact::Fact;
 /// How long an order that is over is kept, for whoever asks what happened.
 const KEPT: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
 
+/// Looks at an order whose write was refused, and the wait between two: a new primary's majority lags for less.
+const LAG_LOOKS: u32 = 20;
+const LAG_LOOK: std::time::Duration = std::time::Duration::from_millis(100);
+
 #[async_trait]
 impl Ledger for Store {
     async fn advance(
@@ -33,7 +37,7 @@ impl Ledger for Store {
         let fact = Fact::new("advance an order").must("orders", fenced(order), change).answering(answers);
         match self.write(fact).await {
             // Refused: perhaps by the same write, whose outcome an earlier try did not learn.
-            Err(StoreError::Fenced) => match self.order(order.id).await? {
+            Err(StoreError::Fenced) => match self.moved_on(order).await? {
                 Some(stored) if stored == advanced => Ok(advanced),
                 _ => Err(LedgerError::Fenced),
             },
@@ -92,12 +96,26 @@ impl Store {
         result: Result<(), StoreError>,
     ) -> Result<(), LedgerError> {
         match result {
-            Err(StoreError::Fenced | StoreError::Conflict { .. }) => match self.order(order.id).await? {
+            Err(StoreError::Fenced | StoreError::Conflict { .. }) => match self.moved_on(order).await? {
                 Some(stored) if stored.state == *state && stored.fence == order.fence => Ok(()),
                 _ => Err(LedgerError::Fenced),
             },
             result => Ok(result?),
         }
+    }
+}
+
+impl Store {
+    /// What became of an order whose write was refused. After an election a majority may know less for a moment than the
+    /// primary, which refused it: as long as the order looks as the write found it, it is read again.
+    async fn moved_on(&self, order: &Order) -> Result<Option<Order>, StoreError> {
+        for _ in 1..LAG_LOOKS {
+            match self.order(order.id).await? {
+                Some(stored) if stored == *order => tokio::time::sleep(LAG_LOOK).await,
+                found => return Ok(found),
+            }
+        }
+        self.order(order.id).await
     }
 }
 
