@@ -41,6 +41,7 @@ pub use jobs::{JobRecord, JobWatch};
 pub use leases::{LeaseWatch, SCHEDULER_LEASE};
 pub use orders::{OpenOrder, Opened};
 pub use projects::ProjectRecord;
+pub use recorder::Writer;
 pub use renewals::Planned;
 pub use schema::{MigrateError, SchemaStatus};
 pub use tokens::TokenRecord;

@@ -2,6 +2,8 @@
 //! The recorder: one task a process that writes the facts of many tasks in one transaction. A majority commit costs the
 //! replica set much the same for one fact as for fifty.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
@@ -15,8 +17,8 @@ use crate::{Store, TRY_BOUND};
 const GROUP: usize = 50;
 /// Facts that wait for the recorder at most; beyond it their tasks wait to hand them over.
 const WAITING: usize = 1_024;
-/// How long the first fact of a group waits for others.
-const GATHER: Duration = Duration::from_millis(3);
+/// How long the first fact of a group waits for others at most, for each who writes.
+const GATHER_PER_WRITER: Duration = Duration::from_millis(1);
 /// Facts written at once when a group was refused and each goes alone.
 const ALONE: usize = 8;
 
@@ -30,6 +32,20 @@ type Answer = oneshot::Sender<Result<(), StoreError>>;
 pub(crate) struct Recorder {
     facts: mpsc::Sender<(Fact, Answer)>,
     store: Box<Store>,
+    writers: Writers,
+}
+
+/// How many have announced that they write fact after fact.
+type Writers = Arc<AtomicUsize>;
+
+/// Somebody who writes fact after fact, until dropped: the more there are, the longer a group gathers.
+#[derive(Debug)]
+pub struct Writer(Writers);
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Store {
@@ -38,9 +54,17 @@ impl Store {
     #[must_use]
     pub fn recording_in_groups(self) -> Self {
         let (facts, waiting) = mpsc::channel(WAITING);
-        let alone = Self { recorder: None, ..self };
-        tokio::spawn(record(alone.clone(), waiting));
-        Self { recorder: Some(Recorder { facts, store: Box::new(alone.clone()) }), ..alone }
+        let (alone, writers) = (Self { recorder: None, ..self }, Writers::default());
+        tokio::spawn(record(alone.clone(), waiting, writers.clone()));
+        Self { recorder: Some(Recorder { facts, store: Box::new(alone.clone()), writers }), ..alone }
+    }
+
+    /// Announces somebody who will write fact after fact; nothing where the store does not record in groups.
+    #[must_use]
+    pub fn writer(&self) -> Option<Writer> {
+        let writers = &self.recorder.as_ref()?.writers;
+        writers.fetch_add(1, Ordering::Relaxed);
+        Some(Writer(writers.clone()))
     }
 }
 
@@ -58,19 +82,25 @@ impl Recorder {
 }
 
 /// Writes what waits, a group at a time. While one is being written the next gathers.
-async fn record(store: Store, mut waiting: mpsc::Receiver<(Fact, Answer)>) {
+async fn record(store: Store, mut waiting: mpsc::Receiver<(Fact, Answer)>, writers: Writers) {
     let mut group = Vec::with_capacity(GROUP);
     while waiting.recv_many(&mut group, GROUP).await > 0 {
-        gather(&mut waiting, &mut group).await;
+        gather(&mut waiting, &mut group, writers.load(Ordering::Relaxed)).await;
         let (facts, answers): (Vec<Fact>, Vec<Answer>) = group.drain(..).unzip();
         settle(&store, facts, answers).await;
     }
 }
 
-/// Waits a moment for more.
-async fn gather(waiting: &mut mpsc::Receiver<(Fact, Answer)>, group: &mut Vec<(Fact, Answer)>) {
-    let until = tokio::time::Instant::now() + GATHER;
-    while group.len() < GROUP {
+/// Waits a moment for more, until half of the writers have come.
+async fn gather(
+    waiting: &mut mpsc::Receiver<(Fact, Answer)>,
+    group: &mut Vec<(Fact, Answer)>,
+    writers: usize,
+) {
+    let wanted = GROUP.min(writers / 2);
+    let most = GATHER_PER_WRITER * u32::try_from(wanted * 2).unwrap_or(u32::MAX);
+    let until = tokio::time::Instant::now() + most;
+    while group.len() < wanted {
         match tokio::time::timeout_at(until, waiting.recv()).await {
             Ok(Some(entry)) => group.push(entry),
             Ok(None) | Err(_) => break,

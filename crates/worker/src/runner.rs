@@ -7,7 +7,7 @@ use std::time::Duration;
 use cap_core::entropy;
 use cap_core::id::ClaimId;
 use cap_core::job::{Claim, Mandate};
-use cap_core::limits::JOB_PARTITIONS;
+use cap_core::limits::{CLAIM_BATCH, JOB_PARTITIONS};
 use cap_store::StoreError;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -21,9 +21,9 @@ use crate::metrics::Metrics;
 const POLL: Duration = Duration::from_secs(1);
 /// How often abandoned transactions are looked for; up to half of it more by jitter.
 const SWEEP: Duration = Duration::from_secs(4);
-/// How long the first free place waits for others while there is much to do: what was recorded together ends together,
-/// and one claim for many places costs the database as much as one for one.
-const GATHER: Duration = Duration::from_millis(3);
+/// How long the first free place waits for others while there is much to do, for each place there is: one claim for many
+/// costs the database as much as one for one, and the more places, the sooner the next is free.
+const GATHER_PER_PLACE: Duration = Duration::from_micros(500);
 /// Partitions of a narrow look: claimers that look at different ones do not meet.
 const NARROW: u16 = 8;
 
@@ -117,10 +117,11 @@ impl Runner {
         before: Look,
     ) -> Look {
         if before != Look::Nothing {
-            self.world.clock.sleep(GATHER).await;
+            let places = u32::try_from(self.concurrency.min(CLAIM_BATCH)).unwrap_or(1);
+            self.world.clock.sleep(GATHER_PER_PLACE * places).await;
         }
         let mut permits = vec![first];
-        while permits.len() < cap_core::limits::CLAIM_BATCH {
+        while permits.len() < CLAIM_BATCH {
             let Ok(permit) = slots.clone().try_acquire_owned() else { break };
             permits.push(permit);
         }
@@ -220,6 +221,7 @@ async fn carry(
     permit: OwnedSemaphorePermit,
 ) {
     let started = world.clock.boottime();
+    let _writer = world.store.writer();
     metrics.running.inc();
     let held = Held { heart, claim: &claim, metrics: &metrics };
     let outcome = run(&world, &claim, &mandate).await;

@@ -164,10 +164,11 @@ impl Store {
     }
 }
 
-fn subject(work: &Work) -> String {
+/// What a job works on: its collection and its id.
+fn subject(work: &Work) -> (&'static str, String) {
     match work {
-        Work::Issue { certificate, .. } => certificate.to_string(),
-        Work::RegisterIssuer { issuer } => issuer.to_string(),
+        Work::Issue { certificate, .. } => ("certificates", certificate.to_string()),
+        Work::RegisterIssuer { issuer } => ("issuers", issuer.to_string()),
     }
 }
 
@@ -188,7 +189,7 @@ impl From<&JobDraft> for JobDocument {
         Self {
             id: draft.id,
             project: draft.project,
-            subject: subject(&draft.work),
+            subject: subject(&draft.work).1,
             key: draft.work.key(),
             alive: true,
             p: i32::from(partition(draft.id)),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bson::{Document, doc};
-use cap_core::job::{Claim, Settlement, Work};
+use cap_core::job::{Claim, Settlement};
 use cap_core::problem::Problem;
 use jiff::Timestamp;
 
@@ -12,7 +12,7 @@ use crate::Store;
 use crate::document::{bson, database_now_plus, date};
 use crate::error::StoreError;
 use crate::fact::Fact;
-use crate::jobs::KEPT;
+use crate::jobs::{KEPT, subject};
 
 /// A stage that takes a job out of the claimers' sight and gives its key free.
 pub(super) fn over(state: &str) -> Vec<Document> {
@@ -106,11 +106,4 @@ impl Fact {
 /// The claim's job, as long as it is the claim's.
 fn own(claim: &Claim) -> Document {
     doc! { "_id": claim.job.to_string(), "token": claim.token.to_string(), "attempt": claim.attempt }
-}
-
-fn subject(work: &Work) -> (&'static str, String) {
-    match work {
-        Work::Issue { certificate, .. } => ("certificates", certificate.to_string()),
-        Work::RegisterIssuer { issuer } => ("issuers", issuer.to_string()),
-    }
 }
