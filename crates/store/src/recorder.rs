@@ -69,7 +69,15 @@ impl Store {
 }
 
 impl Recorder {
+    /// Hands a fact over and waits for its end, no longer than a try may take: it may lie behind others that have to
+    /// wait, and be written all the same.
     pub(crate) async fn write(&self, fact: Fact) -> Result<(), StoreError> {
+        let doing = fact.doing;
+        let written = tokio::time::timeout(TRY_BOUND, self.hand_over(fact)).await;
+        written.unwrap_or_else(|_| Err(timed_out(doing, TRY_BOUND)))
+    }
+
+    async fn hand_over(&self, fact: Fact) -> Result<(), StoreError> {
         let (answer, answered) = oneshot::channel();
         match self.facts.send((fact, answer)).await {
             Ok(()) => answered.await.unwrap_or_else(|_| {

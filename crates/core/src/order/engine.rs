@@ -22,7 +22,7 @@ use crate::job::{Claim, Mandate, Settlement};
 use crate::limits;
 use crate::order::{
     Authorization, CaAccount, CaError, Duty, Knowledge, Ledger, LedgerError, Order, OrderState, Placed,
-    RemoteOrder, Step, next_step,
+    RemoteOrder, Seen, Step, next_step,
 };
 use crate::problem::Problem;
 
@@ -204,7 +204,8 @@ impl Engine<'_> {
         fault::point("finalize.before");
         let seen = self.act(order, remote.finalize(&order.key.csr)).await;
         fault::point("finalize.after");
-        run.known.seen = Some(seen?);
+        // Its answer has been under way for a while: a CA that was processing then is asked before it is waited for.
+        run.known.seen = Some(seen?).filter(|seen| *seen != Seen::Processing);
         run.looks = 0;
         Ok(())
     }

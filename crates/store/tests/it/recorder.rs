@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The recorder: the facts of many orders in few transactions, and none of them held up by another.
 
+use std::time::{Duration, Instant};
+
 use cap_core::order::{Ledger, LedgerError, Order, OrderState, Placed};
-use cap_store::{OpenOrder, Opened, Store};
+use cap_store::{OpenOrder, Opened, Store, TRY_BOUND};
+use cap_testkit::mongo::ReplicaSet;
 use cap_testkit::mongo::driver::bson::{Document, doc};
 use cap_testkit::mongo::driver::{Client, Database};
 use futures_util::future::join_all;
@@ -111,4 +114,29 @@ async fn a_record_that_somebody_holds_holds_up_only_its_own_fact() {
     assert!(matches!(held_up, Err(LedgerError::Unavailable(_))), "{held_up:?}");
     session.abort_transaction().await.unwrap();
     store.advance(held, placed(held), &[]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fact_behind_one_that_hangs_is_answered_in_the_time_of_one() {
+    let set = ReplicaSet::start().await.unwrap();
+    let world = World::at(set.uri_for("recorder")).await;
+    let store = world.store.clone().recording_in_groups();
+    let orders = begin(&world, &store).await;
+    for index in 0..set.len() {
+        set.pause(index).unwrap();
+    }
+    let (first, second) = (&orders[0], &orders[1]);
+    let behind = async {
+        // By now the recorder has the first in hand. Were it not so, both would share their fate, and be in time.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let asked = Instant::now();
+        (store.advance(second, placed(second), &[]).await, asked.elapsed())
+    };
+    let (hung, (refused, took)) = tokio::join!(store.advance(first, placed(first), &[]), behind);
+    for index in 0..set.len() {
+        set.resume(index).unwrap();
+    }
+    assert!(matches!(hung, Err(LedgerError::Unavailable(_))), "{hung:?}");
+    assert!(matches!(refused, Err(LedgerError::Unavailable(_))), "{refused:?}");
+    assert!(took < TRY_BOUND + Duration::from_secs(2), "it took {took:?}");
 }

@@ -41,8 +41,11 @@ pub(crate) fn kek(byte: u8) -> Arc<dyn Kek> {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        let database = ReplicaSet::fresh_database().await.unwrap();
-        let store = Store::connect(&SecretString::from(database.uri.clone()), None, "test").await.unwrap();
+        Self::at(ReplicaSet::fresh_database().await.unwrap().uri).await
+    }
+
+    pub(crate) async fn at(uri: String) -> Self {
+        let store = Store::connect(&SecretString::from(uri.clone()), None, "test").await.unwrap();
         let (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>) =
             (Arc::new(SystemClock), Arc::new(OsEntropy));
         let kek = kek(7);
@@ -52,7 +55,7 @@ impl World {
         let keyring = Arc::new(Keyring::new(&canary, kek.clone(), keys, clock.clone(), entropy.clone()));
         let auditor = Auditor::new("test".into(), keyring.clone(), clock.clone(), entropy.clone());
         let project = ProjectId::generate(clock.as_ref(), entropy.as_ref());
-        Self { store, uri: database.uri, kek, keyring, auditor, clock, entropy, project }
+        Self { store, uri, kek, keyring, auditor, clock, entropy, project }
     }
 
     pub(crate) async fn row(&self) -> Row {
