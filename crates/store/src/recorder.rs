@@ -69,8 +69,8 @@ impl Store {
 }
 
 impl Recorder {
-    /// Hands a fact over and waits for its end, no longer than a try may take: it may lie behind others that have to
-    /// wait, and be written all the same.
+    /// Hands a fact over and waits for its end, no longer than a try may take, although it may lie behind others that
+    /// have to wait.
     pub(crate) async fn write(&self, fact: Fact) -> Result<(), StoreError> {
         let doing = fact.doing;
         let written = tokio::time::timeout(TRY_BOUND, self.hand_over(fact)).await;
@@ -94,6 +94,8 @@ async fn record(store: Store, mut waiting: mpsc::Receiver<(Fact, Answer)>, write
     let mut group = Vec::with_capacity(GROUP);
     while waiting.recv_many(&mut group, GROUP).await > 0 {
         gather(&mut waiting, &mut group, writers.load(Ordering::Relaxed)).await;
+        // Whoever gave up waiting was told that it failed: it must not happen later, unseen.
+        group.retain(|(_, answer)| !answer.is_closed());
         let (facts, answers): (Vec<Fact>, Vec<Answer>) = group.drain(..).unzip();
         settle(&store, facts, answers).await;
     }

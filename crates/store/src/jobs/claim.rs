@@ -20,6 +20,8 @@ use crate::{Store, bounded};
 /// How far this host's clock may lag behind the database's before it would overlook a job that is due. The clock only
 /// narrows the search; whether a job is due is decided by the database.
 const SEARCH_AHEAD: Duration = Duration::from_secs(60);
+/// Jobs at the head of the queue that may be unreadable without keeping the others from being claimed.
+const UNREADABLE: usize = 20;
 /// How long an attempt's record is kept.
 const ATTEMPT_KEPT: Duration = Duration::from_secs(30 * 86_400);
 
@@ -69,13 +71,20 @@ impl Store {
             "claim_at": { "$lte": date(cap_core::clock::later(now, SEARCH_AHEAD)) },
             "$expr": { "$lte": ["$claim_at", "$$NOW"] },
         };
-        let limit = i64::try_from(room).unwrap_or(i64::MAX);
+        let limit = i64::try_from(room + UNREADABLE).unwrap_or(i64::MAX);
         let found: Vec<Document> = bounded("look for jobs", async {
             let jobs = self.collection::<Document>("jobs");
             jobs.find(filter).sort(doc! { "claim_at": 1 }).limit(limit).await?.try_collect().await
         })
         .await?;
-        found.into_iter().map(|job| read("jobs", job)).collect()
+        let readable = found.into_iter().filter_map(|job| match read("jobs", job) {
+            Ok(job) => Some(job),
+            Err(error) => {
+                tracing::error!(%error, "a job that is due cannot be read, so it is not run");
+                None
+            }
+        });
+        Ok(readable.take(room).collect())
     }
 
     async fn try_claim(

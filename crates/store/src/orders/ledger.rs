@@ -103,9 +103,7 @@ impl Store {
             result => Ok(result?),
         }
     }
-}
 
-impl Store {
     /// What became of an order whose write was refused. After an election a majority may know less for a moment than the
     /// primary, which refused it: as long as the order looks as the write found it, it is read again.
     async fn moved_on(&self, order: &Order) -> Result<Option<Order>, StoreError> {

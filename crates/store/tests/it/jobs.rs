@@ -8,6 +8,8 @@ use std::time::Duration;
 use cap_core::job::{Settlement, Work};
 use cap_core::page::Page;
 use cap_store::StoreError;
+use cap_testkit::mongo::driver::Client;
+use cap_testkit::mongo::driver::bson::{DateTime, doc};
 
 use crate::world::{LEASE, World};
 
@@ -110,4 +112,15 @@ async fn a_queued_job_wakes_whoever_watches() {
     let mut watch = world.store.watch_jobs().await.unwrap();
     world.certificate("a.example.test").await;
     tokio::time::timeout(Duration::from_secs(10), watch.queued()).await.expect("no wake-up").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_cannot_be_read_keeps_no_other_from_being_claimed() {
+    let world = World::new().await;
+    let database = Client::with_uri_str(&world.uri).await.unwrap().default_database().unwrap();
+    let past = DateTime::from_millis(1);
+    let broken = doc! { "_id": "broken", "key": "broken", "p": 0, "state": "queued", "claim_at": past };
+    database.collection("jobs").insert_one(broken).await.unwrap();
+    world.certificate("a.example.test").await;
+    assert_eq!(issue_jobs(&world.claim("one", LEASE).await), 1);
 }

@@ -140,3 +140,32 @@ async fn a_fact_behind_one_that_hangs_is_answered_in_the_time_of_one() {
     assert!(matches!(refused, Err(LedgerError::Unavailable(_))), "{refused:?}");
     assert!(took < TRY_BOUND + Duration::from_secs(2), "it took {took:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fact_that_nobody_waits_for_is_not_written_later() {
+    let set = ReplicaSet::start().await.unwrap();
+    let world = World::at(set.uri_for("recorder")).await;
+    let store = world.store.clone().recording_in_groups();
+    let orders = begin(&world, &store).await;
+    for index in 0..set.len() {
+        set.pause(index).unwrap();
+    }
+    let (hung, given_up, next) = (&orders[0], &orders[1], &orders[2]);
+    let behind = async {
+        // By now the recorder has the first in hand, for longer than anybody waits here.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let write = store.advance(given_up, placed(given_up), &[]);
+        assert!(tokio::time::timeout(Duration::from_secs(1), write).await.is_err(), "nothing answers");
+    };
+    let (refused, ()) = tokio::join!(store.advance(hung, placed(hung), &[]), behind);
+    assert!(matches!(refused, Err(LedgerError::Unavailable(_))), "{refused:?}");
+    for index in 0..set.len() {
+        set.resume(index).unwrap();
+    }
+    let written = tokio::time::timeout(Duration::from_secs(60), async {
+        while store.advance(next, placed(next), &[]).await.is_err() {}
+    });
+    written.await.unwrap();
+    // The recorder keeps the order: what was handed over before the last one has had its turn.
+    assert_eq!(store.order(given_up.id).await.unwrap().unwrap().state, OrderState::Keyed);
+}
