@@ -12,6 +12,7 @@ const ALLOWED: &[&str] = &[
     "base64",
     "bytes",
     "crc32fast",
+    "futures-util",
     "hex",
     "hkdf",
     "hmac",

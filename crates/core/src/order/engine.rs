@@ -12,6 +12,8 @@ mod writes;
 
 use std::time::Duration;
 
+use futures_util::future::join;
+
 use crate::audit::Auditor;
 use crate::challenge::ChallengeAnswer;
 use crate::clock::{Clock, later};
@@ -168,18 +170,28 @@ impl Engine<'_> {
     }
 
     async fn look(&self, order: &Order, run: &mut Run) -> Result<(), Halt> {
-        let placed = placed(order)?;
+        let seen = self.seen(order, &placed(order)?, &mut run.remote).await?;
+        run.known.seen = Some(seen);
+        Ok(())
+    }
+
+    /// What the CA says of the order.
+    async fn seen(
+        &self,
+        order: &Order,
+        placed: &Placed,
+        remote: &mut Option<Box<dyn RemoteOrder>>,
+    ) -> Result<Seen, Halt> {
         fault::point("poll.before");
-        let seen = match run.remote.as_mut() {
+        let seen = match remote.as_mut() {
             Some(remote) => self.ask(order, remote.look()).await,
-            None => self.ask(order, self.account.resume(&placed.url)).await.map(|(seen, remote)| {
-                run.remote = Some(remote);
+            None => self.ask(order, self.account.resume(&placed.url)).await.map(|(seen, resumed)| {
+                *remote = Some(resumed);
                 seen
             }),
         };
         fault::point("poll.after");
-        run.known.seen = Some(seen?);
-        Ok(())
+        seen
     }
 
     async fn submit(&self, order: &Order, run: &mut Run) -> Result<(), Halt> {
@@ -193,9 +205,18 @@ impl Engine<'_> {
         Ok(())
     }
 
+    /// Writes down that finalize is next. Where the CA has not said yet that it may be, it is asked meanwhile.
     async fn mark_ready(&self, order: &mut Order, run: &mut Run) -> Result<(), Halt> {
         let (placed, since) = (placed(order)?, self.clock.now());
-        self.record(READY, order, run, OrderState::Ready { placed, since }, &[]).await
+        let writing = self.written(READY, order, OrderState::Ready { placed: placed.clone(), since }, &[]);
+        let (written, seen) = match run.known.seen.clone() {
+            Some(seen) => (writing.await, Ok(seen)),
+            None => join(writing, self.seen(order, &placed, &mut run.remote)).await,
+        };
+        *order = written?;
+        run.progressed = true;
+        run.known.seen = Some(seen?);
+        Ok(())
     }
 
     async fn finalize(&self, order: &Order, run: &mut Run) -> Result<(), Halt> {

@@ -84,11 +84,11 @@ pub enum OrderState {
         /// What we answer.
         duties: Vec<Duty>,
     },
-    /// The CA has validated it; it is, or is about to be, finalized.
+    /// The CA was told that its challenges are answered; it is finalized as soon as the CA lets us.
     Ready {
         /// As the CA knows it.
         placed: Placed,
-        /// When finalizing began.
+        /// When this was written down.
         since: Timestamp,
     },
     /// Its certificate is stored.

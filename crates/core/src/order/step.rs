@@ -50,21 +50,25 @@ pub fn next_step(state: &OrderState, known: &Knowledge, now: Timestamp) -> Step 
         OrderState::Keyed => Step::Place,
         OrderState::Ordered { .. } => Step::Prepare,
         OrderState::Challenged { placed, .. } => match &known.seen {
+            // The CA may be ready at any moment: that is written down while it is asked.
+            None if known.submitted => Step::MarkReady,
             None => Step::Look,
             Some(Seen::Pending) if is_over(placed.expires, now) => Step::Fail(expired()),
-            Some(Seen::Pending) if known.submitted => Step::Wait,
             Some(Seen::Pending) => Step::Submit,
             Some(Seen::Ready | Seen::Valid) => Step::MarkReady,
             Some(Seen::Processing) => Step::Wait,
             Some(Seen::Invalid(problem)) => Step::Fail(problem.clone()),
         },
-        // From here on the CA may issue at any moment: nothing but its own verdict, or the end of the order, ends it.
+        // From here on it may have been finalized, and the CA issue at any moment: nothing but its own verdict, or the
+        // end of the order, ends it.
         OrderState::Ready { .. } => match &known.seen {
             None => Step::Look,
             Some(Seen::Pending | Seen::Ready | Seen::Processing) if !may_issue(state, now) => {
                 Step::Fail(expired())
             }
             Some(Seen::Ready) => Step::Finalize,
+            // An earlier run told the CA, which may have forgotten.
+            Some(Seen::Pending) if !known.submitted => Step::Submit,
             Some(Seen::Pending | Seen::Processing) => Step::Wait,
             Some(Seen::Valid) => Step::Download,
             Some(Seen::Invalid(problem)) => Step::Fail(problem.clone()),
@@ -131,6 +135,17 @@ mod tests {
         let ready = OrderState::Ready { placed: placed(60), since: now() };
         assert_eq!(decide(&challenged, None, false), Step::Look);
         assert_eq!(decide(&ready, None, false), Step::Look);
+    }
+
+    #[test]
+    fn each_run_tells_a_ca_that_still_waits_once() {
+        let challenged = OrderState::Challenged { placed: placed(60), duties: vec![] };
+        let ready = OrderState::Ready { placed: placed(60), since: now() };
+        for state in [&challenged, &ready] {
+            assert_eq!(decide(state, Some(Seen::Pending), false), Step::Submit);
+        }
+        assert_eq!(decide(&challenged, None, true), Step::MarkReady);
+        assert_eq!(decide(&ready, Some(Seen::Pending), true), Step::Wait);
     }
 
     #[test]

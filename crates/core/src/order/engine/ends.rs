@@ -4,6 +4,7 @@
 
 use crate::audit::{Action, Draft};
 use crate::clock::{later, until};
+use crate::envelope::{KekError, KeyringError};
 use crate::job::{Setbacks, Settlement};
 use crate::limits;
 use crate::order::{
@@ -25,7 +26,8 @@ impl Engine<'_> {
                 Outcome::Settle(self.postponed(progressed, problem))
             }
             Halt::Keyring(error) => {
-                let problem = Problem::new(Class::Transient, "kek-unavailable", error.to_string());
+                tracing::warn!(order = %order.id, %error, "a key could not be opened or sealed");
+                let problem = Problem::new(Class::Transient, "kek-unavailable", shown(&error));
                 Outcome::Settle(self.postponed(progressed, problem))
             }
             Halt::Asked(CaError::Refused(problem)) if may_issue(&order.state, self.clock.now()) => {
@@ -103,5 +105,18 @@ impl Engine<'_> {
                 return Ok(result.map(|()| Outcome::Failed(failed.problem))?);
             }
         }
+    }
+}
+
+/// What whoever looks at the certificate is told: what a provider or a database says may name hosts and files.
+fn shown(error: &KeyringError) -> String {
+    match error {
+        KeyringError::Kek(KekError::Unavailable(_)) => {
+            "the KEK provider cannot be used now; the worker's log and its /readyz say why".into()
+        }
+        KeyringError::Store(_) => "the keys could not be read: the database did not answer".into(),
+        KeyringError::Kek(KekError::UnknownVersion(_) | KekError::Wrong(_))
+        | KeyringError::Missing { .. }
+        | KeyringError::CannotOpen(_) => error.to_string(),
     }
 }

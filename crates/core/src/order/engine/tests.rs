@@ -87,6 +87,20 @@ fn an_order_that_is_valid_before_it_was_finalized_is_fetched_as_one_that_was() {
 }
 
 #[test]
+fn that_finalize_is_next_is_written_while_the_ca_is_asked() {
+    for (look, in_the_way) in
+        [(None, Some("ca-slow".into())), (refused(), Some(problem().kind)), (gone(), None)]
+    {
+        let challenged = OrderState::Challenged { placed: placed(3_600), duties: vec![] };
+        let world = World::new(challenged).tell(|ca| ca.looks = [seen(Seen::Pending), look.clone()].into());
+        let outcome = world.run();
+        assert!(matches!(world.book.states.lock().unwrap()[..], [OrderState::Ready { .. }]), "{look:?}");
+        assert_eq!(world.failed(), usize::from(in_the_way.is_none()), "{look:?}: {outcome:?}");
+        assert_eq!(again(&outcome).map(|(kind, _)| kind), in_the_way, "{look:?}");
+    }
+}
+
+#[test]
 fn a_ca_that_says_come_back_at_once_is_asked_less_and_less() {
     let mut world = World::new(ready(3_600));
     let at = world.clock.now();

@@ -20,22 +20,34 @@ impl Engine<'_> {
     /// The next state of the order, with the answers to its challenges.
     pub(super) async fn record(
         &self,
-        (before, after): (&'static str, &'static str),
+        points: (&'static str, &'static str),
         order: &mut Order,
         run: &mut Run,
         next: OrderState,
         answers: &[ChallengeAnswer],
     ) -> Result<(), Halt> {
+        *order = self.written(points, order, next, answers).await?;
+        run.progressed = true;
+        Ok(())
+    }
+
+    /// The order, its next state written down.
+    pub(super) async fn written(
+        &self,
+        (before, after): (&'static str, &'static str),
+        order: &Order,
+        next: OrderState,
+        answers: &[ChallengeAnswer],
+    ) -> Result<Order, Halt> {
         fault::point(before);
-        *order = loop {
+        let order = loop {
             let written = self.ledger.advance(order, next.clone(), answers).await;
             if let Some(result) = self.persisted(written).await {
                 break result?;
             }
         };
         fault::point(after);
-        run.progressed = true;
-        Ok(())
+        Ok(order)
     }
 
     /// The end of a write; nothing when its outcome is unknown and the lease still lets us write it again.

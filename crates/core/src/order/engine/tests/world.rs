@@ -145,7 +145,16 @@ impl Ledger for Book {
         panic!("no test here has a certificate issued")
     }
 
-    async fn fail(&self, _: &Claim, _: &Order, failed: &FailedAttempt, _: &Row) -> Result<(), LedgerError> {
+    async fn fail(
+        &self,
+        _: &Claim,
+        order: &Order,
+        failed: &FailedAttempt,
+        _: &Row,
+    ) -> Result<(), LedgerError> {
+        if let Some(last) = self.states.lock().unwrap().last() {
+            assert_eq!(order.state, *last, "what is ended is the order as it was written last");
+        }
         self.failed.lock().unwrap().push(failed.problem.clone());
         Ok(())
     }
