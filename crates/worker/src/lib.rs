@@ -7,6 +7,7 @@
 mod handlers;
 mod heart;
 mod metrics;
+mod place;
 mod runner;
 
 pub use handlers::World;

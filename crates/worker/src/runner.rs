@@ -9,21 +9,22 @@ use cap_core::id::ClaimId;
 use cap_core::job::{Claim, Mandate};
 use cap_core::limits::{CLAIM_BATCH, JOB_PARTITIONS};
 use cap_store::StoreError;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::handlers::{World, run};
 use crate::heart::Heart;
 use crate::metrics::Metrics;
+use crate::place::{Place, Places};
 
 /// The slow poll behind the wake-up stream, and the wait after the database failed; up to half of it more by jitter.
 const POLL: Duration = Duration::from_secs(1);
 /// How often abandoned transactions are looked for; up to half of it more by jitter.
 const SWEEP: Duration = Duration::from_secs(4);
-/// How long the first free place waits for others while there is much to do, for each place there is: one claim for many
-/// costs the database as much as one for one, and the more places, the sooner the next is free.
-const GATHER_PER_PLACE: Duration = Duration::from_micros(500);
+/// How long the first free place waits for others while there is much to do: one claim for many costs the database as
+/// much as one for one, and there are jobs in hand meanwhile.
+const GATHER: Duration = Duration::from_millis(250);
 /// Partitions of a narrow look: claimers that look at different ones do not meet.
 const NARROW: u16 = 8;
 
@@ -77,15 +78,15 @@ impl Runner {
         let heart =
             Heart::new(self.world.store.clone(), self.world.clock.clone(), self.lease, self.metrics.clone());
         let wake = Arc::new(Notify::new());
-        let slots = Arc::new(Semaphore::new(self.concurrency));
+        let places = Places::new(self.concurrency);
         let mut jobs = JoinSet::new();
         let claiming = async {
             let mut looked = Look::Nothing;
             // Only the waits end at once when the stop comes: a claim that is under way is awaited, so that what it
             // claims is handed back rather than left to its lease.
-            while let Some(Ok(first)) = stop.run_until_cancelled(slots.clone().acquire_owned()).await {
+            while let Some(free) = stop.run_until_cancelled(self.room(&places, looked)).await {
                 while jobs.try_join_next().is_some() {}
-                looked = self.claim(first, &slots, &heart, &mut jobs, looked).await;
+                looked = self.claim(free, &heart, &mut jobs, looked).await;
                 if matches!(looked, Look::Nothing | Look::Failed) {
                     stop.run_until_cancelled(self.idle(&wake)).await;
                 }
@@ -107,25 +108,23 @@ impl Runner {
         if drained { Drained::Clean } else { Drained::Abandoned(jobs.len()) }
     }
 
+    /// Places for the next jobs, at least one; where there is more to do than there was room for, for several.
+    async fn room(&self, places: &Places, before: Look) -> Vec<Place> {
+        let wanted = if before == Look::More { self.concurrency.div_ceil(2).min(CLAIM_BATCH) } else { 1 };
+        let mut free: Vec<Place> = places.take().await.into_iter().collect();
+        let gathering = async {
+            while free.len() < wanted {
+                free.extend(places.take().await);
+            }
+        };
+        let _ = tokio::time::timeout(GATHER, gathering).await;
+        free.extend(std::iter::from_fn(|| places.try_take()).take(CLAIM_BATCH.saturating_sub(free.len())));
+        free
+    }
+
     /// Claims once; answers what there was.
-    async fn claim(
-        &self,
-        first: OwnedSemaphorePermit,
-        slots: &Arc<Semaphore>,
-        heart: &Heart,
-        jobs: &mut JoinSet<()>,
-        before: Look,
-    ) -> Look {
-        if before != Look::Nothing {
-            let places = u32::try_from(self.concurrency.min(CLAIM_BATCH)).unwrap_or(1);
-            self.world.clock.sleep(GATHER_PER_PLACE * places).await;
-        }
-        let mut permits = vec![first];
-        while permits.len() < CLAIM_BATCH {
-            let Ok(permit) = slots.clone().try_acquire_owned() else { break };
-            permits.push(permit);
-        }
-        let room = permits.len();
+    async fn claim(&self, free: Vec<Place>, heart: &Heart, jobs: &mut JoinSet<()>, before: Look) -> Look {
+        let room = free.len();
         let claimed = match self.look(room, before).await {
             Ok(claimed) => claimed,
             Err(error) => {
@@ -139,16 +138,9 @@ impl Runner {
             found if found < room => Look::Some,
             _ => Look::More,
         };
-        for (claim, permit) in claims.into_iter().zip(permits) {
+        for (claim, place) in claims.into_iter().zip(free) {
             let mandate = heart.hold(&claim, asked_at);
-            jobs.spawn(carry(
-                self.world.clone(),
-                heart.clone(),
-                self.metrics.clone(),
-                claim,
-                mandate,
-                permit,
-            ));
+            jobs.spawn(carry(self.world.clone(), heart.clone(), self.metrics.clone(), claim, mandate, place));
         }
         looked
     }
@@ -218,13 +210,12 @@ async fn carry(
     metrics: Metrics,
     claim: Claim,
     mandate: Mandate,
-    permit: OwnedSemaphorePermit,
+    place: Place,
 ) {
     let started = world.clock.boottime();
-    let _writer = world.store.writer();
     metrics.running.inc();
     let held = Held { heart, claim: &claim, metrics: &metrics };
-    let outcome = run(&world, &claim, &mandate).await;
+    let outcome = run(&world, &claim, &mandate, &place).await;
     drop(held);
     let kind = claim.work.kind();
     let took = world.clock.boottime().saturating_sub(started);
@@ -233,7 +224,7 @@ async fn carry(
     if outcome == "lost" {
         metrics.writes_refused.inc();
     }
-    drop(permit);
+    drop(place);
 }
 
 /// A job in hand. However its run ends, by a panic too, its lease is extended no more and a peer may have it.

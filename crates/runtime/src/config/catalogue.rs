@@ -87,7 +87,7 @@ pub const VARIABLES: &[Variable] = &[
     plain("CAP_LOG_FORMAT", Unset::Words("`json`; `text` on a terminal"), SERVICES, "`json` or `text`."),
     plain("CAP_INSTANCE_NAME", Unset::Words("pod or host name"), SERVICES, "The name of this process in the cluster: letters, digits and `._-`, at most 63."),
     plain("CAP_JOB_LEASE", Unset::Value("60s"), &[Worker], "A peer may re-claim a job after it. From 5s to 10m."),
-    plain("CAP_WORKER_CONCURRENCY", Unset::Value("32"), &[Worker], "Jobs in flight. From 1 to 1000."),
+    plain("CAP_WORKER_CONCURRENCY", Unset::Value("32"), &[Worker], "Jobs at the CA; as many more may be on their way there, and on their way out. From 1 to 1000."),
     plain("CAP_SCHEDULER_LEASE", Unset::Value("15s"), &[Scheduler], "How long a leader that is killed or lost is waited for. From 3s to 5m."),
     plain("CAP_SHUTDOWN_DELAY", Unset::Value("5s"), SERVICES, "How long the API still accepts requests after `/readyz` has gone 503. Schedulers step down and workers stop claiming at once. At most 5m."),
     plain("CAP_SHUTDOWN_GRACE", Unset::Value("45s"), SERVICES, "How long a drain may take, after the delay. At most 1h."),

@@ -16,7 +16,7 @@ const CONCURRENCY_MAX: u32 = 1000;
 pub struct WorkerConfig {
     /// A peer may re-claim a job after it.
     pub job_lease: Duration,
-    /// Jobs in flight.
+    /// Jobs at the CA at once.
     pub concurrency: usize,
 }
 

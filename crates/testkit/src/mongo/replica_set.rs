@@ -255,6 +255,16 @@ impl ReplicaSet {
         Ok(())
     }
 
+    /// How many writes waited for a majority so far, by the primary's count: the same for one record and for fifty.
+    ///
+    /// # Errors
+    /// When there is no primary.
+    pub async fn majority_writes(&self) -> anyhow::Result<i64> {
+        let status = self.command(self.primary().await?, doc! { "serverStatus": 1 }).await?;
+        let waits = status.get_document("metrics")?.get_document("getLastError")?.get_document("wtime")?;
+        Ok(waits.get_i32("num").map(i64::from).or_else(|_| waits.get_i64("num"))?)
+    }
+
     /// Runs a command on one member's `admin` database: fail points, step-downs.
     ///
     /// # Errors

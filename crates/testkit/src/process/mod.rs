@@ -13,5 +13,5 @@ pub use identity::{ProcessId, Signal, boot_id};
 pub use launch::{Launch, Process, log_tail};
 pub use launcher::{Launcher, Lifetime};
 pub use ports::{PortLease, reserve, reserve_one};
-pub use service::{Binaries, Service, wait_ready};
+pub use service::{Binaries, Service, series, wait_ready};
 pub use state::{Record, StateFile};

@@ -12,7 +12,7 @@ use super::launch::{Launch, Process};
 use super::launcher::Launcher;
 use crate::wait::{self, Pending};
 
-/// One probe of a readiness URL; the wait as a whole has its own limit.
+/// One probe of a readiness URL, or one look at the metrics; the wait as a whole has its own limit.
 const PROBE_LIMIT_MS: u64 = 2_000;
 
 /// Where our binaries are.
@@ -127,6 +127,17 @@ impl Service {
         wait_ready(&self.process, &self.ready_url, limit).await
     }
 
+    /// What its metrics page says.
+    ///
+    /// # Errors
+    /// When it has no admin listener, or does not answer there.
+    pub async fn metrics(&self) -> anyhow::Result<String> {
+        let admin = self.process.launch().env.get("CAP_ADMIN_LISTEN").context("it has no admin listener")?;
+        let client = client()?;
+        let answer = client.get(format!("http://{admin}/metrics")).send().await?.error_for_status()?;
+        Ok(answer.text().await?)
+    }
+
     /// Starts it again with what it was started with. What still runs of it is killed first.
     ///
     /// # Errors
@@ -148,12 +159,7 @@ impl Service {
 /// # Errors
 /// When the process ends, or the limit passes; the end of its log is shown.
 pub async fn wait_ready(process: &Process, url: &str, limit: Duration) -> anyhow::Result<()> {
-    crate::tls::install();
-    let client = reqwest::Client::builder()
-        .user_agent(crate::tls::USER_AGENT)
-        .timeout(Duration::from_millis(PROBE_LIMIT_MS))
-        .tls_danger_accept_invalid_certs(true)
-        .build()?;
+    let client = client()?;
     let what = format!("{} to answer at {url}", process.name());
     let waited = wait::until(&what, limit, || async {
         if !process.is_running() {
@@ -166,4 +172,20 @@ pub async fn wait_ready(process: &Process, url: &str, limit: Duration) -> anyhow
         }
     });
     waited.await.with_context(|| format!("see {}", process.log().display()))
+}
+
+fn client() -> anyhow::Result<reqwest::Client> {
+    crate::tls::install();
+    let client = reqwest::Client::builder()
+        .user_agent(crate::tls::USER_AGENT)
+        .timeout(Duration::from_millis(PROBE_LIMIT_MS))
+        .tls_danger_accept_invalid_certs(true);
+    Ok(client.build()?)
+}
+
+/// The value of one series of a metrics page, the series written as it is shown: `name` or `name{label="value"}`.
+#[must_use]
+pub fn series(metrics: &str, series: &str) -> Option<f64> {
+    let value = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
+    value.parse().ok()
 }

@@ -17,6 +17,7 @@ use cap_core::secret::ExposeSecret;
 use cap_store::{CertificateRecord, IssuerRecord, OpenOrder, Opened};
 
 use super::{Trouble, World};
+use crate::place::{LeavingLedger, Place};
 
 /// How long after the moment at which an issuer may be ready a certificate that waits for it looks again.
 const ISSUER_LOOK: Duration = Duration::from_secs(1);
@@ -25,6 +26,7 @@ pub(super) async fn run(
     world: &World,
     claim: &Claim,
     mandate: &Mandate,
+    place: &Place,
     certificate: CertificateId,
     made_for: Option<VersionId>,
 ) -> Result<Outcome, Trouble> {
@@ -64,6 +66,10 @@ pub(super) async fn run(
             }
         },
     };
+    if let Err(outcome) = place.enter(world.clock.as_ref(), mandate).await {
+        return Ok(outcome);
+    }
+    let _writer = world.store.writer();
     let request = world.ca_request(&issuer).await?;
     let account = match world.ca.account(&request, &account_url).await {
         Ok(account) => account,
@@ -82,7 +88,7 @@ pub(super) async fn run(
     };
     let engine = Engine {
         account: account.as_ref(),
-        ledger: &world.store,
+        ledger: &LeavingLedger { store: &world.store, place },
         keyring: &world.keyring,
         auditor: &world.auditor,
         clock: world.clock.as_ref(),

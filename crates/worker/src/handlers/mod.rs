@@ -16,6 +16,8 @@ use cap_core::order::{CaRequest, CertificateAuthority, Outcome, transient_delay}
 use cap_core::problem::{Class, Problem};
 use cap_store::{IssuerRecord, Store, StoreError};
 
+use crate::place::Place;
+
 /// Everything that handlers reach the world through.
 pub struct World {
     /// The database.
@@ -33,15 +35,15 @@ pub struct World {
 }
 
 /// Runs a claim to its end; answers the outcome as counted.
-pub(crate) async fn run(world: &World, claim: &Claim, mandate: &Mandate) -> &'static str {
+pub(crate) async fn run(world: &World, claim: &Claim, mandate: &Mandate, place: &Place) -> &'static str {
     if mandate.is_stopping() {
         return world.settle(claim, mandate, &Settlement::HandedBack).await.unwrap_or("handed_back");
     }
     let result = match &claim.work {
         Work::Issue { certificate, made_for } => {
-            issue::run(world, claim, mandate, *certificate, *made_for).await
+            issue::run(world, claim, mandate, place, *certificate, *made_for).await
         }
-        Work::RegisterIssuer { issuer } => register::run(world, claim, *issuer).await,
+        Work::RegisterIssuer { issuer } => register::run(world, claim, mandate, place, *issuer).await,
     };
     let outcome = match result {
         Ok(outcome) => outcome,

@@ -5,18 +5,28 @@ use cap_core::audit::{Action, Draft, Origin};
 use cap_core::clock::later;
 use cap_core::entropy::Entropy;
 use cap_core::id::IssuerId;
-use cap_core::job::{Claim, Setbacks, Settlement};
+use cap_core::job::{Claim, Mandate, Setbacks, Settlement};
 use cap_core::order::{CaError, Outcome, attempt_delay, deferred, transient_delay};
 use cap_core::problem::Problem;
 use cap_store::Registration;
 use jiff::Timestamp;
 
 use super::{Trouble, World};
+use crate::place::Place;
 
-pub(super) async fn run(world: &World, claim: &Claim, issuer: IssuerId) -> Result<Outcome, Trouble> {
+pub(super) async fn run(
+    world: &World,
+    claim: &Claim,
+    mandate: &Mandate,
+    place: &Place,
+    issuer: IssuerId,
+) -> Result<Outcome, Trouble> {
     let Some(issuer) = world.store.issuer(claim.project, &issuer.to_string()).await? else {
         return Ok(Outcome::Settle(Settlement::Superseded));
     };
+    if let Err(outcome) = place.enter(world.clock.as_ref(), mandate).await {
+        return Ok(outcome);
+    }
     let request = world.ca_request(&issuer).await?;
     let registered = world.ca.register(&request).await;
     let now = world.clock.now();

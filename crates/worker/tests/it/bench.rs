@@ -5,7 +5,6 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use cap_testkit::ca::{NameSetCounts, Pebble};
-use cap_testkit::process::Service;
 use cap_testkit::stack::{ApiClient, Demo, Stack, StackOptions};
 use cap_testkit::wait::{self, Pending};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -72,7 +71,7 @@ async fn standing() -> &'static Standing {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let stack = Stack::start(workers(2)).await.unwrap();
-            let metrics = metrics(&stack.workers[0]).await;
+            let metrics = stack.workers[0].metrics().await.unwrap();
             Standing { stack, metrics }
         })
     };
@@ -208,18 +207,4 @@ impl Bench {
 /// Names `prefix-0`, `prefix-1`, and so on.
 pub(crate) fn names(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|n| format!("{prefix}-{n}.example.test")).collect()
-}
-
-/// The metrics of a service, as text.
-pub(crate) async fn metrics(service: &Service) -> String {
-    let admin = &service.process().launch().env["CAP_ADMIN_LISTEN"];
-    let client = reqwest::Client::builder().timeout(PATIENCE).build().unwrap();
-    let answer = client.get(format!("http://{admin}/metrics")).send().await.unwrap();
-    answer.error_for_status().unwrap().text().await.unwrap()
-}
-
-/// The value of one series, written as it is shown: `name` or `name{label="value"}`.
-pub(crate) fn series(metrics: &str, series: &str) -> Option<f64> {
-    let value = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
-    value.parse().ok()
 }

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use cap_testkit::ca::NameSetCounts;
-use cap_testkit::process::Signal;
+use cap_testkit::process::{Signal, series};
 use cap_testkit::stack::Role;
 use cap_testkit::wait::{self, Pending};
 
-use crate::bench::{self, PATIENCE, metrics, names, series};
+use crate::bench::{self, PATIENCE, names};
 
 /// Jobs in flight in one worker: what one kill can leave behind at the CA.
 const CONCURRENCY: usize = 6;
@@ -72,7 +72,7 @@ async fn a_zombie_worker_writes_nothing() {
 
         stack.workers[zombie].signal(Signal::CONT).unwrap();
         wait::until("the zombie to give up", PATIENCE, || async {
-            let text = metrics(&stack.workers[zombie]).await;
+            let text = stack.workers[zombie].metrics().await.unwrap();
             let refused = series(&text, "certautopilot_fenced_writes_refused_total");
             let running = series(&text, "certautopilot_jobs_running");
             match (refused, running) {
@@ -83,7 +83,7 @@ async fn a_zombie_worker_writes_nothing() {
         .await
         .unwrap();
         lost += 1.0;
-        let text = metrics(&stack.workers[zombie]).await;
+        let text = stack.workers[zombie].metrics().await.unwrap();
         let outcome = |word| format!("certautopilot_jobs_total{{kind=\"issue\",outcome=\"{word}\"}}");
         assert_eq!(series(&text, &outcome("lost")), Some(lost));
         assert_eq!(series(&text, &outcome("succeeded")), Some(0.0));

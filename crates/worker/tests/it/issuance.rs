@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
+use cap_testkit::process::series;
 use cap_testkit::scratch::Scratch;
 use serde_json::json;
 
-use crate::bench::{self, Bench, series};
+use crate::bench::{self, Bench};
 use crate::pem::{self, Leaf};
 
 /// Object identifiers of the curves (RFC 5480, 2.1.1.1).
