@@ -2,12 +2,14 @@
 //! What every handler reaches.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cap_core::access::{Action, Verdict, decide};
 use cap_core::audit::{Auditor, Draft, Row};
 use cap_core::clock::Clock;
 use cap_core::entropy::Entropy;
 use cap_core::envelope::{Canary, Keyring};
+use cap_core::health::Check;
 use cap_core::id::ProjectId;
 use cap_runtime::health::Readiness;
 use cap_store::{ChallengeCache, ProjectRecord, Store};
@@ -16,6 +18,10 @@ use jiff::Timestamp;
 use crate::auth::Caller;
 use crate::metrics::Metrics;
 use crate::problem::ApiError;
+
+/// How long a confirmation of the primary by a majority counts, from its start. The probe asks each second; a
+/// revocation takes effect within this and a second.
+const CONFIRMED_FOR: Duration = Duration::from_secs(4);
 
 /// One api replica.
 pub struct App {
@@ -46,6 +52,16 @@ impl App {
     pub(crate) fn now(&self) -> Timestamp {
         let now = self.clock.now();
         Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+    }
+
+    /// Refuses unless a majority confirmed the primary just now. One that is cut off and does not know it yet goes on
+    /// answering reads of what a majority knew; a token that was revoked meanwhile would still be good there.
+    pub(crate) fn must_be_confirmed(&self) -> Result<(), ApiError> {
+        let now = self.clock.boottime();
+        match self.readiness.passed_at(Check::Mongo) {
+            Some(at) if now.saturating_sub(at) <= CONFIRMED_FOR => Ok(()),
+            _ => Err(ApiError::unavailable("no majority has confirmed the primary for 4 s")),
+        }
     }
 
     /// The project that the path names, if the caller may do `action` there. A project that the caller must not know

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Who asks: the bearer token, looked up at the primary with majority for every request.
+//! Who asks: the bearer token, looked up for every request at a primary that a majority confirms.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -63,7 +63,10 @@ impl FromRequestParts<Arc<App>> for Caller {
             text.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
         let text = text.ok_or_else(|| refuse("the Authorization header must be \"Bearer\" and a token"))?;
         let token = Token::parse(text).map_err(|bad| refuse(&bad.to_string()))?;
+        // Before, so that nobody waits for a database that is away; after, since the token was read in between.
+        app.must_be_confirmed()?;
         let record = authenticate(app, &token).await?;
+        app.must_be_confirmed()?;
         let source = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip().to_string());
         let scope = record.scope();
         let actor = Actor::Token { id: record.id, name: record.name.to_string(), role: record.role, scope };

@@ -109,7 +109,7 @@ impl ApiError {
         Self { kind: INTERNAL, detail, cause: Some(cause.to_string()) }
     }
 
-    fn unavailable(cause: impl std::fmt::Display) -> Self {
+    pub(crate) fn unavailable(cause: impl std::fmt::Display) -> Self {
         let detail = "the database or the KEK cannot be reached now, and nothing is guessed; \
                       repeat the request with the same Idempotency-Key";
         Self { kind: UNAVAILABLE, detail: detail.to_owned(), cause: Some(cause.to_string()) }

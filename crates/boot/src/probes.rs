@@ -27,7 +27,7 @@ impl Probe for MongoProbe {
     }
 
     async fn probe(&self) -> Result<(), String> {
-        self.0.ping().await.map_err(|error| error.to_string())
+        self.0.confirm_primary().await.map_err(|error| error.to_string())
     }
 }
 

@@ -53,6 +53,8 @@ pub const TRY_BOUND: Duration = Duration::from_secs(5);
 /// The longest wait for a TCP and TLS connection. The driver has no socket time-out, so this bounds how long a dead
 /// host is tried.
 const CONNECT_BOUND: Duration = Duration::from_secs(2);
+/// The longest that a primary tries to have itself confirmed.
+const CONFIRM_BOUND: Duration = Duration::from_secs(2);
 /// How often the driver looks at every member.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// The longest wait for a primary.
@@ -108,18 +110,16 @@ impl Store {
         Ok(Self { client, database, recorder: None })
     }
 
-    /// Whether the database has a primary that a majority follows.
+    /// Whether the database has a primary that a majority follows. A primary that is cut off answers other reads until
+    /// it knows; this one waits for a majority to confirm it.
     ///
     /// # Errors
-    /// When it has none, or does not answer in time.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        bounded("read from the primary", async {
-            self.collection::<bson::Document>("migrations")
-                .find_one(doc! {})
-                .projection(doc! { "_id": 1 })
-                .await
-        })
-        .await?;
+    /// When there is none, or no answer in time.
+    pub async fn confirm_primary(&self) -> Result<(), StoreError> {
+        let migrations = self.collection::<bson::Document>("migrations");
+        let read = migrations.find_one(doc! {}).projection(doc! { "_id": 1 });
+        let read = read.read_concern(ReadConcern::linearizable()).max_time(CONFIRM_BOUND);
+        bounded("have the primary confirmed by a majority", read).await?;
         Ok(())
     }
 

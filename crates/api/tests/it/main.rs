@@ -5,6 +5,7 @@
 mod access;
 mod bad_input;
 mod etag;
+mod freshness;
 mod health;
 mod http;
 mod idempotency;

@@ -92,6 +92,12 @@ impl Readiness {
         self.findings(&[]).iter().all(|finding| finding.fault.is_none())
     }
 
+    /// When the last try of `check` that passed began (boot time).
+    #[must_use]
+    pub fn passed_at(&self, check: Check) -> Option<Duration> {
+        self.with_track(check, |track| track.passed_at())
+    }
+
     /// One try, scored. Returns how long to wait for the next.
     async fn ask(&self, probe: &dyn Probe) -> Duration {
         let (check, clock) = (probe.check(), &self.inner.clock);

@@ -19,9 +19,11 @@ pub(super) struct Rule {
 /// The wait between two tries while they fail: recovery shows within it.
 const EVERY_FAILING: Duration = Duration::from_secs(2);
 
-/// The database and its schema: a loss shows within `every` and `bound`, less than 5 s together.
-const DATABASE: Rule =
-    Rule { every: Duration::from_secs(2), bound: Duration::from_millis(2_500), tolerance: Duration::ZERO };
+/// The database: a loss shows within `every` and `bound`, less than 5 s together.
+const MONGO: Rule =
+    Rule { every: Duration::from_secs(1), bound: Duration::from_millis(2_500), tolerance: Duration::ZERO };
+/// Its schema, which changes when somebody migrates it.
+const SCHEMA: Rule = Rule { every: Duration::from_secs(5), ..MONGO };
 /// The KEK: unwrapped keys are cached, so a provider may be away for a while and nobody notices.
 const KEK: Rule = Rule {
     every: Duration::from_secs(10),
@@ -32,7 +34,8 @@ const KEK: Rule = Rule {
 /// What the tries said so far. Times are since boot.
 #[derive(Debug, Default)]
 pub(super) struct Track {
-    has_passed: bool,
+    /// When the last try that passed began.
+    passed_at: Option<Duration>,
     /// Since when tries fail, and what the last one said.
     failing: Option<(Duration, String)>,
 }
@@ -41,7 +44,8 @@ impl Rule {
     pub(super) fn of(check: Check) -> Self {
         match check {
             Check::Kek => KEK,
-            Check::Mongo | Check::Schema | Check::Shutdown => DATABASE,
+            Check::Schema => SCHEMA,
+            Check::Mongo | Check::Shutdown => MONGO,
         }
     }
 }
@@ -49,10 +53,10 @@ impl Rule {
 impl Track {
     /// Takes the answer of a try that began at `asked_at`. Says whether it differs from the one before.
     pub(super) fn record(&mut self, asked_at: Duration, answer: Result<(), String>) -> bool {
-        let (was_failing, had_passed) = (self.failing.is_some(), self.has_passed);
+        let (was_failing, had_passed) = (self.failing.is_some(), self.passed_at.is_some());
         match answer {
             Ok(()) => {
-                self.has_passed = true;
+                self.passed_at = Some(asked_at);
                 self.failing = None;
                 was_failing || !had_passed
             }
@@ -64,13 +68,19 @@ impl Track {
         }
     }
 
+    pub(super) fn passed_at(&self) -> Option<Duration> {
+        self.passed_at
+    }
+
     /// What makes the process unready at `now`, if anything does.
     pub(super) fn fault(&self, rule: Rule, now: Duration) -> Option<String> {
         match &self.failing {
-            Some((since, fault)) if !self.has_passed || now.saturating_sub(*since) >= rule.tolerance => {
+            Some((since, fault))
+                if self.passed_at.is_none() || now.saturating_sub(*since) >= rule.tolerance =>
+            {
                 Some(fault.clone())
             }
-            None if !self.has_passed => Some("not known yet".to_owned()),
+            None if self.passed_at.is_none() => Some("not known yet".to_owned()),
             Some(_) | None => None,
         }
     }
@@ -93,21 +103,21 @@ mod tests {
 
     #[test]
     fn a_loss_of_the_database_shows_within_five_seconds() {
-        assert!(DATABASE.every + DATABASE.bound < T(5));
-        assert!(EVERY_FAILING + DATABASE.bound < T(5));
+        assert!(MONGO.every + MONGO.bound < T(5));
+        assert!(EVERY_FAILING + MONGO.bound < T(5));
     }
 
     #[test]
     fn the_database_counts_at_the_first_failure_and_comes_back_at_the_first_success() {
         let mut track = Track::default();
-        assert_eq!(track.fault(DATABASE, T(0)).as_deref(), Some("not known yet"));
+        assert_eq!(track.fault(MONGO, T(0)).as_deref(), Some("not known yet"));
         assert!(track.record(T(1), Ok(())));
         assert!(!track.record(T(3), Ok(())));
-        assert_eq!(track.fault(DATABASE, T(3)), None);
+        assert_eq!(track.fault(MONGO, T(3)), None);
         assert!(track.record(T(5), away()));
-        assert_eq!(track.fault(DATABASE, T(5)).as_deref(), Some("away"));
+        assert_eq!(track.fault(MONGO, T(5)).as_deref(), Some("away"));
         assert!(track.record(T(7), Ok(())));
-        assert_eq!(track.fault(DATABASE, T(7)), None);
+        assert_eq!(track.fault(MONGO, T(7)), None);
     }
 
     #[test]
