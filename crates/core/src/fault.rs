@@ -1,9 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Failpoints: named places where a drill may kill the process.
+//! Failpoints: named places where a drill may kill the process; and mutants: guards that a drill may take away, to see
+//! that it fails without them.
 //!
 //! Each remote act and each commit of issuance has a point before it and one after it; where a transaction would hold
 //! up others if its process died, there is one within. Without the `drill` feature [`point`] is empty and nothing of
 //! this is in the binary; with it, the hook that the process installed is called.
+
+/// A guard that a drill can take away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutant {
+    /// Writes are made whoever has the record by now: no fence, no token, no revision.
+    NoFence,
+}
+
+impl Mutant {
+    /// All of them.
+    pub const ALL: [Self; 1] = [Self::NoFence];
+
+    /// Its name, as drills write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoFence => "no-fence",
+        }
+    }
+}
 
 /// Every failpoint there is, in the order in which an issuance passes them.
 pub const POINTS: &[&str] = &[
@@ -37,6 +58,30 @@ pub const POINTS: &[&str] = &[
 
 #[cfg(feature = "drill")]
 static HOOK: std::sync::OnceLock<fn(&'static str)> = std::sync::OnceLock::new();
+
+#[cfg(feature = "drill")]
+static MUTANT: std::sync::OnceLock<Mutant> = std::sync::OnceLock::new();
+
+/// Takes a guard away for the rest of the process's life. The first call wins.
+#[cfg(feature = "drill")]
+pub fn mutate(mutant: Mutant) {
+    let _ = MUTANT.set(mutant);
+}
+
+/// Whether this process is that mutant; never without the `drill` feature.
+#[inline]
+#[must_use]
+pub fn is(mutant: Mutant) -> bool {
+    #[cfg(feature = "drill")]
+    {
+        MUTANT.get() == Some(&mutant)
+    }
+    #[cfg(not(feature = "drill"))]
+    {
+        let _ = mutant;
+        false
+    }
+}
 
 /// Installs what [`point`] calls. The first call wins.
 #[cfg(feature = "drill")]

@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use cap_testkit::ca::{NameSetCounts, Pebble};
+use cap_testkit::mongo::driver::Client;
+use cap_testkit::mongo::driver::bson::{Document, doc};
 use cap_testkit::stack::{ApiClient, Demo, Stack, StackOptions};
 use cap_testkit::wait::{self, Pending};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -110,6 +112,18 @@ impl Bench {
     /// Waits until it is valid; answers its record.
     pub(crate) async fn valid(&self, certificate: &str) -> Value {
         self.demo.wait_valid(&self.api, certificate).await.unwrap()
+    }
+
+    /// A certificate's record, as the API shows it.
+    pub(crate) async fn get(&self, certificate: &str) -> Value {
+        self.api.get(&self.path(&format!("certificates/{certificate}"))).await.unwrap()
+    }
+
+    /// The record of a certificate's order, past every interface of ours.
+    pub(crate) async fn order(&self, stack: &Stack, certificate: &str) -> Document {
+        let client = Client::with_uri_str(&stack.infrastructure.mongo_uri).await.unwrap();
+        let orders = client.default_database().unwrap().collection("orders");
+        orders.find_one(doc! { "certificate": certificate }).await.unwrap().unwrap()
     }
 
     /// Waits until every certificate of the project is valid.
