@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// A lease as the database has it.
@@ -24,17 +24,31 @@ pub struct Term {
     pub epoch: i64,
     /// The boot time at which the holder must stop acting.
     pub trusted_until: Duration,
+    /// How far the database's clock was ahead of this host's when it answered.
+    pub skew: SignedDuration,
 }
 
 /// The part of the time to live that the holder gives away, so that it stops before another may start.
 const MARGIN_DIVISOR: u32 = 5;
 
+/// How far a leader's clock and the database's may be apart before it plans nothing.
+const SKEW_MAX: Duration = Duration::from_secs(30);
+/// A lease that ends so many times its length ahead was stamped by a clock that was wrong: it has run out.
+pub const WRONG_AHEAD: u32 = 2;
+
 impl Term {
     /// A term won or extended by a request that *started* at `asked_at` (boot time): the database stamped the lease
     /// no earlier than that, so it cannot end before `asked_at + ttl`.
     #[must_use]
-    pub fn new(epoch: i64, asked_at: Duration, ttl: Duration) -> Self {
-        Self { epoch, trusted_until: asked_at + ttl - ttl / MARGIN_DIVISOR }
+    pub fn new(epoch: i64, asked_at: Duration, ttl: Duration, skew: SignedDuration) -> Self {
+        Self { epoch, trusted_until: asked_at + ttl - ttl / MARGIN_DIVISOR, skew }
+    }
+
+    /// Whether this host's clock and the database's agree well enough to say what is due. One of them is wrong
+    /// otherwise, and nobody here knows which.
+    #[must_use]
+    pub fn clocks_agree(&self) -> bool {
+        self.skew.unsigned_abs() <= SKEW_MAX
     }
 
     /// Whether the holder may still act at `boottime`.
@@ -58,9 +72,17 @@ mod tests {
     fn a_holder_stops_before_the_lease_can_end() {
         let ttl = Duration::from_secs(15);
         let asked_at = Duration::from_secs(100);
-        let term = Term::new(7, asked_at, ttl);
+        let term = Term::new(7, asked_at, ttl, SignedDuration::ZERO);
         assert!(term.holds(asked_at + Duration::from_secs(11)));
         assert!(!term.holds(asked_at + Duration::from_secs(12)));
         assert!(term.trusted_until < asked_at + ttl);
+    }
+
+    #[test]
+    fn clocks_that_are_half_a_minute_apart_do_not_agree() {
+        let agree =
+            |ms| Term::new(1, Duration::ZERO, Duration::ZERO, SignedDuration::from_millis(ms)).clocks_agree();
+        assert!(agree(0) && agree(30_000) && agree(-30_000));
+        assert!(!agree(30_001) && !agree(-30_001) && !agree(i64::MIN) && !agree(i64::MAX));
     }
 }

@@ -2,6 +2,7 @@
 //! The election: one scheduler leads, the others stand by and watch the lease.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cap_core::audit::Auditor;
@@ -115,19 +116,22 @@ impl Scheduler {
         self.metrics.transitions.inc();
         self.metrics.leader.set(1);
         let mandate = Mandate::new(self.clock.clone(), term.trusted_until);
+        let clocks_agree = AtomicBool::new(true);
+        self.compare_clocks(term, &clocks_agree);
         let planner = Planner {
             store: &self.store,
             auditor: &self.auditor,
             clock: self.clock.as_ref(),
             entropy: self.entropy.as_ref(),
             mandate: &mandate,
+            clocks_agree: &clocks_agree,
             epoch: term.epoch,
             metrics: &self.metrics,
         };
         let lost = tokio::select! {
             biased;
             () = stop.cancelled() => None,
-            lost = self.keep(term, &mandate) => Some(lost),
+            lost = self.keep(term, &mandate, &clocks_agree) => Some(lost),
             () = planner.run() => Some(Lost::RanOut),
         };
         self.metrics.leader.set(0);
@@ -157,7 +161,7 @@ impl Scheduler {
     }
 
     /// Extends the lease until it is lost or can no longer be trusted.
-    async fn keep(&self, mut term: Term, mandate: &Mandate) -> Lost {
+    async fn keep(&self, mut term: Term, mandate: &Mandate, clocks_agree: &AtomicBool) -> Lost {
         loop {
             self.clock.sleep(heartbeat(self.ttl).min(self.trusted_for(term))).await;
             // No longer than the lease is trusted: an answer that comes later must not keep up a lead that is over.
@@ -169,6 +173,7 @@ impl Scheduler {
                 Ok(extended) => {
                     term = extended;
                     mandate.extend(term.trusted_until);
+                    self.compare_clocks(term, clocks_agree);
                 }
                 Err(StoreError::Fenced) => {
                     mandate.revoke();
@@ -179,6 +184,21 @@ impl Scheduler {
             if !term.holds(self.clock.boottime()) {
                 return Lost::RanOut;
             }
+        }
+    }
+
+    /// Notes whether this host's clock and the database's agree, and says so when that changes.
+    fn compare_clocks(&self, term: Term, clocks_agree: &AtomicBool) {
+        self.metrics.skew.set(term.skew.as_secs_f64());
+        let agree = term.clocks_agree();
+        match (clocks_agree.swap(agree, Ordering::Relaxed), agree) {
+            (true, false) => tracing::error!(
+                skew_s = term.skew.as_secs(),
+                "the database's clock and this host's are more than 30 s apart: nothing is planned until they agree; \
+                 look at the time service of both"
+            ),
+            (false, true) => tracing::info!("the clocks agree again"),
+            (true, true) | (false, false) => {}
         }
     }
 

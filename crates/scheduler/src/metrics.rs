@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a scheduler counts.
 
-use prometheus::{IntCounter, IntGauge, Registry};
+use prometheus::{Gauge, IntCounter, IntGauge, Registry};
 
 /// The scheduler's metrics.
 #[derive(Debug, Clone)]
@@ -9,6 +9,7 @@ pub struct Metrics {
     pub(crate) leader: IntGauge,
     pub(crate) transitions: IntCounter,
     pub(crate) renewals: IntCounter,
+    pub(crate) skew: Gauge,
 }
 
 impl Metrics {
@@ -27,10 +28,15 @@ impl Metrics {
                 "certautopilot_renewals_planned_total",
                 "Renewals that this scheduler queued.",
             )?,
+            skew: Gauge::new(
+                "certautopilot_clock_skew_seconds",
+                "How far the database's clock was ahead of this host's at the last answer to a leader.",
+            )?,
         };
         registry.register(Box::new(metrics.leader.clone()))?;
         registry.register(Box::new(metrics.transitions.clone()))?;
         registry.register(Box::new(metrics.renewals.clone()))?;
+        registry.register(Box::new(metrics.skew.clone()))?;
         Ok(metrics)
     }
 }

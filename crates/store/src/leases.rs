@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use bson::{DateTime, Document, doc};
 use cap_core::clock::Clock;
-use cap_core::lease::{Lease, Term};
+use cap_core::lease::{Lease, Term, WRONG_AHEAD};
 use futures_util::StreamExt;
+use jiff::SignedDuration;
 use mongodb::options::ReturnDocument;
 use serde::Deserialize;
 
@@ -47,12 +48,11 @@ impl Store {
         // Created free, so that from then on winning is one conditional update.
         let free = doc! { "_id": name, "holder": "", "epoch": 0_i64, "expires_at": DateTime::from_millis(0), "nonce": "" };
         let leases = self.collection::<Document>("leases");
-        let filter = doc! { "_id": name, "$or": [
-            { "$expr": { "$lte": ["$expires_at", "$$NOW"] } }, { "nonce": nonce },
-        ] };
+        let filter =
+            doc! { "_id": name, "$or": [{ "$expr": { "$not": [is_running()] } }, { "nonce": nonce }] };
         let change = vec![doc! { "$set": {
             "holder": { "$literal": holder }, "epoch": { "$add": ["$epoch", 1_i64] },
-            "expires_at": database_now_plus(ttl), "nonce": nonce,
+            "expires_at": database_now_plus(ttl), "ttl_ms": millis(ttl), "nonce": nonce,
         } }];
         let win = leases.find_one_and_update(filter, change).return_document(ReturnDocument::After);
         let won = match bounded("acquire a lease", win).await {
@@ -68,7 +68,7 @@ impl Store {
             // that the lease can be trusted from.
             Err(error) => return Err(error),
         };
-        Ok(won.map(|lease| Term::new(lease.epoch, asked_at, ttl)))
+        Ok(won.map(|lease| lease.term(asked_at, ttl, clock)))
     }
 
     /// Extends a lease that is held.
@@ -83,15 +83,12 @@ impl Store {
         clock: &dyn Clock,
     ) -> Result<Term, StoreError> {
         let asked_at = clock.boottime();
-        let filter = doc! {
-            "_id": name, "epoch": term.epoch, "$expr": { "$gt": ["$expires_at", "$$NOW"] },
-        };
-        let change = vec![doc! { "$set": { "expires_at": database_now_plus(ttl) } }];
+        let filter = doc! { "_id": name, "epoch": term.epoch, "$expr": { "$gt": ["$expires_at", "$$NOW"] } };
+        let change = vec![doc! { "$set": { "expires_at": database_now_plus(ttl), "ttl_ms": millis(ttl) } }];
         let leases = self.collection::<Document>("leases");
-        match bounded("extend a lease", leases.update_one(filter, change)).await?.matched_count {
-            0 => Err(StoreError::Fenced),
-            _ => Ok(Term::new(term.epoch, asked_at, ttl)),
-        }
+        let extend = leases.find_one_and_update(filter, change).return_document(ReturnDocument::After);
+        let extended = bounded("extend a lease", extend).await?.ok_or(StoreError::Fenced)?;
+        Ok(read::<LeaseDocument>("leases", extended)?.term(asked_at, ttl, clock))
     }
 
     /// Gives a lease up at once.
@@ -114,7 +111,7 @@ impl Store {
         use futures_util::TryStreamExt;
         let stages = vec![
             doc! { "$match": { "_id": name } },
-            doc! { "$set": { "expired": { "$lte": ["$expires_at", "$$NOW"] } } },
+            doc! { "$set": { "expired": { "$not": [is_running()] } } },
         ];
         let found: Option<Document> = bounded("read a lease", async {
             self.collection::<Document>("leases").aggregate(stages).await?.try_next().await
@@ -143,6 +140,30 @@ impl Store {
         let leases = self.collection::<Document>("leases");
         let found = bounded("read a lease", leases.find_one(doc! { "_id": name })).await?;
         found.map(|document| read("leases", document)).transpose()
+    }
+}
+
+/// Whether a lease runs by the database's clock. One that ends far later than its holder asked for was stamped by a
+/// clock that was wrong; it would keep everybody waiting until that time comes.
+fn is_running() -> Document {
+    let ahead = doc! { "$subtract": ["$expires_at", "$$NOW"] };
+    let length = doc! { "$ifNull": ["$ttl_ms", i64::MAX / i64::from(WRONG_AHEAD)] };
+    doc! { "$and": [
+        { "$gt": ["$expires_at", "$$NOW"] }, { "$lte": [ahead, { "$multiply": [length, i64::from(WRONG_AHEAD)] }] },
+    ] }
+}
+
+fn millis(ttl: Duration) -> i64 {
+    i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)
+}
+
+impl LeaseDocument {
+    /// The term that an answer gives which was asked for at `asked_at`. The database stamped the lease a length before
+    /// its end, so its clock shows as well.
+    fn term(&self, asked_at: Duration, ttl: Duration, clock: &dyn Clock) -> Term {
+        let stamped_ms = self.expires_at.timestamp_millis().saturating_sub(millis(ttl));
+        let skew = SignedDuration::from_millis(stamped_ms.saturating_sub(clock.now().as_millisecond()));
+        Term::new(self.epoch, asked_at, ttl, skew)
     }
 }
 

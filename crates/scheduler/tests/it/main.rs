@@ -4,6 +4,7 @@
 
 mod bench;
 mod boot;
+mod clocks;
 mod handover;
 mod lead;
 mod renewals;

@@ -64,7 +64,7 @@ async fn shared(slot: &'static OnceLock<RwLock<World>>, lease: &'static str) -> 
 }
 
 impl World {
-    async fn start(lease: &str) -> Self {
+    pub(crate) async fn start(lease: &str) -> Self {
         let mut options = StackOptions::for_test().with(Role::Scheduler, "CAP_SCHEDULER_LEASE", lease);
         options.schedulers = 3;
         options.pebble = PebbleOptions::with_every_profile();

@@ -54,6 +54,34 @@ async fn a_lease_that_ran_out_goes_to_another_under_a_higher_epoch() {
     assert_eq!((lease.holder.as_str(), lease.epoch, expired), ("two", second.epoch, false));
 }
 
+/// The primary's clock was wrong when it stamped the lease; it is right now, and nobody shall wait for that time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_ends_far_later_than_it_is_long_has_run_out() {
+    use mongodb::bson::{Document, doc};
+    let world = World::new().await;
+    let first = acquire(&world, "one", TTL).await.unwrap();
+    let raw = mongodb::Client::with_uri_str(&world.uri).await.unwrap().default_database().unwrap();
+    let leases = raw.collection::<Document>("leases");
+    let ends_in = async |lengths: f64| {
+        let ms = i64::try_from(TTL.mul_f64(lengths).as_millis()).unwrap();
+        let at = doc! { "$dateAdd": { "startDate": "$$NOW", "unit": "millisecond", "amount": ms } };
+        leases
+            .update_one(doc! { "_id": SCHEDULER_LEASE }, vec![doc! { "$set": { "expires_at": at } }])
+            .await
+            .unwrap();
+    };
+    ends_in(1.9).await;
+    assert_eq!(acquire(&world, "two", TTL).await, None, "it runs");
+    // Whoever waits for it with a shorter lease of its own does not take it for wrong.
+    assert_eq!(acquire(&world, "two", TTL / 10).await, None, "it runs");
+    assert!(!world.store.lease(SCHEDULER_LEASE).await.unwrap().unwrap().1);
+    ends_in(2.1).await;
+    assert!(world.store.lease(SCHEDULER_LEASE).await.unwrap().unwrap().1);
+    let second = acquire(&world, "two", TTL).await.unwrap();
+    assert!(second.epoch > first.epoch);
+    assert!(second.clocks_agree(), "{second:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn stepping_down_wakes_the_standby() {
     let world = World::new().await;

@@ -2,7 +2,7 @@
 //! Debian packages: shared libraries that a server lacks, and servers that only come as a package.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -44,6 +44,23 @@ pub(super) fn provide_libraries(binary: &Path) -> anyhow::Result<()> {
     }
     let packages: Vec<&str> = packages.into_iter().collect();
     install(&packages).with_context(|| format!("{} needs {missing:?}", binary.display()))
+}
+
+/// The library that gives a process another time of day (`LD_PRELOAD`), from Debian's package `faketime`.
+///
+/// # Errors
+/// When it is not there and cannot be installed; the error names the command.
+pub fn faketime() -> anyhow::Result<PathBuf> {
+    let found = || {
+        let folders = std::fs::read_dir("/usr/lib").ok()?.filter_map(Result::ok);
+        let mut paths = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
+        paths.find(|path| path.is_file())
+    };
+    if let Some(path) = found() {
+        return Ok(path);
+    }
+    install(&["faketime"])?;
+    found().context("the package faketime holds no libfaketime.so.1")
 }
 
 /// Installs packages, as root on Debian and its like.

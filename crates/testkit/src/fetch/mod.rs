@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Obtaining the servers that tests run against: `mongod`, `pebble`, `pebble-challtestsrv`.
+//! Obtaining what tests run against: `mongod`, `pebble`, `pebble-challtestsrv`, `libfaketime`.
 //!
 //! Each comes from a variable, from `PATH`, or from a pinned source into a cache folder of the user's. Nothing is
 //! trusted by its name: a download is compared with its SHA-256 before it is unpacked.
@@ -13,6 +13,7 @@ mod pebble;
 
 use std::path::{Path, PathBuf};
 
+pub use debian::faketime;
 pub use mongod::mongod;
 pub use pebble::{PebbleBinaries, pebble};
 
