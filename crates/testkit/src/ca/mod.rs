@@ -2,6 +2,7 @@
 //! A real certificate authority for tests: Pebble, the DNS server that it asks, and the CA proxy in front of it.
 
 mod dns;
+mod launches;
 mod pebble;
 mod pebble_config;
 mod pki;

@@ -13,16 +13,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::dns::DnsServer;
+use super::launches::{CA_PROCESS, challtestsrv_launch, pebble_launch};
 use super::pebble_config::{PebbleOptions, Ports};
 use super::pki::Pki;
 use super::proxy::{CaProxy, Counts, ProxyConfig};
-use crate::fetch::{self, PebbleBinaries};
+use crate::fetch;
 use crate::process::{Launch, Launcher, Lifetime, PortLease, Process, reserve, reserve_one, wait_ready};
 use crate::progress::say;
 use crate::scratch::Scratch;
-
-/// Pebble's name among the processes of a stack.
-const CA_PROCESS: &str = "ca";
 
 /// It makes a root key and listens.
 const START_LIMIT_SECONDS: u64 = 30;
@@ -279,63 +277,6 @@ async fn flavor(at: &Coordinates) -> anyhow::Result<CaFlavor> {
     Ok(CaFlavor {
         renewal_info: directory["renewalInfo"].is_string(),
         profiles: profiles.unwrap_or_default(),
-    })
-}
-
-fn challtestsrv_launch(binaries: &PebbleBinaries, dns: u16, management: u16) -> Launch {
-    let mut args = vec![
-        "-dnsserver".to_owned(),
-        format!("127.0.0.1:{dns}"),
-        "-management".to_owned(),
-        format!("127.0.0.1:{management}"),
-        "-defaultIPv4".to_owned(),
-        "127.0.0.1".to_owned(),
-        "-defaultIPv6=".to_owned(),
-        // HTTP-01 and TLS-ALPN-01 are answered by the system under test.
-        "-http01=".to_owned(),
-        "-https01=".to_owned(),
-        "-tlsalpn01=".to_owned(),
-    ];
-    if offers_doh(&binaries.challtestsrv) {
-        args.push("-doh=".to_owned());
-    }
-    Launch {
-        name: "challtestsrv".into(),
-        program: binaries.challtestsrv.clone(),
-        args,
-        env: BTreeMap::new(),
-        address: format!("127.0.0.1:{management}"),
-    }
-}
-
-/// DNS over HTTPS is on by default where it exists, and an unknown flag is refused where it does not.
-fn offers_doh(challtestsrv: &Path) -> bool {
-    let help = std::process::Command::new(challtestsrv).arg("-help").output();
-    help.is_ok_and(|output| String::from_utf8_lossy(&output.stderr).contains("-doh "))
-}
-
-fn pebble_launch(
-    binaries: &PebbleBinaries,
-    options: &PebbleOptions,
-    ports: Ports,
-    dns: u16,
-    pki: &Pki,
-    folder: &Path,
-) -> anyhow::Result<Launch> {
-    let config = folder.join("pebble.json");
-    let text = serde_json::to_vec_pretty(&options.configuration(&ports, &pki.pebble))?;
-    fs::write(&config, text).with_context(|| format!("writing {}", config.display()))?;
-    Ok(Launch {
-        name: CA_PROCESS.into(),
-        program: binaries.pebble.clone(),
-        args: vec![
-            "-config".into(),
-            config.display().to_string(),
-            "-dnsserver".into(),
-            format!("127.0.0.1:{dns}"),
-        ],
-        env: options.environment(),
-        address: format!("127.0.0.1:{}", ports.acme),
     })
 }
 

@@ -119,6 +119,8 @@ impl PebbleOptions {
             // Zero sends no Retry-After at all.
             "retryAfter": { "authz": 0, "order": 0 },
             "profiles": profiles,
+            // For Pebble 2.4, which knows no profiles and would issue for five years; not looked at where there are some.
+            "certificateValidityPeriod": self.profiles.first().map(|profile| profile.validity_seconds),
         }})
     }
 }

@@ -43,11 +43,10 @@ pub fn pebble() -> anyhow::Result<PebbleBinaries> {
             )
         });
     }
-    let go = find_in_path("go");
-    // Debian's is the last choice: with Go here the newer one is worth its half minute.
-    let debians_own = |path: &PathBuf| path.starts_with(DEBIAN_BIN) && go.is_some();
-    let in_path = (find_in_path(PEBBLE).filter(|path| !debians_own(path)), find_in_path(CHALLTESTSRV));
-    if let (Some(pebble), Some(challtestsrv)) = in_path {
+    let in_path = (find_in_path(PEBBLE), find_in_path(CHALLTESTSRV));
+    if let (Some(pebble), Some(challtestsrv)) = in_path
+        && !is_debians(&pebble)
+    {
         return Ok(PebbleBinaries { pebble, challtestsrv });
     }
     let folder = cache::folder(CACHE_NAME)?;
@@ -55,10 +54,17 @@ pub fn pebble() -> anyhow::Result<PebbleBinaries> {
     if let Some(cached) = in_folder(&folder) {
         return Ok(cached);
     }
-    match go {
+    match find_in_path("go") {
         Some(go) => build(&go, &folder),
         None => package(),
     }
+}
+
+/// Debian's is the last choice: a newer one in the cache comes before it, and where Go is, it is worth its half minute.
+fn is_debians(pebble: &Path) -> bool {
+    // `/bin` is a link to `/usr/bin` there.
+    let folder = pebble.parent().and_then(|folder| folder.canonicalize().ok());
+    folder.is_some_and(|folder| folder == Path::new(DEBIAN_BIN))
 }
 
 fn in_folder(folder: &Path) -> Option<PebbleBinaries> {
@@ -87,13 +93,13 @@ fn build(go: &Path, folder: &Path) -> anyhow::Result<PebbleBinaries> {
 }
 
 fn package() -> anyhow::Result<PebbleBinaries> {
-    if let Some(found) = in_folder(Path::new(DEBIAN_BIN)) {
-        return Ok(found);
-    }
     let advice = "install Go 1.25 or later, or set CAP_TEST_PEBBLE to a folder that holds pebble and pebble-challtestsrv";
-    debian::install(&[PEBBLE])
-        .with_context(|| format!("there is no Go and no package of Pebble: {advice}"))?;
-    let Some(found) = in_folder(Path::new(DEBIAN_BIN)) else {
+    let installed = || in_folder(Path::new(DEBIAN_BIN));
+    if installed().is_none() {
+        debian::install(&[PEBBLE])
+            .with_context(|| format!("there is no Go and no package of Pebble: {advice}"))?;
+    }
+    let Some(found) = installed() else {
         bail!("the package `pebble` holds no {CHALLTESTSRV}: {advice}");
     };
     say("using Debian's Pebble, which knows neither ARI nor profiles; tests that need them are skipped");
