@@ -10,6 +10,10 @@ use cap_runtime::config::Faults;
 
 use crate::exit::Exit;
 
+/// A TLS port that is spoken to in plain HTTP, and the reverse, answers what only a TLS library understands.
+const UNREACHABLE_HINT: &str = "check the URL (https:// if the API has TLS, http:// if not), that the API is up, and that \
+                                its certificate is trusted (CAP_CA_FILE names the CA if it is a private one)";
+
 /// A failure on its way to the person at the terminal.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -75,9 +79,13 @@ impl From<ClientError> for Failure {
                 Exit::Error
             }
         };
-        let hint = match error.status().map(|status| status.as_u16()) {
-            Some(401) => "set CAP_TOKEN_FILE or CAP_TOKEN to a token that is neither expired nor revoked",
-            Some(_) | None => error.remedy(),
+        // The client's own words, where none of our variables mends it.
+        let hint = match (&error, error.status().map(|status| status.as_u16())) {
+            (ClientError::Unreachable { .. }, _) => UNREACHABLE_HINT,
+            (_, Some(401)) => {
+                "set CAP_TOKEN_FILE or CAP_TOKEN to a token that is neither expired nor revoked"
+            }
+            (_, Some(_) | None) => error.remedy(),
         };
         let request = error.request_id();
         Self { request, ..Self::new(exit, error.what(), error.why()).hint(hint) }

@@ -12,4 +12,5 @@ mod readme;
 mod run;
 mod schema;
 mod streams;
+mod tls;
 mod world;
