@@ -8,12 +8,30 @@ use bson::{Document, doc};
 use mongodb::Client;
 use mongodb::options::{ClientOptions, ServerAddress};
 
+use super::access::MongoUser;
+
 /// A local server answers within milliseconds or is not well; a paused one never does.
 const COMMAND_LIMIT_MS: u64 = 5_000;
 const CONNECT_LIMIT_MS: u64 = 1_000;
 
-/// Runs a command on the `admin` database of the member at this port.
-pub(super) async fn run(port: u16, command: Document) -> anyhow::Result<Document> {
+/// Whom a command goes to, and as whom.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct To<'a> {
+    pub(super) port: u16,
+    pub(super) database: &'a str,
+    pub(super) user: Option<&'a MongoUser>,
+}
+
+impl To<'_> {
+    /// The `admin` database of the member at this port, as nobody.
+    pub(super) fn member(port: u16) -> Self {
+        Self { port, database: "admin", user: None }
+    }
+}
+
+/// Runs a command.
+pub(super) async fn run(to: To<'_>, command: Document) -> anyhow::Result<Document> {
+    let port = to.port;
     let what = command.keys().next().cloned().unwrap_or_default();
     let address = ServerAddress::Tcp { host: "127.0.0.1".into(), port: Some(port) };
     let options = ClientOptions::builder()
@@ -22,9 +40,10 @@ pub(super) async fn run(port: u16, command: Document) -> anyhow::Result<Document
         .connect_timeout(Duration::from_millis(CONNECT_LIMIT_MS))
         .server_selection_timeout(Duration::from_millis(CONNECT_LIMIT_MS))
         .max_pool_size(1)
+        .credential(to.user.map(MongoUser::credential))
         .build();
     let client = Client::with_options(options)?;
-    let answer = async { client.database("admin").run_command(command).await };
+    let answer = async { client.database(to.database).run_command(command).await };
     let answer = tokio::time::timeout(Duration::from_millis(COMMAND_LIMIT_MS), answer).await;
     client.shutdown().immediate(true).await;
     answer

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bson::{Document, doc};
 
-use super::admin;
+use super::admin::{self, To};
 use super::replica_set::ReplicaSetOptions;
 use crate::process::{Launch, Launcher, PortLease, Process};
 use crate::wait::{self, Pending};
@@ -49,6 +49,7 @@ impl Member {
         mongod: &Path,
         index: usize,
         options: &ReplicaSetOptions,
+        key_file: Option<&Path>,
     ) -> anyhow::Result<Self> {
         let name = format!("mongod-{index}");
         let lease = crate::process::reserve_one()?;
@@ -56,7 +57,7 @@ impl Member {
         let launch = Launch {
             name,
             program: mongod.to_owned(),
-            args: arguments(lease.port(), &data, options),
+            args: arguments(lease.port(), &data, options, key_file),
             env: BTreeMap::new(),
             address: format!("127.0.0.1:{}", lease.port()),
         };
@@ -85,7 +86,7 @@ impl Member {
             if !self.process.is_running() {
                 return Err(self.process.died());
             }
-            admin::run(self.port(), doc! { "ping": 1 }).await.map_err(Pending::not_yet)
+            admin::run(To::member(self.port()), doc! { "ping": 1 }).await.map_err(Pending::not_yet)
         })
         .await?;
         Ok(())
@@ -95,7 +96,7 @@ impl Member {
         if !self.process.is_running() {
             return MemberState::Down;
         }
-        match admin::run(self.port(), doc! { "hello": 1 }).await {
+        match admin::run(To::member(self.port()), doc! { "hello": 1 }).await {
             Ok(hello) if says(&hello, "isWritablePrimary") => MemberState::Primary,
             Ok(hello) if says(&hello, "secondary") => MemberState::Secondary,
             Ok(_) => MemberState::Other,
@@ -108,7 +109,7 @@ fn says(hello: &Document, what: &str) -> bool {
     hello.get_bool(what).unwrap_or(false)
 }
 
-fn arguments(port: u16, data: &Path, options: &ReplicaSetOptions) -> Vec<String> {
+fn arguments(port: u16, data: &Path, options: &ReplicaSetOptions, key_file: Option<&Path>) -> Vec<String> {
     let mut args: Vec<String> = Vec::new();
     let mut pair = |name: &str, value: String| args.extend([name.to_owned(), value]);
     pair("--replSet", options.name.clone());
@@ -128,6 +129,10 @@ fn arguments(port: u16, data: &Path, options: &ReplicaSetOptions) -> Vec<String>
     ];
     for parameter in fixed.iter().chain(&options.parameters) {
         pair("--setParameter", parameter.clone());
+    }
+    if let Some(key_file) = key_file {
+        // Members prove themselves with it, and whoever else comes needs a user and a password.
+        pair("--keyFile", key_file.display().to_string());
     }
     args.push("--nounixsocket".to_owned());
     args

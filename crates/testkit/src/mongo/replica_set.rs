@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use bson::{Bson, Document, doc};
 
-use super::admin;
+use super::access::{self, MongoUser};
+use super::admin::{self, To};
 use super::member::{Member, MemberState};
 use crate::fetch;
 use crate::process::{Launcher, Lifetime, Process, Signal};
@@ -38,6 +39,9 @@ pub struct ReplicaSetOptions {
     pub oplog_mb: u32,
     /// More `--setParameter NAME=VALUE`.
     pub parameters: Vec<String>,
+    /// Whether whoever comes needs a user and a password. There is one user then, who may do everything, and whom
+    /// [`ReplicaSet::uri`] names.
+    pub asks_for_passwords: bool,
 }
 
 impl Default for ReplicaSetOptions {
@@ -49,6 +53,7 @@ impl Default for ReplicaSetOptions {
             heartbeat_interval_ms: 500,
             oplog_mb: 128,
             parameters: Vec::new(),
+            asks_for_passwords: false,
         }
     }
 }
@@ -58,6 +63,7 @@ impl Default for ReplicaSetOptions {
 pub struct ReplicaSet {
     members: Vec<Member>,
     options: ReplicaSetOptions,
+    administrator: Option<MongoUser>,
     // After the members: the data go when nobody uses them any more.
     _scratch: Option<Scratch>,
 }
@@ -91,19 +97,34 @@ impl ReplicaSet {
         let mongod = fetch_mongod().await?;
         ensure!(options.members > 0, "a replica set has at least one member");
         say(format_args!("starting a replica set of {} members", options.members));
+        let key_file = options.asks_for_passwords.then(|| access::write_key_file(launcher)).transpose()?;
         let members = (0..options.members)
-            .map(|index| Member::start(launcher, &mongod, index, &options))
+            .map(|index| Member::start(launcher, &mongod, index, &options, key_file.as_deref()))
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let set = Self { members, options, _scratch: None };
+        let mut set = Self { members, options, administrator: None, _scratch: None };
         for member in &set.members {
             member.wait_answers().await?;
         }
         let first = set.member(0)?.port();
-        admin::run(first, doc! { "replSetInitiate": set.configuration()? })
+        admin::run(To::member(first), doc! { "replSetInitiate": set.configuration()? })
             .await
             .context("initiating the replica set")?;
+        if set.options.asks_for_passwords {
+            set.administrator = Some(set.create_administrator().await?);
+        }
         set.wait_ready(Duration::from_secs(READY_LIMIT_SECONDS)).await?;
         Ok(set)
+    }
+
+    /// From this machine the first user can be made by nobody (MongoDB's localhost exception).
+    async fn create_administrator(&self) -> anyhow::Result<MongoUser> {
+        let primary = wait::until("a primary", Duration::from_secs(READY_LIMIT_SECONDS), || async {
+            self.primary().await.map_err(Pending::not_yet)
+        });
+        let user = MongoUser::administrator();
+        let to = To::member(self.member(primary.await?)?.port());
+        admin::run(to, user.create_with_role("root")).await.context("creating the administrator")?;
+        Ok(user)
     }
 
     /// The connection string, without a database.
@@ -115,9 +136,20 @@ impl ReplicaSet {
     /// The connection string with this database.
     #[must_use]
     pub fn uri_for(&self, database: &str) -> String {
+        self.uri_of(self.administrator.as_ref(), database)
+    }
+
+    /// The connection string with this database for this user.
+    #[must_use]
+    pub fn uri_as(&self, user: &MongoUser, database: &str) -> String {
+        self.uri_of(Some(user), database)
+    }
+
+    fn uri_of(&self, user: Option<&MongoUser>, database: &str) -> String {
+        let (login, source) = user.map(MongoUser::in_uri).unwrap_or_default();
         let hosts: Vec<String> =
             self.members.iter().map(|member| format!("127.0.0.1:{}", member.port())).collect();
-        format!("mongodb://{}/{database}?replicaSet={}", hosts.join(","), self.options.name)
+        format!("mongodb://{login}{}/{database}?replicaSet={}{source}", hosts.join(","), self.options.name)
     }
 
     /// How many members there are.
@@ -250,7 +282,7 @@ impl ReplicaSet {
     /// When a member that runs cannot.
     pub async fn checkpoint(&self) -> anyhow::Result<()> {
         for member in self.members.iter().filter(|member| member.process.is_running()) {
-            admin::run(member.port(), doc! { "fsync": 1 }).await?;
+            admin::run(self.to(member, "admin"), doc! { "fsync": 1 }).await?;
         }
         Ok(())
     }
@@ -270,7 +302,19 @@ impl ReplicaSet {
     /// # Errors
     /// When there is no such member, or it refuses.
     pub async fn command(&self, index: usize, command: Document) -> anyhow::Result<Document> {
-        admin::run(self.member(index)?.port(), command).await
+        admin::run(self.to(self.member(index)?, "admin"), command).await
+    }
+
+    /// Runs a command on this database at the primary: roles, users.
+    ///
+    /// # Errors
+    /// When there is no primary, or it refuses.
+    pub async fn command_in(&self, database: &str, command: Document) -> anyhow::Result<Document> {
+        admin::run(self.to(self.member(self.primary().await?)?, database), command).await
+    }
+
+    fn to<'a>(&'a self, member: &Member, database: &'a str) -> To<'a> {
+        To { port: member.port(), database, user: self.administrator.as_ref() }
     }
 
     fn member(&self, index: usize) -> anyhow::Result<&Member> {
