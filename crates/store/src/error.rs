@@ -15,6 +15,11 @@ const DUPLICATE_KEY: i32 = 11_000;
 /// The code of a transaction's write that met another transaction's.
 const WRITE_CONFLICT: i32 = 112;
 
+/// The code of a command that its user may not run, or that wants a user.
+const UNAUTHORIZED: i32 = 13;
+/// What the server quotes behind these words is the command, with everything in it.
+const QUOTED_COMMAND: &str = " to execute command";
+
 /// Why a store call did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -99,7 +104,8 @@ pub(crate) fn classify(doing: &'static str, error: &DriverError) -> Failure {
         ErrorKind::Write(WriteFailure::WriteError(write)) if !is_passing(write.code) => {
             StoreError::Refused { doing, cause }
         }
-        ErrorKind::InvalidArgument { .. } | ErrorKind::Authentication { .. } => {
+        ErrorKind::InvalidArgument { .. } => StoreError::Refused { doing, cause },
+        ErrorKind::Authentication { message, .. } if is_login_refused(message) => {
             StoreError::Refused { doing, cause }
         }
         _ => StoreError::Unavailable { doing, cause },
@@ -142,9 +148,24 @@ fn is_passing(code: i32) -> bool {
     PASSING.contains(&code) || matches!(code, 13_435 | 13_436 | 10_058 | 211 | 317)
 }
 
-/// The driver's error in one line, without its enum names.
+/// Whether a login failed for good: user or password are wrong (the server says nothing more exact, whatever the
+/// mechanism), or there is no password. The driver keeps no code here, and a login that an election or a shutdown
+/// interrupted fails too, with other words.
+fn is_login_refused(message: &str) -> bool {
+    ["Authentication failed", "no password supplied"].iter().any(|words| message.contains(words))
+}
+
+/// The driver's error in one line, without its enum names; with what to do where the operator must.
 fn describe(error: &DriverError) -> String {
     match error.kind.as_ref() {
+        ErrorKind::Command(command) if command.code == UNAUTHORIZED => {
+            let why = command.message.split(QUOTED_COMMAND).next().unwrap_or_default();
+            format!("{why}; let CAP_MONGO_URI name a user with the role that docs/operations.md describes")
+        }
+        ErrorKind::Authentication { message, .. } if is_login_refused(message) => {
+            let why = message.trim_end_matches('.');
+            format!("{why}; check the user, the password and authSource in CAP_MONGO_URI")
+        }
         ErrorKind::Command(command) => format!("{} ({})", command.message, command.code_name),
         ErrorKind::ServerSelection { .. } => "no primary was found in time".to_owned(),
         kind => kind.to_string(),

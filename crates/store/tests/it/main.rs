@@ -2,6 +2,7 @@
 //! The store against a real replica set: what may be written, and what is refused.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 
+mod access;
 mod jobs;
 mod keys;
 mod leases;
