@@ -38,9 +38,14 @@ pub(crate) fn workers(count: u8) -> StackOptions {
     options
 }
 
+/// A place for a stack among those that work at once.
+pub(crate) async fn room() -> SemaphorePermit<'static> {
+    ROOM.acquire().await.unwrap()
+}
+
 /// A stack of one test's own, to break.
 pub(crate) async fn own(options: StackOptions) -> (Stack, Bench) {
-    let room = ROOM.acquire().await.unwrap();
+    let room = room().await;
     let stack = Stack::start(options).await.unwrap();
     let mut bench = on(&stack, "drill").await;
     bench._room = Some(room);
@@ -49,7 +54,7 @@ pub(crate) async fn own(options: StackOptions) -> (Stack, Bench) {
 
 /// The stack of the tests that break nothing: two workers.
 pub(crate) async fn shared(project: &str) -> Bench {
-    let room = ROOM.acquire().await.unwrap();
+    let room = room().await;
     let standing = standing().await;
     let mut bench = on(&standing.stack, project).await;
     bench._room = Some(room);

@@ -14,5 +14,6 @@ mod failpoints;
 mod issuance;
 mod load;
 mod outages;
+mod passwords;
 mod pem;
 mod trouble;

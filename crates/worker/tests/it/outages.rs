@@ -12,6 +12,7 @@ async fn the_primary_stopped_and_killed_while_issuing() {
     // A few at a time, so that there are always some under way and some to come.
     let mut options = bench::workers(2).with(Role::Worker, "CAP_WORKER_CONCURRENCY", "4");
     options.shared_mongo = false;
+    options.replica_set.asks_for_passwords = true;
     let (mut stack, bench) = bench::own(options).await;
     // Each takes two seconds at least, eight at a time: whenever two of a wave are done, others are under way.
     bench.ca.set_delay(Duration::from_millis(300)).await.unwrap();
