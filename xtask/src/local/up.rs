@@ -115,6 +115,9 @@ async fn start(home: &Path, args: &UpArgs) -> anyhow::Result<()> {
     let launcher = Arc::new(Launcher::new(home, Lifetime::Detached)?);
     let options = options(args);
     let infrastructure = Infrastructure::start(&launcher, &options).await?;
+    if args.every_profile && infrastructure.ca.flavor().profiles.is_empty() {
+        say("this CA is an older Pebble, which knows no profiles: every certificate lives 90 days");
+    }
     if args.infra_only {
         env_file::write(home, &env_file::of_infrastructure(&infrastructure))?;
         StateFile::complete(home)?;
