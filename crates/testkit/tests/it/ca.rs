@@ -104,6 +104,11 @@ async fn a_certificate_is_issued_through_the_proxy_and_counted() {
     let client = Client::of(&ca).await;
     let chain = client.issue(&ca, "One.example.test").await;
     assert!(chain.matches("BEGIN CERTIFICATE").count() >= 2, "{chain}");
+    // Whatever the version of Pebble: renewals are planned by it.
+    let (_, leaf) = x509_parser::pem::parse_x509_pem(chain.as_bytes()).unwrap();
+    let leaf = leaf.parse_x509().unwrap();
+    let life = leaf.validity().not_after.timestamp() - leaf.validity().not_before.timestamp();
+    assert!((90 * 86_400 - life).abs() <= 1, "it lives {life} s");
     let counted = ca.counts().await.unwrap().of(&["one.example.test"]);
     assert_eq!(counted, NameSetCounts { orders: 1, finalized: 1, certificates: 1 });
     assert!(ca.issuance_root_pem().await.unwrap().contains("BEGIN CERTIFICATE"));
