@@ -23,6 +23,9 @@ use crate::problem::ApiError;
 /// revocation takes effect within this and a second.
 const CONFIRMED_FOR: Duration = Duration::from_secs(4);
 
+/// How often a request under way looks whether the primary is still confirmed.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// One api replica.
 pub struct App {
     /// The database.
@@ -61,6 +64,16 @@ impl App {
         match self.readiness.passed_at(Check::Mongo) {
             Some(at) if now.saturating_sub(at) <= CONFIRMED_FOR => Ok(()),
             _ => Err(ApiError::unavailable("no majority has confirmed the primary for 4 s")),
+        }
+    }
+
+    /// Ends when no majority confirms the primary any more.
+    pub(crate) async fn lost_confirmation(&self) -> ApiError {
+        loop {
+            if let Err(refused) = self.must_be_confirmed() {
+                return refused;
+            }
+            self.clock.sleep(LOOK).await;
         }
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use crate::app::App;
 use crate::body::BODY_OCTETS;
 use crate::problem::{ApiError, Id, Logged, OVERLOADED, TIMED_OUT};
+use crate::routes::PREFIX;
 
 /// How long a request may take.
 const REQUEST: Duration = Duration::from_secs(30);
@@ -64,9 +65,13 @@ async fn around(
                 )
                 .into_response();
             }
-            match tokio::time::timeout(REQUEST, next.run(request)).await {
-                Ok(response) => response,
-                Err(_) => {
+            let asks_database = request.uri().path().starts_with(PREFIX);
+            tokio::select! {
+                biased;
+                response = next.run(request) => response,
+                // Whatever waits for a database that is away is told so, and not after one bound behind the other.
+                refused = app.lost_confirmation(), if asks_database => refused.into_response(),
+                () = app.clock.sleep(REQUEST) => {
                     ApiError::new(TIMED_OUT, "no answer within 30 s; repeat it with the same Idempotency-Key")
                         .into_response()
                 }

@@ -4,6 +4,7 @@
 use cap_client::wire;
 use cap_core::job::Work;
 use cap_store::{CertificateRecord, IssuerRecord, JobRecord, ProjectRecord, TokenRecord, VersionRecord};
+use jiff::Timestamp;
 
 pub(crate) fn project(record: ProjectRecord) -> wire::Project {
     wire::Project { id: record.id, name: record.name.to_string(), created_at: record.created_at }
@@ -42,7 +43,8 @@ pub(crate) fn version(record: VersionRecord) -> wire::Version {
     wire::Version { id, number, serial, fingerprint_sha256, not_before, not_after, issued_at }
 }
 
-pub(crate) fn certificate(record: CertificateRecord) -> wire::Certificate {
+pub(crate) fn certificate(record: CertificateRecord, now: Timestamp) -> wire::Certificate {
+    let not_after = record.version.as_ref().map(|version| version.not_after);
     let names = &record.spec.names;
     wire::Certificate {
         id: record.id,
@@ -54,7 +56,7 @@ pub(crate) fn certificate(record: CertificateRecord) -> wire::Certificate {
         challenge: record.spec.challenge,
         profile: record.spec.profile.map(String::from),
         auto_renew: record.spec.auto_renew,
-        status: record.status,
+        status: record.status.at(now, not_after),
         problem: record.problem,
         next_attempt_at: record.next_attempt_at,
         version: record.version.map(version),

@@ -27,7 +27,7 @@ pub(crate) fn duration_text(text: &str) -> Result<String, String> {
 }
 
 /// The words of [`cap_core::certificate::Status`].
-pub(crate) const STATUSES: &[&str] = &["requested", "issuing", "valid", "renewing", "failing"];
+pub(crate) const STATUSES: &[&str] = &["requested", "issuing", "valid", "renewing", "failing", "expired"];
 /// The words of [`cap_core::job::JobState`].
 pub(crate) const JOB_STATES: &[&str] = &["queued", "running", "succeeded", "dead", "cancelled"];
 /// The words of [`cap_core::actor::Role`].

@@ -75,7 +75,7 @@ pub(crate) async fn until<T>(
 pub(crate) fn certificate(seen: &Certificate, deadline: Timestamp) -> Verdict {
     match seen.status {
         Status::Valid => Verdict::Done,
-        Status::Requested | Status::Issuing | Status::Renewing => {
+        Status::Requested | Status::Issuing | Status::Renewing | Status::Expired => {
             Verdict::Pending(seen.status.as_str().to_owned())
         }
         Status::Failing => failing(seen.problem.as_ref(), seen.next_attempt_at, deadline),

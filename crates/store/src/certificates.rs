@@ -137,7 +137,7 @@ impl Store {
         found.map(|document| read("certificates", document)).transpose()
     }
 
-    /// A page of a project's certificates, of one status if given.
+    /// A page of a project's certificates, of one status at `now` if given.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -145,10 +145,25 @@ impl Store {
         &self,
         project: ProjectId,
         status: Option<Status>,
+        now: Timestamp,
         page: &Page,
     ) -> Result<Slice<CertificateRecord>, StoreError> {
         let mut filter = doc! { "project": project.to_string() };
-        if let Some(status) = status {
+        let mut ends = |comparison: &str| {
+            filter.insert("version.not_after", doc! { comparison: date(now) });
+        };
+        let stored = match status {
+            Some(Status::Expired) => {
+                ends("$lte");
+                Some(Status::Valid)
+            }
+            Some(Status::Valid) => {
+                ends("$gt");
+                status
+            }
+            status => status,
+        };
+        if let Some(status) = stored {
             filter.insert("status", status.as_str());
         }
         self.list("certificates", filter, page, |certificate: &CertificateRecord| certificate.id.to_string())

@@ -21,7 +21,7 @@ use crate::app::App;
 use crate::problem::{ApiError, METHOD_NOT_ALLOWED, NOT_FOUND};
 
 /// Where every route but the health checks lives.
-const PREFIX: &str = "/api/v1";
+pub(crate) const PREFIX: &str = "/api/v1";
 
 /// Who may call a route. A claim: the handler decides, and the tests hold one against the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

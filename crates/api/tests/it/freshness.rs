@@ -33,6 +33,11 @@ async fn a_primary_that_is_cut_off_and_does_not_know_it_lets_nobody_in() {
     let others: Vec<usize> = (0..3).filter(|index| *index != primary).collect();
     others.iter().for_each(|index| set.pause(*index).unwrap());
     let cut_off = Instant::now();
+    // Let in by the last yes, and under way when it ends.
+    let under_way =
+        apis[0].call("POST", "/api/v1/projects").token(stack.token()).json(&json!({ "name": "late" }));
+    under_way.send().await.problem(503, "unavailable");
+    assert!(cut_off.elapsed() < REFUSED_WITHIN, "{:?}", cut_off.elapsed());
     for http in &apis {
         let left = REFUSED_WITHIN.saturating_sub(cut_off.elapsed());
         becomes(http, stack.token(), 503, left).await;

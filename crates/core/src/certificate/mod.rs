@@ -11,6 +11,7 @@ pub use key::{CannotMakeKey, KeyMaterial, KeyType, account_key};
 pub use renewal::renewal_time;
 pub use spec::{BadSpec, ChallengeType, Names, Profile, Spec};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Where a certificate is in its life.
@@ -27,11 +28,15 @@ pub enum Status {
     Renewing,
     /// The last attempt failed; it says why and when the next one is.
     Failing,
+    /// There was a version that was good, and nothing is being done about it: it is not renewed by itself. Never stored:
+    /// time alone makes it so.
+    Expired,
 }
 
 impl Status {
     /// Every status, in the order of a certificate's life.
-    pub const ALL: [Self; 5] = [Self::Requested, Self::Issuing, Self::Valid, Self::Renewing, Self::Failing];
+    pub const ALL: [Self; 6] =
+        [Self::Requested, Self::Issuing, Self::Valid, Self::Renewing, Self::Failing, Self::Expired];
 
     /// The word used in the API and in the database.
     #[must_use]
@@ -42,6 +47,32 @@ impl Status {
             Self::Valid => "valid",
             Self::Renewing => "renewing",
             Self::Failing => "failing",
+            Self::Expired => "expired",
         }
+    }
+
+    /// What it is at `now`, of a certificate whose current version is valid until `not_after`.
+    #[must_use]
+    pub fn at(self, now: Timestamp, not_after: Option<Timestamp>) -> Self {
+        match self {
+            Self::Valid if not_after.is_some_and(|end| end <= now) => Self::Expired,
+            status => status,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_that_ended_is_expired_unless_something_is_being_done_about_it() {
+        let now = Timestamp::from_second(1_790_000_000).unwrap();
+        for status in Status::ALL {
+            let ended = if status == Status::Valid { Status::Expired } else { status };
+            assert_eq!(status.at(now, Some(now)), ended);
+            assert_eq!(status.at(now, None), status);
+        }
+        assert_eq!(Status::Valid.at(now, Some(Timestamp::MAX)), Status::Valid);
     }
 }

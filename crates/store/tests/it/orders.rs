@@ -103,6 +103,18 @@ async fn a_certificate_is_stored_once_with_everything_that_belongs_to_it() {
     assert!(world.store.version_material(version.id).await.unwrap().is_some());
     let job = world.store.job(world.project, claim.job).await.unwrap().unwrap();
     assert_eq!(job.state, cap_core::job::JobState::Succeeded);
+
+    // Time alone makes it expired.
+    let end = stored.version.unwrap().not_after;
+    let page = cap_core::page::Page::parse(None, None).unwrap();
+    let before = end - Duration::from_secs(1);
+    for (at, status) in [(before, Status::Valid), (end, Status::Expired)] {
+        for asked in [Status::Valid, Status::Expired] {
+            let found = world.store.certificates(world.project, Some(asked), at, &page).await.unwrap();
+            assert_eq!(found.items.len(), usize::from(asked == status), "{asked:?} at {at}");
+        }
+        assert_eq!(stored.status.at(at, Some(end)), status);
+    }
     let stored = world.store.order(order.id).await.unwrap().unwrap();
     assert!(stored.key.sealed.ct.is_empty(), "the order kept the key");
 }

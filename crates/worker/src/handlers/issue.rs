@@ -148,7 +148,11 @@ fn wait_for(world: &World, claim: &Claim, issuer: &IssuerRecord) -> Settlement {
         }
     };
     match world.again(claim, problem) {
-        Settlement::Again { problem, setbacks, .. } => Settlement::Again { after: wait, problem, setbacks },
+        // Why an issuer fails is known: that is shown at once. That it registers passes.
+        Settlement::Again { problem, setbacks, .. } => {
+            let setbacks = setbacks.filter(|_| issuer.problem.is_none());
+            Settlement::Again { after: wait, problem, setbacks }
+        }
         settlement => settlement,
     }
 }

@@ -27,8 +27,12 @@ async fn an_unreachable_ca_is_said_on_the_issuer() {
 
     let body = json!({ "names": ["nobody.example.test"], "issuer": "nobody" });
     let certificate = bench.api.post(&bench.path("certificates"), &body).await.unwrap();
-    let path = bench.path(&format!("certificates/{}", certificate["id"].as_str().unwrap()));
+    let id = certificate["id"].as_str().unwrap();
+    let path = bench.path(&format!("certificates/{id}"));
     let record = failing(&bench, &path).await;
+    let jobs = bench.jobs().await;
+    let job = jobs.iter().find(|job| job["certificate"] == id).unwrap();
+    assert_eq!(job["attempt"], 1, "what is known of the issuer is said at once: {job}");
     let detail = record["problem"]["detail"].as_str().unwrap();
     assert!(detail.contains("issuer nobody") && detail.contains("connection refused"), "{detail}");
     assert_eq!(record["problem"]["type"], "ca-unreachable");

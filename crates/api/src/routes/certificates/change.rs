@@ -27,7 +27,7 @@ pub(super) async fn update(
 ) -> Result<Response, ApiError> {
     let project = app.project(&caller, &project, Action::OperateProject).await?.id;
     let certificate = super::find(&app, project, &id).await?;
-    let seen = condition.check(&certificate)?;
+    let seen = condition.check(&certificate, app.now())?;
     let change = CertificateChange { auto_renew: body.value.auto_renew };
     let draft = Draft::new(audit::Action::CertificateUpdated, Some(project), certificate.id)
         .detail("auto_renew", body.value.auto_renew);
@@ -37,7 +37,7 @@ pub(super) async fn update(
     if !updated.map_err(IfMatch::overtaken)? {
         return Err(ApiError::not_found("certificate", &id));
     }
-    Ok(etag::answer(super::find(&app, project, &id).await?))
+    Ok(etag::answer(super::find(&app, project, &id).await?, app.now()))
 }
 
 pub(super) async fn remove(
@@ -48,7 +48,7 @@ pub(super) async fn remove(
 ) -> Result<StatusCode, ApiError> {
     let project = app.project(&caller, &project, Action::OperateProject).await?.id;
     let certificate = super::find(&app, project, &id).await?;
-    let seen = condition.check(&certificate)?;
+    let seen = condition.check(&certificate, app.now())?;
     let draft = Draft::new(audit::Action::CertificateDeleted, Some(project), certificate.id)
         .names(&certificate.spec.names);
     let audit = app.audit(&caller, &draft).await?;

@@ -30,7 +30,7 @@ pub(super) async fn create(
 ) -> Result<Response, ApiError> {
     let project = app.project(&caller, &project, Action::OperateProject).await?.id;
     if let Some(earlier) = key.earlier(&app, &caller, &body.sha256).await? {
-        return Ok(etag::created(super::find(&app, project, &earlier.resource).await?));
+        return Ok(etag::created(super::find(&app, project, &earlier.resource).await?, app.now()));
     }
     let issuer = body.value.issuer.clone();
     let spec = spec(body.value)?;
@@ -46,10 +46,10 @@ pub(super) async fn create(
     let request = key.request(&app, &caller, &body.sha256, 201, certificate.id.to_string());
     let mutation = Mutation { audit: &audit, request: request.as_ref() };
     match app.store.create_certificate(&certificate, &job, mutation).await {
-        Ok(()) => Ok(etag::created(certificate)),
+        Ok(()) => Ok(etag::created(certificate, app.now())),
         Err(StoreError::Replayed(earlier)) => {
             let earlier = key.same(*earlier, &body.sha256)?;
-            Ok(etag::created(super::find(&app, project, &earlier.resource).await?))
+            Ok(etag::created(super::find(&app, project, &earlier.resource).await?, app.now()))
         }
         Err(error) => Err(error.into()),
     }

@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use cap_store::{CertificateRecord, StoreError};
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use crate::app::App;
@@ -39,9 +40,10 @@ impl IfMatch {
     pub(super) fn check<'a>(
         &self,
         certificate: &'a CertificateRecord,
+        now: Timestamp,
     ) -> Result<Option<&'a CertificateRecord>, ApiError> {
         let Some(given) = &self.0 else { return Ok(None) };
-        let present = tag(certificate);
+        let present = tag(certificate, now);
         if given.split(',').map(str::trim).any(|tag| tag == "*") {
             return Ok(None);
         }
@@ -65,20 +67,20 @@ impl IfMatch {
 }
 
 /// 200 and the certificate, with its tag.
-pub(super) fn answer(certificate: CertificateRecord) -> Response {
-    let tag = tag(&certificate);
-    ([(header::ETAG, tag)], Json(view::certificate(certificate))).into_response()
+pub(super) fn answer(certificate: CertificateRecord, now: Timestamp) -> Response {
+    let tag = tag(&certificate, now);
+    ([(header::ETAG, tag)], Json(view::certificate(certificate, now))).into_response()
 }
 
 /// 201 and the certificate, with its tag and its place.
-pub(super) fn created(certificate: CertificateRecord) -> Response {
-    let tag = tag(&certificate);
+pub(super) fn created(certificate: CertificateRecord, now: Timestamp) -> Response {
+    let tag = tag(&certificate, now);
     let place = format!("projects/{}/certificates/{}", certificate.project, certificate.id);
-    ([(header::ETAG, tag)], answer::created(&place, view::certificate(certificate))).into_response()
+    ([(header::ETAG, tag)], answer::created(&place, view::certificate(certificate, now))).into_response()
 }
 
 /// A strong tag: a hash of what is answered, so that it changes exactly when the answer does.
-fn tag(certificate: &CertificateRecord) -> String {
-    let shown = serde_json::to_vec(&view::certificate(certificate.clone())).unwrap_or_default();
+fn tag(certificate: &CertificateRecord, now: Timestamp) -> String {
+    let shown = serde_json::to_vec(&view::certificate(certificate.clone(), now)).unwrap_or_default();
     format!("\"{}\"", hex::encode(&Sha256::digest(shown)[..TAG_OCTETS]))
 }

@@ -35,7 +35,9 @@ pub(super) async fn list(
 ) -> Result<Json<Slice<wire::Certificate>>, ApiError> {
     let project = app.project(&caller, &project, Action::ReadProject).await?.id;
     let page = page(params.limit, params.cursor.as_deref())?;
-    Ok(Json(app.store.certificates(project, params.status, &page).await?.map(view::certificate)))
+    let now = app.now();
+    let found = app.store.certificates(project, params.status, now, &page).await?;
+    Ok(Json(found.map(|certificate| view::certificate(certificate, now))))
 }
 
 pub(super) async fn read(
@@ -44,7 +46,7 @@ pub(super) async fn read(
     At((project, certificate)): At<(String, String)>,
 ) -> Result<Response, ApiError> {
     let project = app.project(&caller, &project, Action::ReadProject).await?.id;
-    Ok(super::etag::answer(super::find(&app, project, &certificate).await?))
+    Ok(super::etag::answer(super::find(&app, project, &certificate).await?, app.now()))
 }
 
 pub(super) async fn versions(
