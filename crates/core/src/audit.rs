@@ -45,11 +45,13 @@ pub enum Action {
     CertificateIssued,
     CertificateAttemptFailed,
     CertificateKeyExported,
+    JobRetried,
+    JobCancelled,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::AdminBootstrapped,
         Self::AdminTokenRecovered,
         Self::TokenCreated,
@@ -67,6 +69,8 @@ impl Action {
         Self::CertificateIssued,
         Self::CertificateAttemptFailed,
         Self::CertificateKeyExported,
+        Self::JobRetried,
+        Self::JobCancelled,
     ];
 
     /// The word in the leaf.
@@ -90,6 +94,8 @@ impl Action {
             Self::CertificateIssued => "certificate.issued",
             Self::CertificateAttemptFailed => "certificate.attempt_failed",
             Self::CertificateKeyExported => "certificate.key_exported",
+            Self::JobRetried => "job.retried",
+            Self::JobCancelled => "job.cancelled",
         }
     }
 }

@@ -83,6 +83,32 @@ impl JobState {
             Self::Cancelled => "cancelled",
         }
     }
+
+    /// Why a job in this state cannot be retried, and what to do instead; nothing when it can.
+    #[must_use]
+    pub fn against_retry(self) -> Option<&'static str> {
+        match self {
+            Self::Queued | Self::Dead => None,
+            Self::Running => Some("a worker runs it in this moment; look at it again when that has ended"),
+            Self::Succeeded => Some("it has succeeded; to have a certificate renewed, renew the certificate"),
+            Self::Cancelled => Some("it was cancelled; renew the certificate, which queues another job"),
+        }
+    }
+
+    /// Why a job in this state cannot be cancelled, and what to do instead; nothing when it can.
+    #[must_use]
+    pub fn against_cancel(self) -> Option<&'static str> {
+        match self {
+            Self::Queued => None,
+            Self::Running => Some(
+                "a worker runs it in this moment, and what a CA was asked cannot be taken back; cancel it when it waits \
+                 again, or delete what it is for, which ends it at once",
+            ),
+            Self::Dead => Some("it is dead, so nothing runs it; leave it, or retry it"),
+            Self::Succeeded => Some("it has succeeded; there is nothing left to cancel"),
+            Self::Cancelled => Some("it was cancelled before"),
+        }
+    }
 }
 
 /// A job about to be queued.

@@ -25,5 +25,6 @@ pub mod name;
 pub mod order;
 pub mod page;
 pub mod problem;
+pub mod queue;
 pub mod secret;
 pub mod token;

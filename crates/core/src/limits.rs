@@ -90,3 +90,8 @@ pub const MANDATE_LOOK: Duration = Duration::from_millis(250);
 pub const JOB_PARTITIONS: u16 = 64;
 /// Jobs claimed in one transaction: more only adds latency.
 pub const CLAIM_BATCH: usize = 50;
+/// Jobs that are counted to tell how deep the queue is; beyond it the depth is an estimate, since counting them all takes
+/// half a second with a million of them.
+pub const QUEUE_COUNT: u64 = 10_000;
+/// How long a sample of the queue is told: whoever scales by an old one scales by what is not there any more.
+pub const QUEUE_SAMPLE_KEPT: Duration = Duration::from_secs(30);

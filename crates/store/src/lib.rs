@@ -37,7 +37,7 @@ pub use challenges::ChallengeCache;
 pub use error::StoreError;
 pub use idempotency::{Mutation, Replay, Request};
 pub use issuers::{IssuerRecord, Registration};
-pub use jobs::{JobRecord, JobWatch};
+pub use jobs::{JobRecord, JobRefusal, JobWatch};
 pub use leases::{LeaseWatch, SCHEDULER_LEASE};
 pub use orders::{OpenOrder, Opened};
 pub use projects::ProjectRecord;

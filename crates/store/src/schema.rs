@@ -17,7 +17,10 @@ use crate::error::StoreError;
 use crate::{Store, bounded};
 
 /// Every migration that this build knows, in order; the number is the position.
-const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/0001_foundation.json")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../../migrations/0001_foundation.json"),
+    include_str!("../../../migrations/0002_queue.json"),
+];
 /// The lease that keeps two migrations from running at once.
 const LEASE: &str = "schema";
 /// How long a migration's lease lasts: longer than any one command may take.

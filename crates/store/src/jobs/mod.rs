@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The job queue: one document a job; claims, settlements and the wake-up stream are in their own files.
+//! The job queue: one document a job; claims, settlements, the wake-up stream, what people ask of a job, and the depth
+//! of it all are in their own files.
 
+mod change;
 mod claim;
+mod gauge;
 mod settle;
 mod watch;
 
-use bson::{DateTime, Document, doc};
+use bson::{Bson, DateTime, Document, doc};
 use cap_core::id::{ClaimId, JobId, ProjectId};
 use cap_core::job::{JobDraft, JobState, Setbacks, Work, partition};
 use cap_core::page::{Page, Slice};
@@ -19,6 +22,7 @@ use crate::fact::Fact;
 use crate::transaction::Transaction;
 use crate::{Store, bounded};
 
+pub use change::JobRefusal;
 pub use watch::JobWatch;
 
 /// How long a job that is over is kept.
@@ -136,13 +140,8 @@ impl Store {
         let failed = transaction.failed();
         let jobs = self.collection::<Document>("jobs");
         let living = doc! { "key": key, "alive": true };
-        // A running job keeps its lease; only one that waits comes forward.
-        let come = |field: &str| doc! { "$cond": [{ "$eq": ["$state", "queued"] }, "$$NOW", field] };
         let hasten = jobs
-            .find_one_and_update(
-                living,
-                vec![doc! { "$set": { "claim_at": come("$claim_at"), "hastened": come("$hastened") } }],
-            )
+            .find_one_and_update(living, vec![doc! { "$set": forward() }])
             .projection(doc! { "_id": 1 })
             .session(&mut transaction.session);
         let found = hasten.await.map_err(failed)?;
@@ -161,6 +160,15 @@ impl Store {
         let cancel = jobs.update_many(living, settle::over("cancelled")).session(&mut transaction.session);
         cancel.await.map_err(failed)?;
         Ok(())
+    }
+}
+
+/// Fields of a job that comes forward to now. A running one keeps its lease; one that has been due keeps its age.
+fn forward() -> Document {
+    let come = |now: Bson, field: &str| doc! { "$cond": [{ "$eq": ["$state", "queued"] }, now, field] };
+    doc! {
+        "claim_at": come(doc! { "$min": ["$claim_at", "$$NOW"] }.into(), "$claim_at"),
+        "hastened": come("$$NOW".into(), "$hastened"),
     }
 }
 

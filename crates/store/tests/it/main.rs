@@ -3,10 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 
 mod access;
+mod changes;
+mod explain;
 mod jobs;
 mod keys;
 mod leases;
 mod orders;
+mod queue;
 mod recorder;
 mod requests;
 mod schema;

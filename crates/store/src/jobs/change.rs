@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What people ask of a job: to run now, or not to run at all.
+
+use bson::{Document, doc};
+use cap_core::id::{JobId, ProjectId};
+use cap_core::job::JobState;
+
+use crate::Store;
+use crate::document::read;
+use crate::error::{Failure, StoreError};
+use crate::fact::Fact;
+use crate::idempotency::Mutation;
+use crate::jobs::{JobDocument, JobRecord, forward, settle, subject};
+use crate::transaction::{Transaction, transact};
+
+/// Why it was not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobRefusal {
+    /// The job's state stands against it.
+    State(JobState),
+    /// What the job was for is gone.
+    Pointless,
+    /// Another job is at the same work.
+    Doubled,
+    /// There is no such job.
+    Missing,
+}
+
+impl Store {
+    /// Has a job run now: one that waits comes forward, one that is dead is queued again under its key.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn retry_job(
+        &self,
+        project: ProjectId,
+        id: JobId,
+        mutation: Mutation<'_>,
+    ) -> Result<Result<JobRecord, JobRefusal>, StoreError> {
+        const DOING: &str = "retry a job";
+        let result = transact!(DOING, {
+            let mut transaction = self.begin(DOING).await?;
+            let Some(job) = self.seen_job(&mut transaction, project, id).await? else {
+                return Ok(Err(JobRefusal::Missing));
+            };
+            if job.state.against_retry().is_some() {
+                return Ok(Err(JobRefusal::State(job.state)));
+            }
+            let mut set = forward();
+            set.insert("last_event", mutation.audit.event.to_string());
+            let mut stages = vec![doc! { "$set": set }];
+            if job.state == JobState::Dead {
+                if self.is_alive(&mut transaction, &job.key).await? {
+                    return Ok(Err(JobRefusal::Doubled));
+                }
+                let Some(fence) = self.subject_fence(&mut transaction, &job).await? else {
+                    return Ok(Err(JobRefusal::Pointless));
+                };
+                stages = revive(fence, stages);
+            }
+            let fact = Fact::new(DOING).must("jobs", as_seen(&job), stages).accompanied(&mutation);
+            self.write_within(&mut transaction, &[fact]).await?;
+            transaction.commit().await?;
+            Ok(Ok(()))
+        });
+        let done = self.replayed(&mutation, result).await?;
+        self.changed(project, id, done).await
+    }
+
+    /// Ends a job that waits, and gives its key free. An order in flight stays for the next job on the same subject, and
+    /// so does the plan: a renewal that is due is planned anew.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn cancel_job(
+        &self,
+        project: ProjectId,
+        id: JobId,
+        mutation: Mutation<'_>,
+    ) -> Result<Result<JobRecord, JobRefusal>, StoreError> {
+        const DOING: &str = "cancel a job";
+        let result = transact!(DOING, {
+            let mut transaction = self.begin(DOING).await?;
+            let Some(job) = self.seen_job(&mut transaction, project, id).await? else {
+                return Ok(Err(JobRefusal::Missing));
+            };
+            if job.state.against_cancel().is_some() {
+                return Ok(Err(JobRefusal::State(job.state)));
+            }
+            let mut stages = settle::over("cancelled");
+            stages.push(doc! { "$set": { "last_event": mutation.audit.event.to_string() } });
+            let (collection, subject) = subject(&job.work);
+            // The next job takes over the order in flight only with a fence above all that this one had.
+            let left = vec![
+                doc! { "$set": { "fence": { "$max": ["$fence", job.fence + 1] }, "next_attempt_at": null } },
+                doc! { "$unset": "planned_for" },
+            ];
+            let fact = Fact::new(DOING)
+                .must("jobs", as_seen(&job), stages)
+                .may(collection, doc! { "_id": subject }, left)
+                .accompanied(&mutation);
+            self.write_within(&mut transaction, &[fact]).await?;
+            transaction.commit().await?;
+            Ok(Ok(()))
+        });
+        let done = self.replayed(&mutation, result).await?;
+        self.changed(project, id, done).await
+    }
+
+    /// The job as it is after the change.
+    async fn changed(
+        &self,
+        project: ProjectId,
+        id: JobId,
+        done: Result<(), JobRefusal>,
+    ) -> Result<Result<JobRecord, JobRefusal>, StoreError> {
+        match done {
+            Ok(()) => Ok(self.job(project, id).await?.ok_or(JobRefusal::Missing)),
+            Err(refusal) => Ok(Err(refusal)),
+        }
+    }
+
+    async fn seen_job(
+        &self,
+        transaction: &mut Transaction,
+        project: ProjectId,
+        id: JobId,
+    ) -> Result<Option<JobDocument>, Failure> {
+        let failed = transaction.failed();
+        let jobs = self.collection::<Document>("jobs");
+        let own = doc! { "_id": id.to_string(), "project": project.to_string() };
+        let found = jobs.find_one(own).session(&mut transaction.session).await.map_err(failed)?;
+        Ok(found.map(|document| read("jobs", document)).transpose()?)
+    }
+
+    /// The fence that the last job on the same subject left behind, if the subject is still there.
+    async fn subject_fence(
+        &self,
+        transaction: &mut Transaction,
+        job: &JobDocument,
+    ) -> Result<Option<i64>, Failure> {
+        let failed = transaction.failed();
+        let (collection, id) = subject(&job.work);
+        let subjects = self.collection::<Document>(collection);
+        let found = subjects.find_one(doc! { "_id": id }).projection(doc! { "fence": 1 });
+        let found = found.session(&mut transaction.session).await.map_err(failed)?;
+        Ok(found.map(|subject| subject.get_i64("fence").unwrap_or(0)))
+    }
+}
+
+/// The job, as long as nobody claimed or settled it since it was seen.
+fn as_seen(job: &JobDocument) -> Document {
+    doc! { "_id": job.id.to_string(), "state": job.state.as_str(), "attempt": job.attempt }
+}
+
+/// Stages that bring a dead job back before `stages` bring it forward. Fences never restart.
+fn revive(fence: i64, stages: Vec<Document>) -> Vec<Document> {
+    let queued = doc! {
+        "state": "queued", "alive": true, "claim_at": "$$NOW", "fence": { "$max": ["$fence", fence] },
+        "setbacks": null, "finished_at": null,
+    };
+    let mut all = vec![doc! { "$set": queued }, doc! { "$unset": "expire_at" }];
+    all.extend(stages);
+    all
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How the database carries out what is asked of the queue all the time. The commands are the store's own, as the
+//! database's profiler saw them.
+
+use cap_core::id::JobId;
+use cap_core::job::partition;
+use cap_core::limits::QUEUE_COUNT;
+use cap_testkit::mongo::driver::Database;
+use cap_testkit::mongo::driver::bson::{Bson, DateTime, Document, doc};
+
+use crate::queue::{enqueue, raw};
+use crate::world::{LEASE, World};
+
+/// Jobs that are over, beside which claims must cost what they cost without.
+const FINISHED: usize = 20_000;
+/// What a driver adds to a command; explain takes none of it.
+const ENVELOPE: [&str; 8] = [
+    "$db",
+    "lsid",
+    "$clusterTime",
+    "$readPreference",
+    "txnNumber",
+    "readConcern",
+    "writeConcern",
+    "maxTimeMS",
+];
+
+/// What the database is asked about jobs while `work` goes on, as commands that can be explained.
+async fn asked(database: &Database, work: impl Future) -> Vec<Document> {
+    use futures_util::TryStreamExt;
+    database.run_command(doc! { "profile": 2 }).await.unwrap();
+    work.await;
+    database.run_command(doc! { "profile": 0 }).await.unwrap();
+    let profile = database.collection::<Document>("system.profile");
+    let seen = doc! { "ns": format!("{}.jobs", database.name()), "op": { "$in": ["query", "command"] } };
+    let seen: Vec<Document> =
+        profile.find(seen).sort(doc! { "ts": 1 }).await.unwrap().try_collect().await.unwrap();
+    profile.drop().await.unwrap();
+    let commands = seen.iter().map(|entry| entry.get_document("command").unwrap().clone());
+    let plain = |command: Document| {
+        command.into_iter().filter(|(name, _)| !ENVELOPE.contains(&name.as_str())).collect()
+    };
+    commands.map(plain).collect()
+}
+
+/// The stages of the winning plan, the pipeline's among them, and how many keys and documents they examined.
+#[derive(Debug)]
+struct Plan {
+    stages: Vec<String>,
+    keys: i64,
+    documents: i64,
+}
+
+async fn explain(database: &Database, command: &Document) -> Plan {
+    let explained = doc! { "explain": command.clone(), "verbosity": "executionStats" };
+    let explained = database.run_command(explained).await.unwrap();
+    let mut plan = Plan { stages: Vec::new(), keys: 0, documents: 0 };
+    let cursor = match explained.get_array("stages") {
+        Ok(stages) => {
+            let names = stages.iter().filter_map(|stage| stage.as_document()?.keys().next());
+            plan.stages.extend(names.cloned());
+            stages[0].as_document().unwrap().get_document("$cursor").unwrap()
+        }
+        Err(_) => &explained,
+    };
+    let winner = cursor.get_document("queryPlanner").unwrap().get_document("winningPlan").unwrap();
+    collect(&Bson::Document(winner.clone()), &mut plan.stages);
+    let stats = cursor.get_document("executionStats").unwrap();
+    plan.keys = number(stats.get("totalKeysExamined"));
+    plan.documents = number(stats.get("totalDocsExamined"));
+    plan
+}
+
+fn number(value: Option<&Bson>) -> i64 {
+    value.and_then(|value| value.as_i64().or_else(|| value.as_i32().map(i64::from))).unwrap()
+}
+
+fn collect(part: &Bson, stages: &mut Vec<String>) {
+    match part {
+        Bson::Document(part) => {
+            stages.extend(part.get_str("stage").map(str::to_owned));
+            part.values().for_each(|part| collect(part, stages));
+        }
+        Bson::Array(parts) => parts.iter().for_each(|part| collect(part, stages)),
+        _ => {}
+    }
+}
+
+impl Plan {
+    /// It goes by an index, and neither looks through the collection nor sorts in memory.
+    #[track_caller]
+    fn goes_by_an_index(&self, command: &Document) {
+        let has = |name: &str| self.stages.iter().any(|stage| stage == name);
+        assert!(has("IXSCAN") || has("COUNT_SCAN"), "{self:?} of {command}");
+        for bad in ["COLLSCAN", "SORT", "$sort"] {
+            assert!(!has(bad), "{self:?} of {command}");
+        }
+    }
+}
+
+/// Puts jobs that are over into the collection, spread over all partitions.
+async fn finish(world: &World) {
+    let job = |n: usize| {
+        let id = JobId::generate(world.clock.as_ref(), world.entropy.as_ref());
+        let state = ["succeeded", "dead", "cancelled"][n % 3];
+        let p = i32::from(partition(id));
+        doc! { "_id": id.to_string(), "key": id.to_string(), "alive": false, "p": p, "state": state }
+    };
+    let jobs = raw(world).await.collection::<Document>("jobs");
+    jobs.insert_many((0..FINISHED).map(job)).await.unwrap();
+}
+
+/// The one command that a claim looks for jobs with, and its plan.
+async fn claim_plan(world: &World, database: &Database) -> Plan {
+    let commands = asked(database, async {
+        assert_eq!(world.claim("one", LEASE).await.len(), 3);
+    })
+    .await;
+    let [command] = commands.as_slice() else { panic!("{commands:#?}") };
+    assert!(command.contains_key("find"), "{command}");
+    let plan = explain(database, command).await;
+    plan.goes_by_an_index(command);
+    plan
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_examine_no_more_keys_beside_twenty_thousand_finished_jobs() {
+    let world = World::new().await;
+    let database = raw(&world).await;
+    let mut plans = Vec::new();
+    for round in ["empty", "full"] {
+        for n in 0..3 {
+            world.certificate(&format!("h{n}.{round}.example.test")).await;
+        }
+        plans.push(claim_plan(&world, &database).await);
+        if round == "empty" {
+            let over = doc! { "$unset": { "claim_at": 1 }, "$set": { "state": "succeeded", "alive": false } };
+            database.collection::<Document>("jobs").update_many(doc! {}, over).await.unwrap();
+            finish(&world).await;
+        }
+    }
+    let [empty, full] = plans.as_slice() else { unreachable!() };
+    assert!(full.keys <= empty.keys, "{empty:?}, {full:?}");
+    assert!(full.documents <= empty.documents, "{empty:?}, {full:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_depth_and_the_oldest_age_go_by_an_index_and_never_beyond_the_cap() {
+    let world = World::new().await;
+    let database = raw(&world).await;
+    finish(&world).await;
+    let cap = i64::try_from(QUEUE_COUNT).unwrap();
+    enqueue(&world, QUEUE_COUNT + 500, DateTime::from_millis(1)).await;
+    world.claim("one", LEASE).await;
+    let commands = asked(&database, async { world.store.sample_queue().await.unwrap() }).await;
+    let oldest = commands.iter().filter(|command| command.contains_key("find")).count();
+    let counts = commands.iter().filter(|command| command.contains_key("aggregate")).count();
+    assert_eq!((oldest, counts, commands.len()), (1, 3, 4), "{commands:#?}");
+    for command in &commands {
+        let plan = explain(&database, command).await;
+        plan.goes_by_an_index(command);
+        if command.contains_key("find") {
+            assert!(plan.keys <= 2 * 64 && plan.documents <= 1, "{plan:?} of {command}");
+        } else {
+            // One key more a partition where the scan goes on to the next.
+            assert!(plan.keys <= cap + 1 + 64 && plan.documents == 0, "{plan:?} of {command}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_through_the_whole_collection_and_a_sort_in_memory_are_noticed() {
+    let world = World::new().await;
+    let database = raw(&world).await;
+    let bad = doc! { "find": "jobs", "filter": { "attempt": 1 }, "sort": { "owner": 1 } };
+    let plan = explain(&database, &bad).await;
+    for stage in ["COLLSCAN", "SORT"] {
+        assert!(plan.stages.iter().any(|seen| seen == stage), "{plan:?}");
+    }
+}
