@@ -35,7 +35,7 @@ fn metrics() -> Result<String, Box<dyn Error>> {
     cap_api::Metrics::new(&api)?.show_all();
     cap_worker::Metrics::new(&worker)?;
     meet_a_ca(&worker)?;
-    cap_scheduler::Metrics::new(&scheduler)?;
+    cap_scheduler::Metrics::new(&scheduler, Arc::new(SystemClock))?.show_all();
     let section = |title, registry| Section { title, registry };
     Ok(reference_markdown(&[
         section("Every process", every.registry()),

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Metrics;
 use crate::planner::Planner;
+use crate::sampler::Sampler;
 
 /// The longest wait of a standby between two tries, beside the wake-up when the leader steps down.
 const STANDBY_WAIT_MAX: Duration = Duration::from_secs(1);
@@ -128,13 +129,22 @@ impl Scheduler {
             epoch: term.epoch,
             metrics: &self.metrics,
         };
+        let sampler = Sampler {
+            store: &self.store,
+            clock: self.clock.as_ref(),
+            mandate: &mandate,
+            epoch: term.epoch,
+            metrics: &self.metrics,
+        };
         let lost = tokio::select! {
             biased;
             () = stop.cancelled() => None,
             lost = self.keep(term, &mandate, &clocks_agree) => Some(lost),
             () = planner.run() => Some(Lost::RanOut),
+            () = sampler.run() => Some(Lost::RanOut),
         };
         self.metrics.leader.set(0);
+        self.metrics.queue.clear();
         match lost {
             None => self.step_down(term).await,
             Some(Lost::RanOut) => tracing::warn!(

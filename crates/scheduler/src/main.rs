@@ -23,7 +23,7 @@ async fn schedule(
         ttl: config.lease,
         clock: process.clock.clone(),
         entropy: process.entropy.clone(),
-        metrics: Metrics::new(process.metrics.registry()).or_exit(Exit::Bug)?,
+        metrics: Metrics::new(process.metrics.registry(), process.clock.clone()).or_exit(Exit::Bug)?,
     };
     scheduler.run(process.shutdown.soft()).await;
     Ok(())

@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a scheduler counts.
 
+mod queue;
+
+use std::sync::Arc;
+
+use cap_core::clock::Clock;
 use prometheus::{Gauge, IntCounter, IntGauge, Registry};
+
+use queue::QueueGauges;
 
 /// The scheduler's metrics.
 #[derive(Debug, Clone)]
@@ -10,6 +17,7 @@ pub struct Metrics {
     pub(crate) transitions: IntCounter,
     pub(crate) renewals: IntCounter,
     pub(crate) skew: Gauge,
+    pub(crate) queue: QueueGauges,
 }
 
 impl Metrics {
@@ -17,7 +25,7 @@ impl Metrics {
     ///
     /// # Errors
     /// When one is registered already.
-    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub fn new(registry: &Registry, clock: Arc<dyn Clock>) -> Result<Self, prometheus::Error> {
         let metrics = Self {
             leader: IntGauge::new("certautopilot_leader", "Whether this scheduler leads: 1 or 0.")?,
             transitions: IntCounter::new(
@@ -32,11 +40,18 @@ impl Metrics {
                 "certautopilot_clock_skew_seconds",
                 "How far the database's clock was ahead of this host's at the last answer to a leader.",
             )?,
+            queue: QueueGauges::new(clock)?,
         };
         registry.register(Box::new(metrics.leader.clone()))?;
         registry.register(Box::new(metrics.transitions.clone()))?;
         registry.register(Box::new(metrics.renewals.clone()))?;
         registry.register(Box::new(metrics.skew.clone()))?;
+        registry.register(Box::new(metrics.queue.clone()))?;
         Ok(metrics)
+    }
+
+    /// Shows those too that only a leader has.
+    pub fn show_all(&self) {
+        self.queue.show_empty();
     }
 }

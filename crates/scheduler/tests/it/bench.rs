@@ -37,20 +37,20 @@ impl Bench {
     }
 
     /// Starts a scheduler, and answers while it is still on its way.
-    pub(crate) fn scheduler(&self, kek: &std::path::Path, lease: &str) -> Service {
+    pub(crate) fn scheduler(&self, kek: &std::path::Path, name: &str, lease: &str) -> Service {
         let port = reserve_one().unwrap();
         let address = format!("127.0.0.1:{}", port.port());
         let env = BTreeMap::from([
             ("CAP_MONGO_URI".to_owned(), self.mongo_uri.clone()),
             ("CAP_KEK_DIR".to_owned(), kek.display().to_string()),
             ("CAP_ADMIN_LISTEN".to_owned(), address.clone()),
-            ("CAP_INSTANCE_NAME".to_owned(), "scheduler-0".to_owned()),
+            ("CAP_INSTANCE_NAME".to_owned(), name.to_owned()),
             ("CAP_SCHEDULER_LEASE".to_owned(), lease.to_owned()),
             ("CAP_LOG_FORMAT".to_owned(), "json".to_owned()),
         ]);
         let ready = format!("http://{address}/readyz");
         let program = self.binaries.path("certautopilot-scheduler").unwrap();
-        let launch = Launch { name: "scheduler-0".into(), program, args: vec![], env, address };
+        let launch = Launch { name: name.into(), program, args: vec![], env, address };
         Service::start(self.launcher.clone(), launch, ready).unwrap()
     }
 

@@ -20,7 +20,7 @@ async fn bench() -> Bench {
 async fn a_scheduler_waits_for_the_migration_and_goes_on_by_itself() {
     let bench = bench().await;
     let kek = bench.kek("kek").await;
-    let scheduler = bench.scheduler(&kek, "3s");
+    let scheduler = bench.scheduler(&kek, "scheduler-0", "3s");
     let admin = admin(&scheduler);
     wait::until("readiness to say what is missing", WITHIN, || async {
         let text = match admin.text("/readyz?verbose").await {
@@ -67,7 +67,7 @@ async fn a_wrong_kek_ends_it_with_78() {
 
 /// It ends with this code, says why, and has touched nothing.
 async fn assert_ends_with(bench: &Bench, kek: &std::path::Path, code: i32, why: &str) {
-    let scheduler = bench.scheduler(kek, "3s");
+    let scheduler = bench.scheduler(kek, "scheduler-0", "3s");
     let exit = scheduler.wait_exit(WITHIN).await.unwrap();
     let log = scheduler.process().log_tail();
     assert_eq!(exit, Some(code), "{log}");

@@ -88,7 +88,7 @@ async fn a_lease_that_is_won_while_stopping_is_given_up() {
     };
     leases.insert_one(free).await.unwrap();
 
-    let scheduler = bench.scheduler(&kek, "5m");
+    let scheduler = bench.scheduler(&kek, "scheduler-0", "5m");
     let asked = doc! { "waitForFailPoint": "failCommand", "timesEntered": entered + 1, "maxTimeMS": 60_000 };
     set.command(0, asked).await.unwrap();
     assert!(scheduler.signal(Signal::TERM).unwrap());

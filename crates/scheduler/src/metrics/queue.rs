@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How deep the queue is, for as long as this scheduler leads and has looked lately: no number at all is better than one
+//! that is not true any more.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cap_core::clock::Clock;
+use cap_core::job::Mandate;
+use cap_core::limits::QUEUE_SAMPLE_KEPT;
+use cap_core::queue::{Depth, Sample};
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{Gauge, IntGauge};
+
+/// The two gauges of the queue.
+#[derive(Debug, Clone)]
+pub(crate) struct QueueGauges {
+    depth: IntGauge,
+    oldest_age: Gauge,
+    clock: Arc<dyn Clock>,
+    shown: Arc<Mutex<Option<Shown>>>,
+}
+
+/// A sample of this process's own.
+#[derive(Debug)]
+struct Shown {
+    sample: Sample,
+    /// The boot time before the look.
+    looked_at: Duration,
+    mandate: Mandate,
+}
+
+impl QueueGauges {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            depth: IntGauge::new(
+                "certautopilot_queue_depth",
+                "Jobs that are due or running; beyond 10000 an estimate, never less. The leader alone shows it.",
+            )?,
+            oldest_age: Gauge::new(
+                "certautopilot_queue_oldest_age_seconds",
+                "How long the oldest job that is due has been due, or 0. The leader alone shows it.",
+            )?,
+            clock,
+            shown: Arc::default(),
+        })
+    }
+
+    /// Shows a sample from now on, until it is old or the lead is over.
+    pub(crate) fn show(&self, sample: Sample, looked_at: Duration, mandate: &Mandate) {
+        self.put(Some(Shown { sample, looked_at, mandate: mandate.clone() }));
+    }
+
+    /// Shows nothing any more.
+    pub(crate) fn clear(&self) {
+        self.put(None);
+    }
+
+    /// Shows an empty queue.
+    pub(crate) fn show_empty(&self) {
+        let looked_at = self.clock.boottime();
+        let mandate = Mandate::new(self.clock.clone(), looked_at + QUEUE_SAMPLE_KEPT);
+        let depth = Depth { jobs: 0, capped: false };
+        let sample = Sample { depth, oldest_age: Duration::ZERO, measured_at: self.clock.now() };
+        self.show(sample, looked_at, &mandate);
+    }
+
+    fn put(&self, shown: Option<Shown>) {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
+    }
+
+    /// What may be shown at this moment.
+    fn current(&self) -> Option<Sample> {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_current = |shown: &&Shown| {
+            let age = self.clock.boottime().saturating_sub(shown.looked_at);
+            age <= QUEUE_SAMPLE_KEPT && shown.mandate.holds()
+        };
+        shown.as_ref().filter(is_current).map(|shown| shown.sample)
+    }
+}
+
+impl Collector for QueueGauges {
+    fn desc(&self) -> Vec<&Desc> {
+        self.depth.desc().into_iter().chain(self.oldest_age.desc()).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let Some(sample) = self.current() else { return Vec::new() };
+        self.depth.set(i64::try_from(sample.depth.jobs).unwrap_or(i64::MAX));
+        self.oldest_age.set(sample.oldest_age.as_secs_f64());
+        self.depth.collect().into_iter().chain(self.oldest_age.collect()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;
