@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::output::Form;
 use crate::parse;
 use crate::verbs::{
-    admin, cert, completion, generate, health, issuer, job, kek, leader, project, schema, token,
+    admin, cert, completion, generate, health, issuer, job, kek, leader, project, queue, schema, token,
 };
 
 /// Keeps TLS certificates valid: requests, renews and shows them
@@ -84,6 +84,9 @@ pub(crate) enum Verb {
     /// Jobs: work in the background
     #[command(subcommand)]
     Job(job::Verb),
+    /// The queue of all jobs
+    #[command(subcommand)]
+    Queue(queue::Verb),
     /// The scheduler that leads
     #[command(subcommand)]
     Leader(leader::Verb),

@@ -4,13 +4,13 @@
 use cap_core::id::JobId;
 use cap_core::job::JobState;
 use cap_core::page::Slice;
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 use serde::Serialize;
 
 use crate::error::ClientError;
 use crate::pages::PageQuery;
 use crate::transport::Client;
-use crate::wire::Job;
+use crate::wire::{CancelledJob, Job};
 
 /// Which jobs.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -41,8 +41,35 @@ impl Client {
     /// # Errors
     /// When the API refuses or cannot be reached.
     pub async fn job(&self, project: &str, id: JobId) -> Result<Job, ClientError> {
+        self.exchange(self.one_job(Method::GET, project, id, None)?).await?.json()
+    }
+
+    /// Has a job run now that waits or is dead; answers the job.
+    ///
+    /// # Errors
+    /// When the API refuses or cannot be reached.
+    pub async fn retry_job(&self, project: &str, id: JobId) -> Result<Job, ClientError> {
+        self.exchange(self.one_job(Method::POST, project, id, Some("retry"))?).await?.json()
+    }
+
+    /// Ends a job that waits.
+    ///
+    /// # Errors
+    /// When the API refuses or cannot be reached.
+    pub async fn cancel_job(&self, project: &str, id: JobId) -> Result<CancelledJob, ClientError> {
+        self.exchange(self.one_job(Method::POST, project, id, Some("cancel"))?).await?.json()
+    }
+
+    fn one_job(
+        &self,
+        method: Method,
+        project: &str,
+        id: JobId,
+        verb: Option<&str>,
+    ) -> Result<RequestBuilder, ClientError> {
         let id = id.to_string();
-        let request = self.request(Method::GET, &["api", "v1", "projects", project, "jobs", &id])?;
-        self.exchange(request).await?.json()
+        let mut path = vec!["api", "v1", "projects", project, "jobs", &id];
+        path.extend(verb);
+        self.request(method, &path)
     }
 }

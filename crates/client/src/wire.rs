@@ -258,11 +258,25 @@ pub struct Job {
     pub finished_at: Option<Timestamp>,
 }
 
+/// The answer to `POST /projects/{p}/jobs/{j}/cancel`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CancelledJob {
+    /// The job.
+    #[serde(flatten)]
+    pub job: Job,
+    /// What becomes of its work now, for people.
+    pub next: String,
+}
+
 /// `GET /cluster`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Cluster {
     /// The schedulers' lease; nothing before the first election.
     pub leader: Option<Leader>,
+    /// The queue; nothing when it was not measured lately.
+    pub queue: Option<Queue>,
+    /// Why there is nothing about the queue.
+    pub queue_unavailable: Option<String>,
     /// The active KEK version.
     pub kek_version: u32,
     /// The KEK provider of the process that answered.
@@ -280,6 +294,19 @@ pub struct Leader {
     pub expires_at: Timestamp,
     /// Whether it has run out.
     pub expired: bool,
+}
+
+/// How deep the queue is, as the scheduler that leads sees it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Queue {
+    /// Jobs that are due or running.
+    pub depth: u64,
+    /// Whether there are more than are counted: the depth is an estimate then, and never less than 10,000.
+    pub capped: bool,
+    /// How long the oldest job that is due has been due, in seconds; 0 when none is.
+    pub oldest_age_seconds: f64,
+    /// When, by the database's clock.
+    pub measured_at: Timestamp,
 }
 
 fn yes() -> bool {

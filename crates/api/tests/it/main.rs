@@ -9,6 +9,7 @@ mod freshness;
 mod health;
 mod http;
 mod idempotency;
+mod jobs;
 mod metrics;
 mod paging;
 mod replicas;

@@ -2,13 +2,14 @@
 //! How each kind of record looks in a table.
 
 use std::iter;
+use std::time::Duration;
 
-use cap_client::wire::{Certificate, Issuer, Job, Leader, Project, Token};
+use cap_client::wire::{Certificate, Issuer, Job, Leader, Project, Queue, Token};
 use cap_core::issuer::IssuerStatus;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::text::{distance, instant, instant_from};
+use super::text::{distance, instant, instant_from, span};
 
 /// A record with a table.
 pub(crate) trait Shown: Serialize {
@@ -176,6 +177,21 @@ impl Shown for Leader {
     }
 }
 
+impl Shown for Queue {
+    const HEAD: &'static [&'static str] = &["DEPTH", "OLDEST", "MEASURED"];
+
+    fn id(&self) -> String {
+        self.depth.to_string()
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<String> {
+        let about = if self.capped { "at least 10000, about " } else { "" };
+        // Whole seconds: the ages that matter have many.
+        let oldest = Duration::try_from_secs_f64(self.oldest_age_seconds).unwrap_or_default();
+        vec![format!("{about}{}", self.depth), span(oldest.as_secs()), instant_from(self.measured_at, now)]
+    }
+}
+
 /// A certificate's names for people: as typed, and behind it as it stands in the certificate where that differs.
 pub(crate) fn names(certificate: &Certificate) -> Vec<String> {
     let typed = certificate.display_names.iter().map(Some).chain(iter::repeat(None));
@@ -241,6 +257,16 @@ pub(crate) mod tests {
         let mut certificate = certificate();
         certificate.display_names.clear();
         assert_eq!(names(&certificate), certificate.names);
+    }
+
+    #[test]
+    fn a_queue_beyond_the_cap_is_told_as_an_estimate() {
+        let now = "2026-02-01T00:00:08Z".parse().unwrap();
+        let measured_at = "2026-02-01T00:00:00Z".parse().unwrap();
+        let queue = |depth, capped| Queue { depth, capped, oldest_age_seconds: 61.9, measured_at };
+        assert_eq!(queue(7, false).cells(now), ["7", "1 min", "2026-02-01T00:00:00Z (8 s ago)"]);
+        assert_eq!(queue(64_000, true).cells(now)[0], "at least 10000, about 64000");
+        assert_eq!(queue(7, false).cells(now).len(), Queue::HEAD.len());
     }
 
     #[test]

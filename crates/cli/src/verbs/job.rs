@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `job list|get`.
+//! `job list|get|retry|cancel`.
 
-use cap_client::JobQuery;
+use cap_client::{Client, JobQuery};
 use cap_core::id::JobId;
 use cap_core::job::JobState;
 use clap::Subcommand;
 
 use crate::app::{App, every};
 use crate::failure::Failure;
-use crate::parse;
+use crate::{parse, wait};
 
 /// What is done with jobs.
 #[derive(Debug, Subcommand)]
@@ -21,6 +21,19 @@ pub(crate) enum Verb {
     },
     /// One job
     Get {
+        /// Its id
+        job: JobId,
+    },
+    /// Run a job now that waits for its next attempt, or that is dead
+    Retry {
+        /// Its id
+        job: JobId,
+        /// Wait until it is done
+        #[arg(long)]
+        wait: bool,
+    },
+    /// End a job that waits; an order in flight is left for the next one
+    Cancel {
         /// Its id
         job: JobId,
     },
@@ -38,5 +51,30 @@ pub(super) async fn run(verb: Verb, app: &mut App) -> Result<(), Failure> {
             let found = client.job(&project, job).await?;
             app.output.show(&found, app.clock.now())
         }
+        Verb::Retry { job, wait } => retry(app, &client, &project, job, wait).await,
+        Verb::Cancel { job } => {
+            if app.rehearse::<()>(
+                "POST",
+                &["projects", &project, "jobs", &job.to_string(), "cancel"],
+                None,
+            )? {
+                return Ok(());
+            }
+            let cancelled = client.cancel_job(&project, job).await?;
+            app.output.say(&format!("Job {job} is cancelled: {}.", cancelled.next))?;
+            app.output.show(&cancelled.job, app.clock.now())
+        }
     }
+}
+
+async fn retry(app: &mut App, client: &Client, project: &str, job: JobId, wait: bool) -> Result<(), Failure> {
+    if app.rehearse::<()>("POST", &["projects", project, "jobs", &job.to_string(), "retry"], None)? {
+        return Ok(());
+    }
+    let mut retried = client.retry_job(project, job).await?;
+    if wait {
+        let look = async || client.job(project, job).await;
+        retried = wait::until(app, &format!("job {job}"), look, wait::job).await?;
+    }
+    app.output.show(&retried, app.clock.now())
 }

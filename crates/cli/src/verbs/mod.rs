@@ -12,6 +12,7 @@ pub(crate) mod kek;
 pub(crate) mod leader;
 mod offline;
 pub(crate) mod project;
+pub(crate) mod queue;
 pub(crate) mod schema;
 pub(crate) mod token;
 mod version;
@@ -35,6 +36,7 @@ pub(crate) async fn run(verb: Option<Verb>, app: &mut App) -> Result<(), Failure
         Some(Verb::Issuer(verb)) => issuer::run(verb, app).await,
         Some(Verb::Cert(verb)) => cert::run(verb, app).await,
         Some(Verb::Job(verb)) => job::run(verb, app).await,
+        Some(Verb::Queue(verb)) => queue::run(verb, app).await,
         Some(Verb::Leader(verb)) => leader::run(verb, app).await,
         Some(Verb::Token(verb)) => token::run(verb, app).await,
         Some(Verb::Schema(verb)) => schema::run(verb, app).await,

@@ -7,6 +7,7 @@ mod cluster;
 mod exits;
 mod files;
 mod forms;
+mod jobs;
 mod keks;
 mod readme;
 mod run;

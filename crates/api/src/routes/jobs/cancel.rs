@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `POST .../jobs/{j}/cancel`: ends a job that waits, and says what that leads to.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use cap_client::wire;
+use cap_core::access::Action;
+use cap_core::audit;
+use cap_core::job::{JobState, Work};
+use cap_store::{JobRecord, Mutation, StoreError};
+
+use crate::app::App;
+use crate::auth::Caller;
+use crate::body::{At, NoBody};
+use crate::idempotency::IdempotencyKey;
+use crate::problem::ApiError;
+use crate::view;
+
+pub(super) async fn cancel(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    At((project, job)): At<(String, String)>,
+    key: IdempotencyKey,
+    body: NoBody,
+) -> Result<Json<wire::CancelledJob>, ApiError> {
+    let project = app.project(&caller, &project, Action::OperateProject).await?.id;
+    let job = super::find(&app, project, &job).await?;
+    // The key is the route's too, and the route names the job.
+    if key.earlier(&app, &caller, &body.sha256).await?.is_some() {
+        return answer(&app, job).await;
+    }
+    let audit = app.audit(&caller, &super::draft(audit::Action::JobCancelled, &job)).await?;
+    let request = key.request(&app, &caller, &body.sha256, 200, job.id.to_string());
+    match app.store.cancel_job(project, job.id, Mutation { audit: &audit, request: request.as_ref() }).await {
+        Ok(Ok(job)) => answer(&app, job).await,
+        Ok(Err(refusal)) => Err(super::refused("cancelled", job.id, refusal, JobState::against_cancel)),
+        Err(StoreError::Replayed(earlier)) => {
+            let earlier = key.same(*earlier, &body.sha256)?;
+            answer(&app, super::find(&app, project, &earlier.resource).await?).await
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn answer(app: &App, job: JobRecord) -> Result<Json<wire::CancelledJob>, ApiError> {
+    let next = next(app, &job).await?.to_owned();
+    Ok(Json(wire::CancelledJob { job: view::job(job), next }))
+}
+
+/// What becomes of the work without the job.
+async fn next(app: &App, job: &JobRecord) -> Result<&'static str, ApiError> {
+    let Work::Issue { certificate, .. } = &job.work else {
+        return Ok(
+            "nothing registers this issuer any more: delete it, and create it again with what it lacked",
+        );
+    };
+    let certificate = app.store.certificate(job.project, *certificate).await?;
+    Ok(match certificate {
+        Some(certificate) if certificate.spec.auto_renew && certificate.renew_at.is_some() => {
+            "the scheduler plans this renewal again as soon as it is due, and an order in flight goes on then; set \
+             auto_renew to false to have it renewed only when you ask"
+        }
+        Some(_) => {
+            "nothing works on this certificate any more: renew it to queue another job, which goes on with the order in \
+             flight if there is one"
+        }
+        None => "the certificate is gone: there is nothing left to do",
+    })
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `/projects/{p}/jobs`.
+
+mod cancel;
+mod retry;
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use cap_client::wire;
+use cap_core::access::Action;
+use cap_core::actor::Role;
+use cap_core::audit::{self, Draft};
+use cap_core::id::{JobId, ProjectId};
+use cap_core::job::{JobState, Work};
+use cap_core::page::Slice;
+use cap_store::{JobRecord, JobRefusal};
+use serde::Deserialize;
+
+use crate::app::App;
+use crate::auth::Caller;
+use crate::body::{At, Params, page};
+use crate::problem::{ApiError, CONFLICT};
+use crate::routes::{Access, Route};
+use crate::view;
+
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        Route::get("/projects/{p}/jobs", Access::Project(Role::Viewer), list),
+        Route::get("/projects/{p}/jobs/{j}", Access::Project(Role::Viewer), read),
+        Route::post("/projects/{p}/jobs/{j}/retry", Access::Project(Role::Operator), retry::retry),
+        Route::post("/projects/{p}/jobs/{j}/cancel", Access::Project(Role::Operator), cancel::cancel),
+    ]
+}
+
+/// The query parameters of the list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListJobs {
+    limit: Option<u32>,
+    cursor: Option<String>,
+    state: Option<JobState>,
+    /// The certificate or issuer that the jobs are for.
+    subject: Option<String>,
+}
+
+async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    At(project): At<String>,
+    Params(params): Params<ListJobs>,
+) -> Result<Json<Slice<wire::Job>>, ApiError> {
+    let project = app.project(&caller, &project, Action::ReadProject).await?.id;
+    let page = page(params.limit, params.cursor.as_deref())?;
+    Ok(Json(app.store.jobs(project, params.state, params.subject.as_deref(), &page).await?.map(view::job)))
+}
+
+async fn read(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    At((project, job)): At<(String, String)>,
+) -> Result<Json<wire::Job>, ApiError> {
+    let project = app.project(&caller, &project, Action::ReadProject).await?.id;
+    Ok(Json(view::job(find(&app, project, &job).await?)))
+}
+
+async fn find(app: &App, project: ProjectId, job: &str) -> Result<JobRecord, ApiError> {
+    let missing = || ApiError::not_found("job", job);
+    let id: JobId = job.parse().map_err(|_| missing())?;
+    app.store.job(project, id).await?.ok_or_else(missing)
+}
+
+/// What is written down about a change of a job.
+fn draft(action: audit::Action, job: &JobRecord) -> Draft {
+    let draft = Draft::new(action, Some(job.project), job.id).detail("kind", job.work.kind());
+    match &job.work {
+        Work::Issue { certificate, .. } => draft.detail("certificate", certificate.to_string()),
+        Work::RegisterIssuer { issuer } => draft.detail("issuer", issuer.to_string()),
+    }
+}
+
+/// What the client reads when a change is refused; `against` has the reason that lies in the job's state.
+fn refused(
+    what: &str,
+    id: JobId,
+    refusal: JobRefusal,
+    against: fn(JobState) -> Option<&'static str>,
+) -> ApiError {
+    let why = match refusal {
+        JobRefusal::State(state) => against(state).unwrap_or("its state changed in this moment; try again"),
+        JobRefusal::Pointless => "what it was for is gone; leave it",
+        JobRefusal::Doubled => "another job is at the same work; retry that one",
+        JobRefusal::Missing => return ApiError::not_found("job", &id.to_string()),
+    };
+    ApiError::new(CONFLICT, format!("job {id} cannot be {what}: {why}"))
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Jobs from the command line, and the queue that they are in.
+
+use std::time::Duration;
+
+use cap_testkit::mongo::driver::Client;
+use cap_testkit::mongo::driver::bson::{DateTime, Document, doc};
+use cap_testkit::wait::{self, Pending};
+
+use crate::world::{World, world};
+
+/// More than a job that meets a closed port runs for, on a busy machine.
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// Lets a job wait for an hour, as soon as no worker has it.
+async fn hold(world: &World, job: &str) {
+    let client = Client::with_uri_str(world.stack.mongo_uri()).await.unwrap();
+    let jobs = client.default_database().unwrap().collection::<Document>("jobs");
+    let later = DateTime::from_millis(DateTime::now().timestamp_millis() + 3_600_000);
+    let change = doc! { "$set": { "claim_at": later } };
+    wait::until("the job to wait", WITHIN, || async {
+        let held = jobs.update_one(doc! { "_id": job, "state": "queued" }, change.clone()).await;
+        match held.map_err(Pending::not_yet)?.matched_count {
+            0 => Err(Pending::not_yet("a worker has it")),
+            _ => Ok(()),
+        }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_job_is_retried_and_cancelled_and_what_is_over_is_a_conflict() {
+    let world = world().await.read().await;
+    let cli = world.cli();
+    // Nobody is at home there: the job of the certificate waits for its issuer as long as this test needs it.
+    let issuer = ["issuer", "create", "closed", "--directory-url", "https://127.0.0.1:1/dir"];
+    cli.run(&issuer).await.ends(0);
+    let args = ["cert", "request", "held.example.test", "--issuer", "closed", "-o", "name"];
+    let certificate = cli.run(&args).await.ends(0).data.trim_end().to_owned();
+    let listed = cli.run(&["job", "list", "-o", "json"]).await.ends(0).json();
+    let jobs = listed.as_array().unwrap().iter();
+    let found = jobs.filter(|job| job["certificate"] == certificate.as_str()).collect::<Vec<_>>();
+    assert_eq!(found.len(), 1, "{listed}");
+    let job = found[0]["id"].as_str().unwrap().to_owned();
+    hold(&world, &job).await;
+
+    let rehearsed = cli.run(&["job", "retry", &job, "--dry-run"]).await.ends(0).data;
+    assert_eq!(rehearsed, format!("POST /api/v1/projects/demo/jobs/{job}/retry\n"));
+    let before = cli.run(&["job", "get", &job, "-o", "json"]).await.ends(0).json();
+    assert_eq!(before["state"], "queued");
+    let retried = cli.run(&["job", "retry", &job, "-o", "json"]).await.ends(0).json();
+    assert_eq!(retried["id"], job.as_str());
+    wait::until("a worker to claim it again", WITHIN, || async {
+        let now = cli.run(&["job", "get", &job, "-o", "json"]).await.ends(0).json();
+        if now["attempt"].as_i64() > before["attempt"].as_i64() { Ok(()) } else { Err(Pending::not_yet(now)) }
+    })
+    .await
+    .unwrap();
+
+    hold(&world, &job).await;
+    let rehearsed = cli.run(&["job", "cancel", &job, "--dry-run"]).await.ends(0).data;
+    assert_eq!(rehearsed, format!("POST /api/v1/projects/demo/jobs/{job}/cancel\n"));
+    let cancelled = cli.run(&["job", "cancel", &job]).await.ends(0);
+    let cancelled = cancelled.tells(&["is cancelled", "renew it to queue another job"]);
+    assert!(cancelled.data.starts_with("ID") && cancelled.data.contains(" cancelled "), "{cancelled:?}");
+    cli.run(&["job", "cancel", &job]).await.refuses(6, &["it was cancelled before", "request: req_"]);
+    cli.run(&["job", "retry", &job]).await.refuses(6, &["queues another job", "request: req_"]);
+    let none = format!("job_{}1", "0".repeat(31));
+    for verb in ["retry", "cancel"] {
+        cli.run(&["job", verb, &none]).await.refuses(4, &[&none, "request: req_"]);
+        cli.run(&["job", verb, "no-id"]).await.ends(2);
+    }
+    cli.run(&["cert", "delete", &certificate, "--yes"]).await.ends(0);
+    cli.run(&["issuer", "delete", "closed", "--yes"]).await.ends(0);
+}
+
+#[tokio::test]
+async fn the_queue_is_told_in_every_form() {
+    let world = world().await.read().await;
+    let cli = world.cli();
+    wait::until("the queue to be measured", WITHIN, || async {
+        match cli.run(&["queue", "stats"]).await {
+            ran if ran.code == Some(0) => Ok(()),
+            ran => Err(Pending::not_yet(ran.talk)),
+        }
+    })
+    .await
+    .unwrap();
+    let table = cli.run(&["queue", "stats"]).await.ends(0).data;
+    assert!(table.starts_with("DEPTH") && table.contains("Z ("), "{table}");
+    let json = cli.run(&["queue", "stats", "-o", "json"]).await.ends(0).json();
+    assert!(json["depth"].is_u64() && json["capped"] == false, "{json}");
+    assert!(json["oldest_age_seconds"].is_number() && json["measured_at"].is_string(), "{json}");
+    let yaml = cli.run(&["queue", "stats", "-o", "yaml"]).await.ends(0).data;
+    assert!(yaml.contains("capped: false"), "{yaml}");
+}
