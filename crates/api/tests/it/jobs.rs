@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Jobs that people retry and cancel, and the queue as a whole.
 
+use cap_core::clock::Clock;
+use cap_runtime::clock::SystemClock;
 use cap_testkit::mongo::driver::bson::{DateTime, Document, doc};
 use cap_testkit::mongo::driver::{Client, Database};
 use serde_json::{Value, json};
@@ -30,8 +32,13 @@ async fn waiting(quiet: &Quiet, name: &str) -> (String, String) {
     (job, certificate)
 }
 
+/// So many milliseconds from now.
+fn from_now(ms: i64) -> DateTime {
+    DateTime::from_millis(SystemClock.now().as_millisecond() + ms)
+}
+
 fn in_an_hour() -> DateTime {
-    DateTime::from_millis(DateTime::now().timestamp_millis() + 3_600_000)
+    from_now(3_600_000)
 }
 
 async fn ask(quiet: &Quiet, job: &str, verb: &str, key: &str) -> Answer {
@@ -64,14 +71,14 @@ async fn a_job_that_waits_comes_forward_once_however_often_the_request_is_sent()
     let first = ask(quiet, &job, "retry", "retry").await;
     assert_eq!((first.status, first.id()), (202, job.clone()), "{first:?}");
     let due: jiff::Timestamp = first.json()["due_at"].as_str().unwrap().parse().unwrap();
-    assert!(due <= jiff::Timestamp::now(), "{first:?}");
+    assert!(due <= SystemClock.now(), "{first:?}");
     assert_eq!(first.header("location"), quiet.path(&format!("/jobs/{job}")));
 
     set(quiet, "jobs", &job, doc! { "$set": { "claim_at": in_an_hour() } }).await;
     let again = ask(quiet, &job, "retry", "retry").await;
     assert_eq!((again.status, again.id()), (202, job.clone()));
     let due: jiff::Timestamp = again.json()["due_at"].as_str().unwrap().parse().unwrap();
-    assert!(due > jiff::Timestamp::now(), "the repeated request did it again");
+    assert!(due > SystemClock.now(), "the repeated request did it again");
     let leaves = audited(quiet, &job).await;
     assert_eq!(leaves.len(), 1, "{leaves:?}");
     assert_eq!((&leaves[0]["action"], &leaves[0]["outcome"]), (&"job.retried".into(), &"success".into()));
@@ -131,7 +138,7 @@ async fn cancelling_a_renewal_says_that_it_is_planned_again() {
     let quiet = quiet().await;
     let _writing = quiet.writing.read().await;
     let (job, certificate) = waiting(quiet, "planned.example.test").await;
-    let now = DateTime::now();
+    let now = from_now(0);
     let version = doc! {
         "id": "ver_0192f0c1a3d27b4e8f6a5c4d3e2f1a0b", "number": 1_i64, "serial": "01", "fingerprint_sha256": "ff",
         "not_before": now, "not_after": in_an_hour(), "issued_at": now,
@@ -180,7 +187,7 @@ async fn the_cluster_tells_the_queue_while_it_is_measured_and_otherwise_why_not(
     let told = cluster().await;
     assert!(is_told_why(&told), "{told}");
     for (age_ms, is_current) in [(0, true), (31_000, false)] {
-        let measured_at = DateTime::from_millis(DateTime::now().timestamp_millis() - age_ms);
+        let measured_at = from_now(-age_ms);
         let gauge = doc! { "$set": {
             "fence": 1_i64, "depth": 12_000_i64, "capped": true, "oldest_age_ms": 1_500_i64,
             "measured_at": measured_at,

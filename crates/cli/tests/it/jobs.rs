@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use cap_core::clock::Clock;
+use cap_runtime::clock::SystemClock;
 use cap_testkit::mongo::driver::Client;
 use cap_testkit::mongo::driver::bson::{DateTime, Document, doc};
 use cap_testkit::wait::{self, Pending};
@@ -16,7 +18,7 @@ const WITHIN: Duration = Duration::from_secs(60);
 async fn hold(world: &World, job: &str) {
     let client = Client::with_uri_str(world.stack.mongo_uri()).await.unwrap();
     let jobs = client.default_database().unwrap().collection::<Document>("jobs");
-    let later = DateTime::from_millis(DateTime::now().timestamp_millis() + 3_600_000);
+    let later = DateTime::from_millis(SystemClock.now().as_millisecond() + 3_600_000);
     let change = doc! { "$set": { "claim_at": later } };
     wait::until("the job to wait", WITHIN, || async {
         let held = jobs.update_one(doc! { "_id": job, "state": "queued" }, change.clone()).await;
