@@ -134,6 +134,23 @@ async fn a_cancelled_job_gives_its_key_free_and_says_what_becomes_of_the_work() 
 }
 
 #[tokio::test]
+async fn ten_requests_at_once_with_one_key_cancel_once_and_get_one_answer() {
+    let quiet = quiet().await;
+    let _writing = quiet.writing.read().await;
+    let (job, _) = waiting(quiet, "atonce.cancelled.example.test").await;
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..10 {
+        let job = job.clone();
+        calls.spawn(async move { ask(quiet, &job, "cancel", "atonce").await });
+    }
+    while let Some(answer) = calls.join_next().await {
+        let answer = answer.unwrap();
+        assert_eq!((answer.status, answer.id()), (200, job.clone()), "{answer:?}");
+    }
+    assert_eq!(audited(quiet, &job).await.len(), 1);
+}
+
+#[tokio::test]
 async fn cancelling_a_renewal_says_that_it_is_planned_again() {
     let quiet = quiet().await;
     let _writing = quiet.writing.read().await;

@@ -63,8 +63,7 @@ impl Store {
             transaction.commit().await?;
             Ok(Ok(()))
         });
-        let done = self.replayed(&mutation, result).await?;
-        self.changed(project, id, done).await
+        self.changed(project, id, &mutation, result).await
     }
 
     /// Ends a job that waits, and gives its key free. An order in flight stays for the next job on the same subject, and
@@ -103,20 +102,24 @@ impl Store {
             transaction.commit().await?;
             Ok(Ok(()))
         });
-        let done = self.replayed(&mutation, result).await?;
-        self.changed(project, id, done).await
+        self.changed(project, id, &mutation, result).await
     }
 
-    /// The job as it is after the change.
+    /// The job as it is after the change. A refusal may be what the same request itself has left behind.
     async fn changed(
         &self,
         project: ProjectId,
         id: JobId,
-        done: Result<(), JobRefusal>,
+        mutation: &Mutation<'_>,
+        result: Result<Result<(), JobRefusal>, StoreError>,
     ) -> Result<Result<JobRecord, JobRefusal>, StoreError> {
-        match done {
-            Ok(()) => Ok(self.job(project, id).await?.ok_or(JobRefusal::Missing)),
-            Err(refusal) => Ok(Err(refusal)),
+        let Err(refusal) = self.replayed(mutation, result).await? else {
+            return Ok(self.job(project, id).await?.ok_or(JobRefusal::Missing));
+        };
+        let Some(request) = mutation.request else { return Ok(Err(refusal)) };
+        match self.replay(&request.id).await? {
+            Some(replay) => Err(StoreError::Replayed(Box::new(replay))),
+            None => Ok(Err(refusal)),
         }
     }
 
