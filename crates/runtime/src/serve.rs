@@ -18,6 +18,7 @@ use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use secrecy::ExposeSecret;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -26,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use crate::config::TlsFiles;
+use crate::config::{TlsFiles, secret_file};
 
 use turn::{Timed, Turn};
 
@@ -54,14 +55,16 @@ pub struct Bounds {
 /// What a TLS listener needs, from PEM files.
 ///
 /// # Errors
-/// When a file cannot be read, or the two do not belong together.
+/// When a file cannot be read, others may read or change the key, or the two do not belong together.
 pub fn tls(files: &TlsFiles) -> anyhow::Result<TlsAcceptor> {
     let (certificate, key) = (files.certificate.display(), files.key.display());
     let chain =
         CertificateDer::pem_file_iter(&files.certificate).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let chain = chain.with_context(|| format!("CAP_API_TLS_CERT_FILE: {certificate} is not a PEM chain"))?;
     anyhow::ensure!(!chain.is_empty(), "CAP_API_TLS_CERT_FILE: {certificate} holds no certificate");
-    let secret = PrivateKeyDer::from_pem_file(&files.key);
+    let pem = secret_file::read(&files.key);
+    let pem = pem.map_err(|(why, remedy)| anyhow::anyhow!("CAP_API_TLS_KEY_FILE: {why}; {remedy}"))?;
+    let secret = PrivateKeyDer::from_pem_slice(pem.expose_secret().as_bytes());
     let secret = secret.with_context(|| format!("CAP_API_TLS_KEY_FILE: {key} is not a PEM private key"))?;
     let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, secret);
     let config = config.with_context(|| format!("{certificate} and {key} do not belong together"))?;

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::{Config, Fault, Group};
+use super::{Config, Fault, Group, secret_file};
 
 /// What the api is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +46,14 @@ impl Group for ApiConfig {
 fn tls(config: &mut Config) -> Option<Option<TlsFiles>> {
     const NAMES: [&str; 2] = ["CAP_API_TLS_CERT_FILE", "CAP_API_TLS_KEY_FILE"];
     let (given, missing) = match NAMES.map(|name| config.path(name)) {
-        [Some(certificate), Some(key)] => return Some(Some(TlsFiles { certificate, key })),
+        [Some(certificate), Some(key)] => {
+            // Read now only to be refused with all else that is wrong: what serves reads it, and checks it, again.
+            if let Err((why, remedy)) = secret_file::read(&key) {
+                config.fault(Fault::new(NAMES[1], why, remedy));
+                return None;
+            }
+            return Some(Some(TlsFiles { certificate, key }));
+        }
         [None, None] => return Some(None),
         [Some(_), None] => (NAMES[0], NAMES[1]),
         [None, Some(_)] => (NAMES[1], NAMES[0]),

@@ -79,7 +79,7 @@ pub const VARIABLES: &[Variable] = &[
     secret(KEK_PATTERN, Unset::Words("one at least for `env`"), ALL, "For `env`: version N of the key, 64 hex digits."),
     plain("CAP_API_LISTEN", Unset::Value("127.0.0.1:8181"), &[Api], "REST, `/healthz`, `/livez`, `/readyz`."),
     plain("CAP_API_TLS_CERT_FILE", Unset::Nothing, &[Api], "Serve the API over TLS with this certificate chain (PEM). Goes with `CAP_API_TLS_KEY_FILE`."),
-    plain("CAP_API_TLS_KEY_FILE", Unset::Nothing, &[Api], "The private key of `CAP_API_TLS_CERT_FILE` (PEM)."),
+    plain("CAP_API_TLS_KEY_FILE", Unset::Nothing, &[Api], "The private key of `CAP_API_TLS_CERT_FILE` (PEM). Refused when others may read it or the group may write it."),
     plain("CAP_API_PUBLIC_URL", Unset::Nothing, &[Api], "What clients and agents are told to call."),
     plain("CAP_CHALLENGE_LISTEN", Unset::Value("127.0.0.1:8080"), &[Api], "HTTP-01 answers, nothing else."),
     plain("CAP_ADMIN_LISTEN", Unset::Value("127.0.0.1:9090"), SERVICES, "`/metrics`, `/livez` and `/readyz` of any process, for operators: show it to nobody else."),

@@ -21,7 +21,7 @@ mod mongo_uri;
 mod nearest;
 mod reference;
 mod scheduler;
-mod secret_file;
+pub(crate) mod secret_file;
 mod service;
 mod source;
 mod worker;

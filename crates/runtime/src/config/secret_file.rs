@@ -30,7 +30,7 @@ pub(super) fn read_text(path: &Path, octets: u64) -> io::Result<(String, Metadat
 }
 
 /// The secret in a file, without the newline at its end; or why not, and what to do.
-pub(super) fn read(path: &Path) -> Result<SecretString, (String, String)> {
+pub(crate) fn read(path: &Path) -> Result<SecretString, (String, String)> {
     let (mut text, metadata) = read_text(path, SECRET_OCTETS).map_err(|error| {
         let why = format!("{} cannot be read: {error}", path.display());
         (why, "name a text file that this process may read".to_owned())

@@ -214,3 +214,27 @@ fn a_file_that_is_not_there_or_not_flat_is_a_fault() {
     let nested = faults::<()>(Some(&nested), &[]);
     assert!(nested[0].contains("not part of a flat map") && !nested[0].contains("hunter2"), "{nested:?}");
 }
+
+#[test]
+fn a_tls_key_that_others_may_read_is_refused_and_one_for_the_group_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let api = |key: &Path| {
+        let env = [("CAP_API_TLS_CERT_FILE", "/cert.pem"), ("CAP_API_TLS_KEY_FILE", key.to_str().unwrap())];
+        read(None, &env).finish::<ApiConfig>()
+    };
+    for mode in [0o644, 0o604, 0o620, 0o602] {
+        let key = written(&dir, "exposed.pem", mode, "hunter2");
+        let told = api(&key).unwrap_err().to_string();
+        for part in ["CAP_API_TLS_KEY_FILE: others may read or change", &format!("{mode:04o}"), "chmod 0600"]
+        {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        assert!(!told.contains("hunter2"), "{told}");
+    }
+    // As Kubernetes mounts it: for the group, behind a symlink.
+    written(&dir, "group.pem", 0o440, "x");
+    let link = dir.path().join("key.pem");
+    std::os::unix::fs::symlink("group.pem", &link).unwrap();
+    assert_eq!(api(&link).unwrap().tls.unwrap().key, link);
+    assert!(api(&dir.path().join("none")).unwrap_err().to_string().contains("cannot be read"));
+}

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Claims about TLS listeners; those about plain ones are the admin listener's.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 
 use axum::routing::get;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -28,6 +29,7 @@ fn identity(dir: &TempDir, name: &str) -> (TlsFiles, TlsConnector) {
     let files = TlsFiles { certificate: path("crt"), key: path("key") };
     fs::write(&files.certificate, cert.pem()).unwrap();
     fs::write(&files.key, signing_key.serialize_pem()).unwrap();
+    fs::set_permissions(&files.key, Permissions::from_mode(0o600)).unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(cert.der().clone()).unwrap();
     let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
@@ -80,8 +82,12 @@ fn files_that_are_missing_or_do_not_belong_together_are_refused() {
     assert!(tls(&one).is_ok());
     let missing = TlsFiles { key: dir.path().join("none"), ..one.clone() };
     let mixed = TlsFiles { key: other.key, ..one.clone() };
-    let swapped = TlsFiles { certificate: one.key.clone(), key: one.key };
+    let swapped = TlsFiles { certificate: one.key.clone(), key: one.key.clone() };
+    let exposed = TlsFiles { key: dir.path().join("exposed"), ..one.clone() };
+    fs::copy(&one.key, &exposed.key).unwrap();
+    fs::set_permissions(&exposed.key, Permissions::from_mode(0o644)).unwrap();
     for (files, told) in [
+        (exposed, "others may read or change"),
         (missing, "CAP_API_TLS_KEY_FILE"),
         (mixed, "do not belong together"),
         (swapped, "holds no certificate"),
