@@ -42,6 +42,12 @@ impl Failure {
         self
     }
 
+    /// The same failure under another code.
+    #[must_use]
+    pub(crate) fn with_exit(self, exit: Exit) -> Self {
+        Self { exit, ..self }
+    }
+
     /// What could not be written to stdout or stderr.
     pub(crate) fn output(error: &io::Error) -> Self {
         Self::new(Exit::Error, "the output cannot be written", error.to_string())

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `health`.
 
+use cap_client::ClientError;
 use serde::Serialize;
 
 use crate::app::App;
@@ -24,7 +25,8 @@ struct Health {
 
 pub(super) async fn run(args: Args, app: &mut App) -> Result<(), Failure> {
     let client = app.client()?;
-    let readiness = if args.deep { client.readiness().await? } else { client.health().await? };
+    let asked = if args.deep { client.readiness().await } else { client.health().await };
+    let readiness = asked.map_err(not_well)?;
     match app.output.form {
         Form::Json | Form::Yaml => {
             let checks = readiness.report.lines().map(str::to_owned).collect();
@@ -37,7 +39,38 @@ pub(super) async fn run(args: Args, app: &mut App) -> Result<(), Failure> {
     if readiness.ready {
         return Ok(());
     }
-    let why = if args.deep { "a check failed" } else { "it says that it is not" };
-    Err(Failure::new(Exit::CheckFailed, "the API is not ready", why)
-        .hint("with a token, `certautopilot health --deep` says what is wrong"))
+    let failure = |why, hint| Err(Failure::new(Exit::CheckFailed, "the API is not ready", why).hint(hint));
+    if args.deep {
+        let hint = "mend what the failed checks name; reasons are shown to a token that is good";
+        return failure("a check failed", hint);
+    }
+    failure("it says that it is not", "`certautopilot health --deep` says what is wrong")
+}
+
+/// An API that cannot be reached, or whose answer is no answer to the question, is not well either.
+fn not_well(error: ClientError) -> Failure {
+    let is_setting = matches!(error, ClientError::Settings { .. });
+    let failure = Failure::from(error);
+    if is_setting { failure } else { failure.with_exit(Exit::CheckFailed) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_the_api_is_short_of_ready_fails_the_check_and_a_wrong_setting_does_not() {
+        let (url, cause) = (|| "https://a.test".to_owned(), || "refused".to_owned());
+        let broken = |status| ClientError::Protocol { url: url(), status, cause: cause(), request_id: None };
+        for error in
+            [ClientError::Unreachable { url: url(), cause: cause() }, broken(Some(500)), broken(Some(502))]
+        {
+            let failure = not_well(error);
+            assert_eq!(failure.exit(), Exit::CheckFailed);
+            assert!(failure.to_string().contains("https://a.test") && failure.to_string().contains("hint: "));
+        }
+        let wrong =
+            ClientError::Settings { what: "the URL".into(), why: "is none".into(), remedy: "mend it" };
+        assert_eq!(not_well(wrong).exit(), Exit::Config);
+    }
 }
