@@ -27,10 +27,23 @@ const LOOK_MAX: Duration = Duration::from_secs(2);
 pub(crate) enum Verdict {
     /// It is there.
     Done,
-    /// It is on its way; in one word how far.
-    Pending(String),
-    /// It will not be there in time; why.
-    Hopeless(String),
+    /// It is on its way.
+    Pending {
+        /// In a few words how far.
+        state: String,
+        /// What stood in the way of the last attempt.
+        why: Option<String>,
+    },
+    /// It goes on by itself, but will not be there in time; why.
+    Late(String),
+    /// Nobody works on it any more; why.
+    Dead(String),
+}
+
+impl Verdict {
+    fn pending(state: &str) -> Self {
+        Self::Pending { state: state.to_owned(), why: None }
+    }
 }
 
 /// Looks until what was waited for is there, cannot be there in time, or the time is up.
@@ -43,26 +56,32 @@ pub(crate) async fn until<T>(
     let start = app.clock.boottime();
     let deadline = start + app.global.timeout;
     let mut pause = LOOK_FIRST;
+    let late = |why: String| {
+        Failure::new(Exit::Timeout, format!("{what} is not done yet"), why)
+            .hint("it goes on by itself; look again later, or raise --timeout")
+    };
     loop {
         let left = deadline.saturating_sub(app.clock.boottime());
-        let state = match look().await {
+        let (state, why) = match look().await {
             Ok(seen) => match judge(&seen, cap_core::clock::later(app.now(), left)) {
                 Verdict::Done => return Ok(seen),
-                Verdict::Pending(state) => state,
-                Verdict::Hopeless(why) => {
-                    let what = format!("{what} is not done");
-                    return Err(Failure::new(Exit::Error, what, why)
-                        .hint("it goes on by itself once the cause is mended; --timeout waits longer"));
+                Verdict::Pending { state, why } => (state, why),
+                Verdict::Late(why) => return Err(late(why)),
+                Verdict::Dead(why) => {
+                    return Err(Failure::new(Exit::Error, format!("{what} is not done"), why)
+                        .hint("it does not go on by itself: mend the cause, then run this again"));
                 }
             },
             // A replica that goes away takes nothing with it: the next look asks another one.
-            Err(error) if error.is_passing() => format!("not seen ({})", error.why()),
+            Err(error) if error.is_passing() => (format!("not seen ({})", error.why()), None),
             Err(error) => return Err(error.into()),
         };
         if left.is_zero() {
-            let why = format!("it is still {state} after {}", format_duration(app.global.timeout));
-            return Err(Failure::new(Exit::Timeout, format!("{what} is not done yet"), why)
-                .hint("it goes on by itself; look again later, or raise --timeout"));
+            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+            return Err(late(format!(
+                "it is still {state} after {}{why}",
+                format_duration(app.global.timeout)
+            )));
         }
         let waited = (app.clock.boottime() - start).as_secs();
         app.output.progress(&format!("{what}: {state} ({waited} s)"));
@@ -76,7 +95,7 @@ pub(crate) fn certificate(seen: &Certificate, deadline: Timestamp) -> Verdict {
     match seen.status {
         Status::Valid => Verdict::Done,
         Status::Requested | Status::Issuing | Status::Renewing | Status::Expired => {
-            Verdict::Pending(seen.status.as_str().to_owned())
+            Verdict::pending(seen.status.as_str())
         }
         Status::Failing => failing(seen.problem.as_ref(), seen.next_attempt_at, deadline),
     }
@@ -86,7 +105,7 @@ pub(crate) fn certificate(seen: &Certificate, deadline: Timestamp) -> Verdict {
 pub(crate) fn issuer(seen: &Issuer, deadline: Timestamp) -> Verdict {
     match seen.status {
         IssuerStatus::Ready => Verdict::Done,
-        IssuerStatus::Registering => Verdict::Pending("registering".to_owned()),
+        IssuerStatus::Registering => Verdict::pending("registering"),
         IssuerStatus::Failing => failing(seen.problem.as_ref(), seen.next_attempt_at, deadline),
     }
 }
@@ -97,22 +116,22 @@ pub(crate) fn job(seen: &Job, deadline: Timestamp) -> Verdict {
         (JobState::Succeeded | JobState::Cancelled, _) => Verdict::Done,
         (JobState::Dead, problem) => {
             let why = problem.as_ref().map_or_else(|| "the job is dead".to_owned(), ToString::to_string);
-            Verdict::Hopeless(why)
+            Verdict::Dead(why)
         }
         (JobState::Queued, Some(problem)) => failing(Some(problem), seen.due_at, deadline),
-        (JobState::Queued | JobState::Running, _) => Verdict::Pending(seen.state.as_str().to_owned()),
+        (JobState::Queued | JobState::Running, _) => Verdict::pending(seen.state.as_str()),
     }
 }
 
-/// A failure is waited out as long as the next attempt comes in time.
+/// A failure is waited out as long as the next attempt comes in time. One without a next attempt is being tried now.
 fn failing(problem: Option<&Problem>, next: Option<Timestamp>, deadline: Timestamp) -> Verdict {
     let why = problem.map_or_else(|| "the last attempt failed".to_owned(), ToString::to_string);
     match next {
         Some(next) if next < deadline => {
-            Verdict::Pending(format!("failing, next attempt at {}", instant(next)))
+            Verdict::Pending { state: format!("failing, next attempt at {}", instant(next)), why: Some(why) }
         }
-        Some(next) => Verdict::Hopeless(format!("{why}; the next attempt is at {}", instant(next))),
-        None => Verdict::Hopeless(why),
+        Some(next) => Verdict::Late(format!("{why}; the next attempt is at {}", instant(next))),
+        None => Verdict::Pending { state: "failing".to_owned(), why: Some(why) },
     }
 }
 

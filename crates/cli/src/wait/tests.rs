@@ -58,9 +58,28 @@ fn failed(next: Option<Timestamp>) -> Certificate {
 
 #[test]
 fn a_failure_is_waited_out_only_if_the_next_attempt_comes_in_time() {
-    assert!(matches!(certificate(&failed(Some(at(9))), at(10)), Verdict::Pending(_)));
-    let Verdict::Hopeless(why) = certificate(&failed(Some(at(10))), at(10)) else { panic!("not hopeless") };
+    let Verdict::Pending { why, .. } = certificate(&failed(Some(at(9))), at(10)) else {
+        panic!("not pending")
+    };
+    assert!(why.unwrap().contains("no such host"));
+    let Verdict::Late(why) = certificate(&failed(Some(at(10))), at(10)) else { panic!("not late") };
     assert!(why.contains("no such host") && why.contains("1970-01-01T00:00:10Z"), "{why}");
+}
+
+#[tokio::test]
+async fn what_is_late_or_failing_ends_with_7_and_its_problem_and_only_the_dead_with_1() {
+    for (next, waited) in [(Some(at(3600)), 0), (Some(at(1)), 10), (None, 10)] {
+        let mut app = app();
+        let failure = until(&mut app, "it", async || Ok(failed(next)), certificate).await.unwrap_err();
+        assert_eq!(failure.exit(), Exit::Timeout, "{failure}");
+        let text = failure.to_string();
+        assert!(text.contains("no such host") && text.contains("goes on by itself"), "{text}");
+        assert_eq!(app.clock.boottime(), Duration::from_secs(waited));
+    }
+    let dead = |(): &(), _| Verdict::Dead("no such host".to_owned());
+    let failure = until(&mut app(), "it", async || Ok(()), dead).await.unwrap_err();
+    assert_eq!(failure.exit(), Exit::Error);
+    assert!(failure.to_string().contains("does not go on by itself"), "{failure}");
 }
 
 #[test]

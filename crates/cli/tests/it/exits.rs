@@ -3,6 +3,8 @@
 
 use std::net::TcpListener;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use crate::run::Cli;
 use crate::world::world;
 
@@ -58,6 +60,40 @@ async fn an_api_that_is_away_ends_with_1_and_says_what_to_check() {
 }
 
 #[tokio::test]
+async fn an_api_that_is_away_or_broken_is_not_healthy() {
+    let away = Cli::bare().with("CAP_API_URL", "http://127.0.0.1:1");
+    let token = world().await.read().await.stack.token().to_owned();
+    for cli in [away.clone(), away.with("CAP_TOKEN", token)] {
+        for line in [&["health"][..], &["health", "--deep"]] {
+            let ran =
+                cli.run(line).await.refuses(3, &["http://127.0.0.1:1", "cannot be reached", "check the URL"]);
+            assert!(!ran.talk.contains("with a token"), "{}", ran.talk);
+        }
+    }
+    for (status, told) in [("500 Internal Server Error", "answer"), ("503 Service Unavailable", "not ready")]
+    {
+        let url = answering(status).await;
+        let ran =
+            Cli::bare().with("CAP_API_URL", url).run(&["health", "--deep"]).await.ends(3).tells(&[told]);
+        assert!(ran.talk.contains("\n  hint: ") && !ran.talk.contains("with a token"), "{}", ran.talk);
+    }
+}
+
+/// The URL of a server that answers every request with this status and nothing more.
+async fn answering(status: &'static str) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    url
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_ends_with_2() {
     let world = world().await.read().await;
     world
@@ -89,6 +125,19 @@ async fn what_is_not_done_in_time_ends_with_7_and_goes_on() {
     assert_ne!(listed["status"], "valid");
     world.cli().run(&["cert", "delete", "silent.example.test", "--yes"]).await.ends(0);
     world.cli().run(&["issuer", "delete", "silent", "--yes"]).await.ends(0);
+}
+
+#[tokio::test]
+async fn what_fails_for_now_ends_with_7_and_tells_the_problem() {
+    let world = world().await.read().await;
+    let url = "https://127.0.0.1:1/dir";
+    let args = ["issuer", "create", "nobody", "--directory-url", url, "--wait", "--timeout", "4s"];
+    world
+        .cli()
+        .run(&args)
+        .await
+        .refuses(7, &["issuer nobody is not done yet", "127.0.0.1:1", "goes on by itself"]);
+    world.cli().run(&["issuer", "delete", "nobody", "--yes"]).await.ends(0);
 }
 
 #[tokio::test]
