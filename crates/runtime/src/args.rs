@@ -52,11 +52,11 @@ impl CommonArgs {
 
 /// The command line of a service.
 fn command(role: Role) -> Command {
-    let command = Command::new(role.binary())
+    // The arguments first: they bring the first words of their type along as a title.
+    CommonArgs::augment_args(Command::new(role.binary()))
         .version(long_version())
         .about(role.about())
-        .after_help("Configured by CAP_* variables or --config; see the configuration reference.");
-    CommonArgs::augment_args(command)
+        .after_help("Configured by CAP_* variables or --config; see the configuration reference.")
 }
 
 #[cfg(test)]
@@ -69,6 +69,8 @@ mod tests {
     fn every_service_has_a_sound_command_line() {
         for role in Role::ALL {
             command(role).debug_assert();
+            let help = command(role).render_long_help().to_string();
+            assert!(help.starts_with(role.about()) && !help.contains("every binary"), "{help}");
         }
     }
 

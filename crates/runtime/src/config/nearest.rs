@@ -3,13 +3,20 @@
 
 use super::catalogue::VARIABLES;
 
-/// The known variable nearest to `name`, `_FILE` forms of secrets included.
-pub(super) fn nearest(name: &str) -> String {
+/// A suggestion differs in at most one letter out of this many, the prefix that all names have not counted: what is
+/// farther away was not meant.
+const LETTERS_PER_MISTAKE: usize = 3;
+
+/// The known variable nearest to `name`, `_FILE` forms of secrets included; nothing when none is near.
+pub(super) fn nearest(name: &str) -> Option<String> {
     let known = VARIABLES.iter().flat_map(|variable| {
         let file = variable.secret.then(|| format!("{}_FILE", variable.name));
         std::iter::once(variable.name.to_owned()).chain(file)
     });
-    known.min_by_key(|known| distance(name, known)).unwrap_or_default()
+    let letters = name.trim_start_matches("CAP_").chars().count();
+    let (mistakes, known) =
+        known.map(|known| (distance(name, &known), known)).min_by_key(|(mistakes, _)| *mistakes)?;
+    (mistakes * LETTERS_PER_MISTAKE <= letters).then_some(known)
 }
 
 /// Levenshtein's distance: how many letters must be put in, taken out or changed.
@@ -44,8 +51,19 @@ mod tests {
 
     #[test]
     fn a_typing_mistake_finds_its_name() {
-        assert_eq!(nearest("CAP_JOB_LEESE"), "CAP_JOB_LEASE");
-        assert_eq!(nearest("CAP_MONGODB_URI"), "CAP_MONGO_URI");
-        assert_eq!(nearest("CAP_TOKEN_FIL"), "CAP_TOKEN_FILE");
+        for (name, meant) in [
+            ("CAP_JOB_LEESE", "CAP_JOB_LEASE"),
+            ("CAP_MONGODB_URI", "CAP_MONGO_URI"),
+            ("CAP_TOKEN_FIL", "CAP_TOKEN_FILE"),
+        ] {
+            assert_eq!(nearest(name).as_deref(), Some(meant));
+        }
+    }
+
+    #[test]
+    fn what_is_like_no_name_finds_none() {
+        for name in ["CAP_BOGUS", "CAP_NONSENSE", "CAP_", "CAP_X"] {
+            assert_eq!(nearest(name), None, "{name}");
+        }
     }
 }

@@ -100,12 +100,11 @@ impl Sources {
             (Some(_), _) => (name, false),
             (None, Some(base)) => (base, true),
             (None, None) => {
-                let meant = nearest(name);
-                self.faults.push(Fault::new(
-                    origin,
-                    "no such variable",
-                    format!("did you mean {meant}? Otherwise remove it"),
-                ));
+                let remedy = match nearest(name) {
+                    Some(meant) => format!("did you mean {meant}? Otherwise remove it"),
+                    None => "remove it; the configuration reference has every name".to_owned(),
+                };
+                self.faults.push(Fault::new(origin, "no such variable", remedy));
                 return;
             }
         };
