@@ -34,13 +34,34 @@ impl Group for ApiConfig {
         let challenge_listen = config.socket_addr("CAP_CHALLENGE_LISTEN");
         let public_url =
             config.parse("CAP_API_PUBLIC_URL", "write it like https://certs.example.test", base_url);
+        let listens = [("CAP_API_LISTEN", listen), ("CAP_CHALLENGE_LISTEN", challenge_listen)];
+        let admin_listen = ("CAP_ADMIN_LISTEN", config.socket_addr("CAP_ADMIN_LISTEN"));
+        let is_apart = apart(config, &[listens[0], listens[1], admin_listen]);
         let url_is_wrong = public_url.is_none() && config.is_given("CAP_API_PUBLIC_URL");
         let tls = tls(config);
-        if url_is_wrong {
+        if url_is_wrong || !is_apart {
             return None;
         }
         Some(Self { listen: listen?, challenge_listen: challenge_listen?, public_url, tls: tls? })
     }
+}
+
+/// Whether no two listeners want the same place. Port 0 is another one each time.
+fn apart(config: &mut Config, listens: &[(&'static str, Option<SocketAddr>)]) -> bool {
+    let mut is_apart = true;
+    for (at, (name, listen)) in listens.iter().enumerate() {
+        for (first, other) in &listens[..at] {
+            if let (Some(listen), Some(other)) = (listen, other)
+                && listen.port() != 0
+                && listen == other
+            {
+                is_apart = false;
+                let why = format!("`{listen}`: {first} listens there already");
+                config.fault(Fault::new(*name, why, "give each listener an address or a port of its own"));
+            }
+        }
+    }
+    is_apart
 }
 
 fn tls(config: &mut Config) -> Option<Option<TlsFiles>> {
@@ -48,7 +69,9 @@ fn tls(config: &mut Config) -> Option<Option<TlsFiles>> {
     let (given, missing) = match NAMES.map(|name| config.path(name)) {
         [Some(certificate), Some(key)] => {
             // Read now only to be refused with all else that is wrong: what serves reads it, and checks it, again.
-            if let Err((why, remedy)) = secret_file::read(&key) {
+            if !config.spelling_only
+                && let Err((why, remedy)) = secret_file::read(&key)
+            {
                 config.fault(Fault::new(NAMES[1], why, remedy));
                 return None;
             }

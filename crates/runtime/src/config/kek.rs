@@ -36,12 +36,13 @@ pub enum KekProvider {
 
 impl Group for KekConfig {
     fn read(config: &mut Config) -> Option<Self> {
+        let keys = numbered(config);
         let name = config.parse("CAP_KEK_PROVIDER", "write file or env", |text| match text {
             "file" | "env" => Ok(text.to_owned()),
             _ if ABSENT.contains(&text) => Err("not available in this build".to_owned()),
             _ => Err("no such provider".to_owned()),
         })?;
-        let provider = if name == "env" { env(config) } else { file(config) };
+        let provider = if name == "env" { env(config, keys?) } else { file(config) };
         Some(Self { provider: provider? })
     }
 }
@@ -58,7 +59,8 @@ fn file(config: &mut Config) -> Option<KekProvider> {
     Some(KekProvider::File { dir: dir? })
 }
 
-fn env(config: &mut Config) -> Option<KekProvider> {
+/// The numbered keys, whichever provider uses them; nothing when one of them is no key.
+fn numbered(config: &mut Config) -> Option<BTreeMap<u32, SecretKey>> {
     let (mut keys, mut faults) = (BTreeMap::new(), Vec::new());
     for (version, given) in config.kek_values() {
         let mut key = [0; 32];
@@ -69,16 +71,21 @@ fn env(config: &mut Config) -> Option<KekProvider> {
             Err(_) => faults.push(Fault::new(given.origin.as_str(), "not a key", "write 64 hex digits")),
         }
     }
-    if keys.is_empty() && faults.is_empty() {
-        faults.push(Fault::new(
+    let is_good = faults.is_empty();
+    for fault in faults {
+        config.misspelt(fault);
+    }
+    is_good.then_some(keys)
+}
+
+fn env(config: &mut Config, keys: BTreeMap<u32, SecretKey>) -> Option<KekProvider> {
+    if keys.is_empty() {
+        config.fault(Fault::new(
             "CAP_KEK_V1",
             "CAP_KEK_PROVIDER=env needs one key at least and none is given",
             "set CAP_KEK_V<N> (or CAP_KEK_V<N>_FILE) to 64 hex digits",
         ));
+        return None;
     }
-    let is_good = faults.is_empty();
-    for fault in faults {
-        config.fault(fault);
-    }
-    is_good.then_some(KekProvider::Env { keys })
+    Some(KekProvider::Env { keys })
 }

@@ -59,7 +59,13 @@ pub struct Config {
     values: BTreeMap<String, Given>,
     faults: Vec<Fault>,
     warnings: Vec<String>,
+    /// Whether only the spelling of what was given counts: what another binary reads may be missing here.
+    spelling_only: bool,
 }
+
+/// Every group there is, so that a value is refused wherever it is given and not only by the process that reads it.
+type Every =
+    ((ServiceConfig, MongoConfig, KekConfig), (ApiConfig, WorkerConfig, SchedulerConfig, ClientConfig));
 
 impl Config {
     /// Reads the file that `--config` names and this process's environment.
@@ -72,15 +78,18 @@ impl Config {
     pub fn read(file: Option<&Path>, env: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let Sources { values, faults } = Sources::read(file, env.into_iter());
         let warnings = Vec::new();
-        Self { values, faults, warnings }
+        Self { values, faults, warnings, spelling_only: false }
     }
 
     /// The group (or tuple of groups) that the process needs.
     ///
     /// # Errors
-    /// When anything is wrong, in what was read now or before: all of it.
+    /// When anything is wrong, in what was read now or before, or in the spelling of what others read: all of it.
     pub fn finish<G: Group>(&mut self) -> Result<G, Faults> {
         let group = G::read(self);
+        self.spelling_only = true;
+        let _ = Every::read(self);
+        self.spelling_only = false;
         if let Some(faults) = Faults::of(std::mem::take(&mut self.faults)) {
             return Err(faults);
         }
@@ -90,14 +99,25 @@ impl Config {
         })
     }
 
-    /// Notes a fault.
+    /// Notes a fault in what is missing, or in what does not go together.
     pub fn fault(&mut self, fault: Fault) {
-        self.faults.push(fault);
+        if !self.spelling_only {
+            self.misspelt(fault);
+        }
+    }
+
+    /// Notes a fault in a value by itself; once, however many groups read it.
+    fn misspelt(&mut self, fault: Fault) {
+        if !self.faults.contains(&fault) {
+            self.faults.push(fault);
+        }
     }
 
     /// Notes what the operator must hear at each start, though it is allowed.
     pub fn warn(&mut self, warning: impl Into<String>) {
-        self.warnings.push(warning.into());
+        if !self.spelling_only {
+            self.warnings.push(warning.into());
+        }
     }
 
     /// What the operator must hear at this start.
@@ -179,7 +199,7 @@ impl Config {
         let what = self.values.get(name).map_or(name, |given| given.origin.as_str());
         let why = if variable(name).secret { why } else { format!("`{}`: {why}", value.expose_secret()) };
         let fault = Fault::new(what, why, remedy);
-        self.faults.push(fault);
+        self.misspelt(fault);
         None
     }
 
@@ -192,7 +212,7 @@ impl Config {
             Unset::Words(_) | Unset::Nothing => None,
             Unset::Required => {
                 let file = if variable(name).secret { format!(", or {name}_FILE") } else { String::new() };
-                self.faults.push(Fault::new(name, "it is required and not given", format!("set it{file}")));
+                self.fault(Fault::new(name, "it is required and not given", format!("set it{file}")));
                 None
             }
         }

@@ -30,8 +30,9 @@ impl Group for MongoConfig {
         let name_is_wrong = named.is_none() && config.is_given("CAP_MONGO_DATABASE");
         let allow_plaintext = config.bool("CAP_MONGO_ALLOW_PLAINTEXT");
         let parsed = parsed?;
+        // What is neither true nor false allows nothing, and hides no fault of the URI.
         let uri = config.secret("CAP_MONGO_URI")?;
-        if name_is_wrong || !may_be_reached(config, &parsed, allow_plaintext?) {
+        if name_is_wrong || !may_be_reached(config, &parsed, allow_plaintext.unwrap_or(false)) {
             return None;
         }
         let database = named.or(parsed.database).unwrap_or_else(|| DATABASE.to_owned());

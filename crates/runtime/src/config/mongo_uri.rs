@@ -5,6 +5,54 @@ use std::net::IpAddr;
 
 use super::mongo::database;
 
+/// The options that the driver takes, in lower case; it refuses others, but only once it is started.
+const OPTIONS: [&str; 44] = [
+    "appname",
+    "authmechanism",
+    "authmechanismproperties",
+    "authsource",
+    "compressors",
+    "connecttimeoutms",
+    "directconnection",
+    "enableoverloadretargeting",
+    "heartbeatfrequencyms",
+    "journal",
+    "loadbalanced",
+    "localthresholdms",
+    "maxadaptiveretries",
+    "maxconnecting",
+    "maxidletimems",
+    "maxpoolsize",
+    "maxstalenessseconds",
+    "minpoolsize",
+    "proxyhost",
+    "proxypassword",
+    "proxyport",
+    "proxyusername",
+    "readconcernlevel",
+    "readpreference",
+    "readpreferencetags",
+    "replicaset",
+    "retryreads",
+    "retrywrites",
+    "servermonitoringmode",
+    "serverselectiontimeoutms",
+    "sockettimeoutms",
+    "srvmaxhosts",
+    "srvservicename",
+    "ssl",
+    "tls",
+    "tlsallowinvalidcertificates",
+    "tlscafile",
+    "tlscertificatekeyfile",
+    "tlsinsecure",
+    "uuidrepresentation",
+    "w",
+    "waitqueuetimeoutms",
+    "wtimeoutms",
+    "zlibcompressionlevel",
+];
+
 /// What we must know before anything connects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct MongoUri {
@@ -42,11 +90,35 @@ pub(super) fn parse(text: &str) -> Result<MongoUri, String> {
         "" => None,
         path => Some(database(path)?),
     };
+    let names_a_set = check_options(query)?;
+    if !is_srv && !names_a_set {
+        return Err("it names no replica set: replicaSet=... is not in it".to_owned());
+    }
     Ok(MongoUri {
         is_tls: is_tls(query, is_srv),
         is_loopback: !is_srv && hosts.split(',').all(is_loopback),
         database,
     })
+}
+
+/// Refuses an option that the driver does not know; says whether the replica set is named. Only a name is quoted, never
+/// a value.
+fn check_options(query: &str) -> Result<bool, String> {
+    let mut names_a_set = false;
+    for option in query.split('&').filter(|option| !option.is_empty()) {
+        let Some((written, value)) = option.split_once('=') else {
+            return Err("behind the ? stands what is no option=value".to_owned());
+        };
+        let name = written.to_ascii_lowercase();
+        if !OPTIONS.contains(&name.as_str()) {
+            return Err(format!("there is no option {written}"));
+        }
+        if value.is_empty() {
+            return Err(format!("{written} has no value"));
+        }
+        names_a_set |= name == "replicaset";
+    }
+    Ok(names_a_set)
 }
 
 /// TLS that does not verify the server hides nothing from who stands in the way: it counts as none.
@@ -85,11 +157,11 @@ mod tests {
     fn hosts_of_this_machine_are_told_from_others() {
         for (uri, local) in [
             ("mongodb://127.0.0.1:27017,localhost:1/?replicaSet=rs0", true),
-            ("mongodb://user:p%40ss@[::1]:27017", true),
-            ("mongodb://%2Ftmp%2Fmongodb.sock", true),
-            ("mongodb://127.0.0.1,db.example.test", false),
-            ("mongodb://localhost.example.test", false),
-            ("mongodb://localhost@db.example.test", false),
+            ("mongodb://user:p%40ss@[::1]:27017/?replicaSet=r", true),
+            ("mongodb://%2Ftmp%2Fmongodb.sock/?replicaSet=r", true),
+            ("mongodb://127.0.0.1,db.example.test/?replicaSet=r", false),
+            ("mongodb://localhost.example.test/?replicaSet=r", false),
+            ("mongodb://localhost@db.example.test/?replicaSet=r", false),
             ("mongodb+srv://localhost", false),
         ] {
             assert_eq!(parse(uri).unwrap().is_loopback, local, "{uri}");
@@ -99,14 +171,14 @@ mod tests {
     #[test]
     fn only_verified_tls_counts() {
         for (uri, tls) in [
-            ("mongodb://h/?tls=true", true),
-            ("mongodb://h/?SSL=True", true),
+            ("mongodb://h/?replicaSet=r&tls=true", true),
+            ("mongodb://h/?replicaSet=r&SSL=True", true),
             ("mongodb+srv://h", true),
             ("mongodb+srv://h/?tls=false", false),
-            ("mongodb://h", false),
-            ("mongodb://h/?tls=true&tlsInsecure=true", false),
-            ("mongodb://h/?tlsAllowInvalidCertificates=true&tls=true", false),
-            ("mongodb://h/?tls=true&tlsInsecure=false", true),
+            ("mongodb://h/?replicaSet=r", false),
+            ("mongodb://h/?replicaSet=r&tls=true&tlsInsecure=true", false),
+            ("mongodb://h/?replicaSet=r&tlsAllowInvalidCertificates=true&tls=true", false),
+            ("mongodb://h/?replicaSet=r&tls=true&tlsInsecure=false", true),
         ] {
             assert_eq!(parse(uri).unwrap().is_tls, tls, "{uri}");
         }
@@ -114,9 +186,12 @@ mod tests {
 
     #[test]
     fn the_path_names_the_database() {
-        assert_eq!(parse("mongodb://h/certs?tls=true").unwrap().database.as_deref(), Some("certs"));
-        assert_eq!(parse("mongodb://h/?tls=true").unwrap().database, None);
-        assert_eq!(parse("mongodb://h?tls=true").unwrap().database, None);
+        assert_eq!(
+            parse("mongodb://h/certs?replicaSet=r&tls=true").unwrap().database.as_deref(),
+            Some("certs")
+        );
+        assert_eq!(parse("mongodb://h/?replicaSet=r&tls=true").unwrap().database, None);
+        assert_eq!(parse("mongodb://h?replicaSet=r&tls=true").unwrap().database, None);
     }
 
     #[test]
@@ -133,5 +208,22 @@ mod tests {
             let why = parse(uri).unwrap_err();
             assert!(!why.contains("hunter2"), "{why}");
         }
+    }
+
+    #[test]
+    fn an_unknown_option_and_a_missing_replica_set_are_refused_and_not_quoted() {
+        for (uri, told) in [
+            ("mongodb://h/?replicaSet=r&maxPoolSiez=hunter2", "no option maxPoolSiez"),
+            ("mongodb://h/?hunter2", "no option=value"),
+            ("mongodb+srv://h/?tlsCertificate=hunter2", "no option tlsCertificate"),
+            ("mongodb://h/?replicaSet=", "no value"),
+            ("mongodb://h", "names no replica set"),
+            ("mongodb://h/x?tls=true", "names no replica set"),
+        ] {
+            let why = parse(uri).unwrap_err();
+            assert!(why.contains(told) && !why.contains("hunter2"), "{uri}: {why}");
+        }
+        assert!(parse("mongodb+srv://h/x?retryWrites=true&W=majority").is_ok());
+        assert!(parse("mongodb://h/x?REPLICASET=r&authSource=admin").is_ok());
     }
 }

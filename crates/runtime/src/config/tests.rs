@@ -182,12 +182,12 @@ fn keks_of_the_environment_are_read_by_version() {
 
 #[test]
 fn plaintext_to_another_host_is_refused_unless_allowed_and_then_warned_of() {
-    let uri = ("CAP_MONGO_URI", "mongodb://db.example.test/certs");
+    let uri = ("CAP_MONGO_URI", "mongodb://db.example.test/certs?replicaSet=rs0");
     assert!(faults::<MongoConfig>(None, &[uri])[0].contains("CAP_MONGO_ALLOW_PLAINTEXT=true"));
     let mut allowed = read(None, &[uri, ("CAP_MONGO_ALLOW_PLAINTEXT", "true")]);
     assert_eq!(allowed.finish::<MongoConfig>().unwrap().database, "certs");
     assert_eq!(allowed.warnings().len(), 1);
-    for uri in [URI.1, "mongodb://db.example.test/?tls=true"] {
+    for uri in [URI.1, "mongodb://db.example.test/?replicaSet=rs0&tls=true"] {
         let mut quiet = read(None, &[("CAP_MONGO_URI", uri), ("CAP_MONGO_DATABASE", "other")]);
         assert_eq!(quiet.finish::<MongoConfig>().unwrap().database, "other");
         assert!(quiet.warnings().is_empty());
@@ -237,4 +237,52 @@ fn a_tls_key_that_others_may_read_is_refused_and_one_for_the_group_is_not() {
     std::os::unix::fs::symlink("group.pem", &link).unwrap();
     assert_eq!(api(&link).unwrap().tls.unwrap().key, link);
     assert!(api(&dir.path().join("none")).unwrap_err().to_string().contains("cannot be read"));
+}
+
+#[test]
+fn what_another_binary_reads_is_checked_for_its_spelling_and_not_missed() {
+    let env = [
+        ("CAP_JOB_LEASE", "5"),
+        ("CAP_SCHEDULER_LEASE", "-1s"),
+        ("CAP_LOG", "a=b=c"),
+        ("CAP_API_URL", "nowhere"),
+        ("CAP_KEK_V1", "hunter2"),
+        ("CAP_API_TLS_KEY_FILE", "/none"),
+    ];
+    for faults in [faults::<ClientConfig>(None, &env), faults::<SchedulerConfig>(None, &env)] {
+        assert_eq!(faults.len(), 5, "{faults:#?}");
+        for part in
+            ["CAP_JOB_LEASE: `5`", "CAP_SCHEDULER_LEASE: `-1s`", "CAP_LOG: ", "CAP_API_URL: ", "CAP_KEK_V1: "]
+        {
+            assert!(faults.iter().any(|fault| fault.contains(part)), "{part} is not in {faults:#?}");
+        }
+    }
+    assert!(read(None, &[]).finish::<()>().is_ok(), "what nobody gave is missed by who reads it alone");
+}
+
+#[test]
+fn a_boolean_that_is_none_hides_no_fault_of_the_uri() {
+    let uri = ("CAP_MONGO_URI", "mongodb://db.example.test/certs?replicaSet=rs0");
+    let faults = faults::<MongoConfig>(None, &[uri, ("CAP_MONGO_ALLOW_PLAINTEXT", "perhaps")]);
+    assert_eq!(faults.len(), 2, "{faults:?}");
+    assert!(faults[0].contains("CAP_MONGO_ALLOW_PLAINTEXT: `perhaps`"), "{faults:?}");
+    assert!(faults[1].contains("without verified TLS"), "{faults:?}");
+}
+
+#[test]
+fn no_two_listeners_of_the_api_want_the_same_place() {
+    for (name, told) in [
+        (
+            "CAP_CHALLENGE_LISTEN",
+            "CAP_CHALLENGE_LISTEN: `127.0.0.1:8181`: CAP_API_LISTEN listens there already",
+        ),
+        ("CAP_ADMIN_LISTEN", "CAP_ADMIN_LISTEN: `127.0.0.1:8181`: CAP_API_LISTEN listens there already"),
+    ] {
+        let env = [(name, "127.0.0.1:8181")];
+        let both = faults::<ApiConfig>(None, &env);
+        assert!(both.len() == 1 && both[0].contains(told), "{both:?}");
+        assert!(read(None, &env).finish::<WorkerConfig>().is_ok(), "a worker has no such listener");
+    }
+    let any = [("CAP_API_LISTEN", "127.0.0.1:0"), ("CAP_ADMIN_LISTEN", "127.0.0.1:0")];
+    assert!(read(None, &any).finish::<ApiConfig>().is_ok());
 }
