@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Scratch folders that do not pile up: removed on drop, and swept by the next process when their owner was killed.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -32,7 +33,8 @@ impl Scratch {
         let me = ProcessId::current()?;
         let n = COUNTER.fetch_add(1, Ordering::Relaxed);
         let path = parent.join(format!("{}-{}-{n}", me.pid, me.started));
-        fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
+        let made = DirBuilder::new().mode(0o700).create(&path);
+        made.with_context(|| format!("making {}", path.display()))?;
         Ok(Self { path })
     }
 

@@ -17,6 +17,14 @@ pub enum KekFolderError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The folder is open to others.
+    #[error("others may write the KEK folder {} (mode {mode:04o}), and so put their own key in a key's place; chmod go-w it, and see that the keys are still yours", .dir.display())]
+    FolderExposed {
+        /// The folder.
+        dir: PathBuf,
+        /// Its mode bits.
+        mode: u32,
+    },
     /// There is no key.
     #[error("{origin} has no key; `certautopilot kek generate` makes the first one")]
     Empty {

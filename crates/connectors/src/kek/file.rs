@@ -25,7 +25,7 @@ impl FileKek {
     ///
     /// # Errors
     /// When the folder cannot be read or has no key, and when a key is misnamed, open to others or of the wrong
-    /// length.
+    /// length, or the folder itself is open to others.
     pub fn open(dir: &Path, entropy: Arc<dyn Entropy>) -> Result<Self, KekFolderError> {
         let keys = folder::read(dir)?;
         if keys.is_empty() {

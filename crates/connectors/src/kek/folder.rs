@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use cap_core::envelope::KekVersion;
 use cap_core::secret::{SecretKey, secret_key};
+use rustix::fs::StatVfsMountFlags;
 use zeroize::Zeroizing;
 
 use super::held::Keys;
@@ -16,6 +17,9 @@ use super::{KEY_OCTETS, KekFolderError};
 /// Mode bits that no key may have: others read, others write, group writes. The group may read: Kubernetes mounts
 /// keys 0440 for the group of the pod.
 const EXPOSED: u32 = 0o026;
+
+/// Mode bits that a folder of keys may not have: who may write it may put another key in a key's place.
+const OPEN: u32 = 0o022;
 
 /// The file of a version.
 pub(super) fn path_of(dir: &Path, version: KekVersion) -> PathBuf {
@@ -30,8 +34,16 @@ pub(super) fn read(dir: &Path) -> Result<Keys, KekFolderError> {
 }
 
 /// Every version that has a file. What is not named like a key at all is passed over; what nearly is, is refused.
+///
+/// # Errors
+/// When the folder cannot be listed, or others or the group may write it.
 pub(super) fn versions(dir: &Path) -> Result<Vec<KekVersion>, KekFolderError> {
     let refuse = |source| KekFolderError::Folder { dir: dir.to_owned(), source };
+    let mode = fs::metadata(dir).map_err(refuse)?.permissions().mode() & 0o7777;
+    let mount = rustix::fs::statvfs(dir).map_err(|error| refuse(error.into()))?;
+    if is_open(mode, mount.f_flag.contains(StatVfsMountFlags::RDONLY)) {
+        return Err(KekFolderError::FolderExposed { dir: dir.to_owned(), mode });
+    }
     let mut versions = Vec::new();
     for entry in fs::read_dir(dir).map_err(refuse)? {
         let name = entry.map_err(refuse)?.file_name();
@@ -47,6 +59,12 @@ pub(super) fn versions(dir: &Path) -> Result<Vec<KekVersion>, KekFolderError> {
     }
     versions.sort_unstable();
     Ok(versions)
+}
+
+/// Whether somebody else may write a folder. On a file system that is mounted read-only nobody may, whatever the mode
+/// says: Kubernetes mounts secrets that way, and their folder is 1777.
+fn is_open(mode: u32, is_read_only: bool) -> bool {
+    !is_read_only && mode & OPEN != 0
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -98,6 +116,27 @@ fn fill(file: &mut File, bytes: &mut [u8]) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_that_the_group_or_others_may_write_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for (mode, refused) in
+            [(0o770, true), (0o702, true), (0o1777, true), (0o755, false), (0o700, false), (0o500, false)]
+        {
+            fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+            let listed = versions(dir.path());
+            assert_eq!(matches!(listed, Err(KekFolderError::FolderExposed { .. })), refused, "{mode:o}");
+            if let Err(error) = listed {
+                assert!(error.to_string().contains("chmod go-w"), "{error}");
+            }
+        }
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_is_mounted_read_only_is_nobodys_to_write() {
+        assert!(is_open(0o1777, false) && !is_open(0o1777, true));
+    }
 
     #[test]
     fn names_are_keys_nearly_keys_or_none_of_ours() {

@@ -75,7 +75,7 @@ pub const VARIABLES: &[Variable] = &[
     plain("CAP_MONGO_DATABASE", Unset::Words("path of the URI, else `certautopilot`"), ALL, "Which database."),
     plain("CAP_MONGO_ALLOW_PLAINTEXT", Unset::Value("false"), ALL, "Use MongoDB without TLS on a host that is not loopback. Warns at each start."),
     plain("CAP_KEK_PROVIDER", Unset::Value("file"), ALL, "Who holds the key encryption keys: `file` or `env`."),
-    plain("CAP_KEK_DIR", Unset::Words("required for `file`"), ALL, "Folder of `v<N>.key` files, 32 bytes each. A file is refused when others may read it or the group may write it; symlinks are followed."),
+    plain("CAP_KEK_DIR", Unset::Words("required for `file`"), ALL, "Folder of `v<N>.key` files, 32 bytes each. A file is refused when others may read it or the group may write it, the folder when either may write it; symlinks are followed."),
     secret(KEK_PATTERN, Unset::Words("one at least for `env`"), ALL, "For `env`: version N of the key, 64 hex digits."),
     plain("CAP_API_LISTEN", Unset::Value("127.0.0.1:8181"), &[Api], "REST, `/healthz`, `/livez`, `/readyz`."),
     plain("CAP_API_TLS_CERT_FILE", Unset::Nothing, &[Api], "Serve the API over TLS with this certificate chain (PEM). Goes with `CAP_API_TLS_KEY_FILE`."),

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Starting processes in one of two lifetimes: with us, for tests; detached, for `cargo xtask up`.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -63,13 +64,14 @@ impl Launcher {
         self.lifetime
     }
 
-    /// A folder for one process's data.
+    /// A folder for one process's data, its owner's alone: one of them holds keys.
     ///
     /// # Errors
     /// When it cannot be made.
     pub fn data_dir(&self, name: &str) -> anyhow::Result<PathBuf> {
         let path = self.home.join("data").join(name);
-        fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        made.with_context(|| format!("making {}", path.display()))?;
         Ok(path)
     }
 
