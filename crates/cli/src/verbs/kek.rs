@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use cap_core::id::ClusterId;
-use cap_runtime::config::{KekConfig, MongoConfig};
+use cap_runtime::config::{Config, Group, KekConfig, MongoConfig};
 use clap::Subcommand;
 use serde::Serialize;
 
@@ -19,9 +19,9 @@ use crate::output::Form;
 pub(crate) enum Verb {
     /// Write a new random key as the next version
     Generate {
-        /// The folder of v<N>.key files; made when it is not there
+        /// The folder of v<N>.key files, made when it is not there; else CAP_KEK_DIR
         #[arg(long, value_name = "DIR")]
-        dir: PathBuf,
+        dir: Option<PathBuf>,
     },
     /// Whether this host's KEK is the cluster's (exit 78 when not)
     Status,
@@ -49,7 +49,23 @@ pub(super) async fn run(verb: Verb, app: &mut App) -> Result<(), Failure> {
     }
 }
 
-fn generate(dir: PathBuf, app: &mut App) -> Result<(), Failure> {
+/// The folder that this host's keys are in, where it is told one.
+struct KekDir(Option<PathBuf>);
+
+impl Group for KekDir {
+    fn read(config: &mut Config) -> Option<Self> {
+        Some(Self(config.path("CAP_KEK_DIR")))
+    }
+}
+
+fn generate(dir: Option<PathBuf>, app: &mut App) -> Result<(), Failure> {
+    let dir = match dir {
+        Some(dir) => dir,
+        None => app.config::<KekDir>()?.0.ok_or_else(|| {
+            Failure::usage("no key was made", "neither --dir nor CAP_KEK_DIR is given")
+                .hint("name the folder of v<N>.key files")
+        })?,
+    };
     if app.global.dry_run {
         return app.output.say(&format!("No key was written to {}: this was a dry run.", dir.display()));
     }
@@ -90,7 +106,11 @@ async fn status(app: &mut App) -> Result<(), Failure> {
     };
     match app.output.form {
         Form::Json | Form::Yaml => app.output.document(&status)?,
-        Form::Table | Form::Wide | Form::Name => app.output.text(&render(&status))?,
+        Form::Table | Form::Wide => app.output.text(&render(&status))?,
+        Form::Name => {
+            let lines: String = status.versions.iter().map(|version| format!("v{version}\n")).collect();
+            app.output.text(&lines)?;
+        }
     }
     checked
 }
