@@ -80,8 +80,11 @@ impl Output {
                 let wide = self.form == Form::Wide;
                 let head = T::HEAD.iter().chain(T::WIDE.iter().filter(|_| wide)).copied().collect();
                 let rows = records.iter().map(|record| {
+                    if !wide {
+                        return record.narrow_cells(now);
+                    }
                     let mut cells = record.cells(now);
-                    cells.extend(record.wide_cells(now).into_iter().filter(|_| wide));
+                    cells.extend(record.wide_cells(now));
                     cells
                 });
                 self.text(&table::render(head, rows.collect()))

@@ -9,7 +9,10 @@ use cap_core::issuer::IssuerStatus;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::text::{distance, instant, instant_from, span};
+use super::text::{cut, distance, instant, instant_from, span};
+
+/// Columns of a name in a table: with them a row fits most terminals. Wide tables, JSON and YAML have all of it.
+const NAME_COLUMNS: usize = 48;
 
 /// A record with a table.
 pub(crate) trait Shown: Serialize {
@@ -23,6 +26,11 @@ pub(crate) trait Shown: Serialize {
 
     /// A cell for each of [`Shown::HEAD`].
     fn cells(&self, now: Timestamp) -> Vec<String>;
+
+    /// The same for a table that is not wide, with what may be long cut.
+    fn narrow_cells(&self, now: Timestamp) -> Vec<String> {
+        self.cells(now)
+    }
 
     /// A cell for each of [`Shown::WIDE`].
     fn wide_cells(&self, _now: Timestamp) -> Vec<String> {
@@ -75,16 +83,19 @@ impl Shown for Certificate {
     }
 
     fn cells(&self, now: Timestamp) -> Vec<String> {
-        let all = names(self);
-        let more = all.len().saturating_sub(1);
-        let first = all.into_iter().next().unwrap_or_default();
         vec![
-            if more == 0 { first } else { format!("{first} +{more}") },
+            first_name(self, usize::MAX),
             self.status.as_str().to_owned(),
             or_dash(self.version.as_ref().map(|version| instant_from(version.not_after, now))),
-            or_dash(self.renew_at.map(|at| distance(at, now))),
+            or_dash(self.renew_at.filter(|_| self.auto_renew).map(|at| distance(at, now))),
             self.id(),
         ]
+    }
+
+    fn narrow_cells(&self, now: Timestamp) -> Vec<String> {
+        let mut cells = self.cells(now);
+        cells[0] = first_name(self, NAME_COLUMNS);
+        cells
     }
 
     fn wide_cells(&self, now: Timestamp) -> Vec<String> {
@@ -202,6 +213,14 @@ pub(crate) fn names(certificate: &Certificate) -> Vec<String> {
     shown.collect()
 }
 
+/// A certificate's first name, cut to some columns, and how many more there are.
+fn first_name(certificate: &Certificate, room: usize) -> String {
+    let all = names(certificate);
+    let first = all.first().map_or("", String::as_str);
+    let more = if all.len() > 1 { format!(" +{}", all.len() - 1) } else { String::new() };
+    format!("{}{more}", cut(first, room))
+}
+
 /// The word of an issuer's status.
 fn issuer_status(status: IssuerStatus) -> &'static str {
     match status {
@@ -267,6 +286,26 @@ pub(crate) mod tests {
         assert_eq!(queue(7, false).cells(now), ["7", "1 min", "2026-02-01T00:00:00Z (8 s ago)"]);
         assert_eq!(queue(64_000, true).cells(now)[0], "at least 10000, about 64000");
         assert_eq!(queue(7, false).cells(now).len(), Queue::HEAD.len());
+    }
+
+    #[test]
+    fn a_long_name_is_cut_in_a_table_and_whole_in_a_wide_one() {
+        let (mut certificate, now) = (certificate(), Timestamp::UNIX_EPOCH);
+        let long = format!("{}.example.com", "a".repeat(241));
+        certificate.names = vec![long.clone(), "www.example.com".to_owned()];
+        certificate.display_names.clear();
+        let expected = format!("{}… +1", "a".repeat(NAME_COLUMNS - 1));
+        assert_eq!(certificate.narrow_cells(now)[0], expected);
+        assert_eq!(certificate.cells(now)[0], format!("{long} +1"));
+    }
+
+    #[test]
+    fn what_is_not_renewed_by_itself_shows_no_time_of_it() {
+        let (mut certificate, now) = (certificate(), Timestamp::UNIX_EPOCH);
+        certificate.renew_at = Some("1970-01-03T00:00:00Z".parse().unwrap());
+        assert_eq!(certificate.cells(now)[3], "in 2 d");
+        certificate.auto_renew = false;
+        assert_eq!(certificate.cells(now)[3], "-");
     }
 
     #[test]

@@ -47,6 +47,21 @@ fn width(c: char) -> usize {
     }
 }
 
+/// `text` within `room` columns: what is longer ends with an ellipsis.
+pub(crate) fn cut(text: &str, room: usize) -> String {
+    if columns(text) <= room {
+        return text.to_owned();
+    }
+    let mut left = room.saturating_sub(1);
+    let fits = |c: &char| {
+        let taken = width(*c);
+        let fits = taken <= left;
+        left = left.saturating_sub(taken);
+        fits
+    };
+    text.chars().take_while(fits).chain(['…']).collect()
+}
+
 /// An instant in UTC, to the second.
 pub(crate) fn instant(at: Timestamp) -> String {
     Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
@@ -87,6 +102,20 @@ mod tests {
         assert_eq!(clean("a\x1b[31mb\r\nc\u{202e}d\u{9b}"), "a\u{fffd}[31mb\u{fffd}\nc\u{fffd}d\u{fffd}");
         assert_eq!(clean_line("a\nb"), "a\u{fffd}b");
         assert_eq!(clean("bücher 例え"), "bücher 例え");
+    }
+
+    #[test]
+    fn a_cut_text_takes_no_more_columns_than_it_has() {
+        for (text, room, expected) in [
+            ("abcd", 4, "abcd"),
+            ("abcde", 4, "abc…"),
+            ("例例例", 4, "例…"),
+            ("例例例", 5, "例例…"),
+            ("ab", 1, "…"),
+        ] {
+            assert_eq!(cut(text, room), expected);
+            assert!(columns(expected) <= room);
+        }
     }
 
     #[test]
