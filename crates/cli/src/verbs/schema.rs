@@ -57,22 +57,26 @@ async fn status(app: &mut App) -> Result<(), Failure> {
     let schema = Schema::from(status);
     match app.output.form {
         Form::Json | Form::Yaml => app.output.document(&schema)?,
-        Form::Table | Form::Wide | Form::Name => {
+        Form::Name => app.output.text(&format!("{}\n", schema.state))?,
+        Form::Table | Form::Wide => {
             let Schema { state, database, build } = &schema;
             app.output.text(&format!("schema {state}: database {database}, build {build}\n"))?;
         }
     }
-    let differs = |hint: &str| {
-        let why = format!("the database has {}, this build has {}", schema.database, schema.build);
-        Err(Failure::new(Exit::CheckFailed, "the schema is not this build's", why).hint(hint))
-    };
-    match status {
-        SchemaStatus::Current(_) => Ok(()),
-        SchemaStatus::Older { .. } => differs("run `certautopilot schema migrate`"),
-        SchemaStatus::Unknown { .. } => {
-            differs("it is newer or was changed by hand: use the build that migrated it")
+    current(status)
+}
+
+/// Refuses a database that has not this build's schema; so does every verb that needs it.
+pub(super) fn current(status: SchemaStatus) -> Result<(), Failure> {
+    let (database, build, hint) = match status {
+        SchemaStatus::Current(_) => return Ok(()),
+        SchemaStatus::Older { database, build } => (database, build, "run `certautopilot schema migrate`"),
+        SchemaStatus::Unknown { database, build } => {
+            (database, build, "it is newer or was changed by hand: use the build that migrated it")
         }
-    }
+    };
+    let why = format!("the database has {database}, this build has {build}");
+    Err(Failure::new(Exit::CheckFailed, "the schema is not this build's", why).hint(hint))
 }
 
 async fn migrate(app: &mut App) -> Result<(), Failure> {
@@ -90,7 +94,11 @@ async fn migrate(app: &mut App) -> Result<(), Failure> {
     match app.output.form {
         Form::Json | Form::Yaml => app.output.document(&Migrated { applied }),
         Form::Table | Form::Wide if applied.is_empty() => app.output.say("The schema was current already."),
-        Form::Table | Form::Wide | Form::Name => {
+        Form::Name => {
+            let lines: String = applied.iter().map(|number| format!("{number}\n")).collect();
+            app.output.text(&lines)
+        }
+        Form::Table | Form::Wide => {
             let lines: String =
                 applied.iter().map(|number| format!("migration {number} applied\n")).collect();
             app.output.text(&lines)

@@ -148,7 +148,9 @@ async fn a_configuration_is_checked_whole_and_nothing_is_opened() {
         .with("CAP_MONGO_URI", "mongodb://127.0.0.1:1/x?replicaSet=none");
     let ran = good.run(&["--check-config"]).await.ends(0).tells(&["good"]);
     assert_eq!(ran.data, "");
-    let bad = good.with("CAP_NONSENSE", "1").with("CAP_MONGO_ALLOW_PLAINTEXT", "perhaps");
+    let bad = good.clone().with("CAP_NONSENSE", "1").with("CAP_MONGO_ALLOW_PLAINTEXT", "perhaps");
     bad.run(&["--check-config"]).await.ends(64).tells(&["CAP_NONSENSE", "CAP_MONGO_ALLOW_PLAINTEXT"]);
+    let others = good.clone().with("CAP_JOB_LEASE", "5").with("CAP_LOG", "a=b=c");
+    others.run(&["--check-config"]).await.ends(64).tells(&["CAP_JOB_LEASE", "CAP_LOG"]);
     bad.run(&["schema", "status"]).await.ends(64).tells(&["CAP_NONSENSE", "CAP_MONGO_ALLOW_PLAINTEXT"]);
 }

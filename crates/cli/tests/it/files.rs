@@ -26,9 +26,27 @@ async fn a_second_first_administrator_ends_with_6_and_leaves_no_file() {
     let again = bench.cli.run(&["admin", "bootstrap", "--token-file", text(&second)]).await;
     again.refuses(6, &["bootstrapped already"]);
     assert!(!second.exists());
+    let rehearsed = ["admin", "bootstrap", "--token-file", text(&second), "--dry-run"];
+    bench.cli.run(&rehearsed).await.refuses(6, &["bootstrapped already"]);
     let over = bench.cli.run(&["admin", "bootstrap", "--token-file", text(&first)]).await;
     over.refuses(1, &["there is a file of that name"]);
     assert_eq!(fs::read_to_string(&first).unwrap(), token, "the file of the first run is as it was");
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_migrated_ends_with_3_whichever_verb_meets_it() {
+    let bench = Bench::new().await;
+    let token = bench.scratch.path().join("token");
+    for line in [
+        &["schema", "status"][..],
+        &["kek", "status"],
+        &["admin", "bootstrap", "--token-file", text(&token)],
+        &["admin", "bootstrap", "--token-file", text(&token), "--dry-run"],
+        &["admin", "recover-token", "--yes"],
+    ] {
+        bench.cli.run(line).await.ends(3).tells(&["error: ", "hint: run `certautopilot schema migrate`"]);
+    }
+    assert!(!token.exists());
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use cap_boot::Cluster;
 use cap_core::audit::Action;
 use cap_core::id::TokenId;
+use cap_core::page::Page;
 use cap_store::{Mutation, StoreError};
 use serde::Serialize;
 
@@ -30,6 +31,11 @@ struct Bootstrapped {
 pub(super) async fn run(token_file: &Path, app: &mut App) -> Result<(), Failure> {
     let cluster = open(app).await?;
     if app.global.dry_run {
+        // Tokens are revoked and run out, and their records stay.
+        let any = cluster.store.tokens(&Page { limit: 1, after: None }).await;
+        if !any.map_err(|error| offline::store(&error))?.items.is_empty() {
+            return Err(bootstrapped_already());
+        }
         return app.output.say("The cluster can be opened; no token was made: this was a dry run.");
     }
     let made = bootstrap(&cluster, token_file, app).await?;
@@ -55,14 +61,7 @@ async fn bootstrap(cluster: &Cluster, path: &Path, app: &App) -> Result<Bootstra
     match cluster.store.bootstrap(&record, Mutation { audit: &minted.audit, request: None }).await {
         Ok(()) => file.keep(),
         Err(StoreError::Conflict { .. }) => {
-            return Err(Failure::new(
-                Exit::Conflict,
-                "no token was made",
-                "this cluster was bootstrapped already",
-            )
-            .hint(
-                "use a token that an owner made; if all are lost, `certautopilot admin recover-token` makes one",
-            ));
+            return Err(bootstrapped_already());
         }
         Err(error @ StoreError::Unavailable { .. }) => {
             // It may be on record all the same, and then this file is all there is of it.
@@ -76,4 +75,10 @@ async fn bootstrap(cluster: &Cluster, path: &Path, app: &App) -> Result<Bootstra
         Err(error) => return Err(offline::store(&error)),
     }
     Ok(Bootstrapped { token: record.id, token_file: path.to_owned(), expires_at: record.expires_at })
+}
+
+fn bootstrapped_already() -> Failure {
+    Failure::new(Exit::Conflict, "no token was made", "this cluster was bootstrapped already").hint(
+        "use a token that an owner made; if all are lost, `certautopilot admin recover-token` makes one",
+    )
 }

@@ -19,7 +19,7 @@ use cap_runtime::config::{KekConfig, MongoConfig};
 use cap_store::TokenRecord;
 use clap::Subcommand;
 
-use super::offline;
+use super::{offline, schema};
 use crate::app::App;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -51,6 +51,9 @@ pub(super) async fn run(verb: Verb, app: &mut App) -> Result<(), Failure> {
 /// The cluster, opened with this host's configuration.
 async fn open(app: &mut App) -> Result<Cluster, Failure> {
     let (mongo, kek): (MongoConfig, KekConfig) = app.config()?;
+    // As `schema status` says it, before anything else is wrong for want of a schema.
+    let store = cap_boot::store(&mongo, "certautopilot").await?;
+    schema::current(store.schema_status().await.map_err(|error| offline::store(&error))?)?;
     Ok(cap_boot::open_now(&mongo, kek, app.clock.clone(), app.entropy.clone()).await?)
 }
 
