@@ -32,7 +32,12 @@ impl Group for MongoConfig {
         let parsed = parsed?;
         // What is neither true nor false allows nothing, and hides no fault of the URI.
         let uri = config.secret("CAP_MONGO_URI")?;
-        if name_is_wrong || !may_be_reached(config, &parsed, allow_plaintext.unwrap_or(false)) {
+        if !parsed.names_a_set {
+            let why = "it names no replica set, and a database that is none cannot be used";
+            config.fault(Fault::new("CAP_MONGO_URI", why, "add replicaSet=NAME"));
+        }
+        let may_be_reached = may_be_reached(config, &parsed, allow_plaintext.unwrap_or(false));
+        if name_is_wrong || !may_be_reached || !parsed.names_a_set {
             return None;
         }
         let database = named.or(parsed.database).unwrap_or_else(|| DATABASE.to_owned());

@@ -56,6 +56,8 @@ const OPTIONS: [&str; 44] = [
 /// What we must know before anything connects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct MongoUri {
+    /// Whether it says which replica set to expect, or the DNS may say so.
+    pub(super) names_a_set: bool,
     /// Whether the connection is encrypted and the server is verified.
     pub(super) is_tls: bool,
     /// Whether every host is this one.
@@ -91,10 +93,8 @@ pub(super) fn parse(text: &str) -> Result<MongoUri, String> {
         path => Some(database(path)?),
     };
     let names_a_set = check_options(query)?;
-    if !is_srv && !names_a_set {
-        return Err("it names no replica set: replicaSet=... is not in it".to_owned());
-    }
     Ok(MongoUri {
+        names_a_set: is_srv || names_a_set,
         is_tls: is_tls(query, is_srv),
         is_loopback: !is_srv && hosts.split(',').all(is_loopback),
         database,
@@ -211,19 +211,23 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_option_and_a_missing_replica_set_are_refused_and_not_quoted() {
+    fn an_unknown_option_is_refused_without_its_value_and_a_missing_replica_set_is_seen() {
         for (uri, told) in [
             ("mongodb://h/?replicaSet=r&maxPoolSiez=hunter2", "no option maxPoolSiez"),
             ("mongodb://h/?hunter2", "no option=value"),
             ("mongodb+srv://h/?tlsCertificate=hunter2", "no option tlsCertificate"),
             ("mongodb://h/?replicaSet=", "no value"),
-            ("mongodb://h", "names no replica set"),
-            ("mongodb://h/x?tls=true", "names no replica set"),
         ] {
             let why = parse(uri).unwrap_err();
             assert!(why.contains(told) && !why.contains("hunter2"), "{uri}: {why}");
         }
-        assert!(parse("mongodb+srv://h/x?retryWrites=true&W=majority").is_ok());
-        assert!(parse("mongodb://h/x?REPLICASET=r&authSource=admin").is_ok());
+        for (uri, names) in [
+            ("mongodb+srv://h/x?retryWrites=true&W=majority", true),
+            ("mongodb://h/x?REPLICASET=r&authSource=admin", true),
+            ("mongodb://h", false),
+            ("mongodb://h/x?tls=true", false),
+        ] {
+            assert_eq!(parse(uri).unwrap().names_a_set, names, "{uri}");
+        }
     }
 }

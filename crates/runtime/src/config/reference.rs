@@ -49,8 +49,8 @@ Every process reads the YAML file that `--config FILE` names, then the environme
 a variable's name, with or without `CAP_`, in either case: `mongo_uri` or `CAP_MONGO_URI`. A secret may also be given
 as a file, in `NAME_FILE`; that file must not be readable by others nor writable by the group, and so must a YAML
 file that holds a secret. An empty value counts as not given. Unknown names are refused. Durations are `250ms`,
-`10s`, `5m`, `1h`, `30d`. `--check-config` lists every fault at once and opens nothing; exit 64 means that there is
-one.
+`10s`, `5m`, `1h`, `30d`. A value is checked by every process that is given it, also by one that does not use it.
+`--check-config` lists every fault at once and connects to nothing; exit 64 means that there is one.
 
 | variable | default | secret | read by | meaning |
 |---|---|---|---|---|

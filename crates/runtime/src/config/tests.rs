@@ -262,11 +262,12 @@ fn what_another_binary_reads_is_checked_for_its_spelling_and_not_missed() {
 
 #[test]
 fn a_boolean_that_is_none_hides_no_fault_of_the_uri() {
-    let uri = ("CAP_MONGO_URI", "mongodb://db.example.test/certs?replicaSet=rs0");
+    let uri = ("CAP_MONGO_URI", "mongodb://db.example.test/certs");
     let faults = faults::<MongoConfig>(None, &[uri, ("CAP_MONGO_ALLOW_PLAINTEXT", "perhaps")]);
-    assert_eq!(faults.len(), 2, "{faults:?}");
+    assert_eq!(faults.len(), 3, "{faults:?}");
+    assert!(faults[1].contains("names no replica set"), "{faults:?}");
     assert!(faults[0].contains("CAP_MONGO_ALLOW_PLAINTEXT: `perhaps`"), "{faults:?}");
-    assert!(faults[1].contains("without verified TLS"), "{faults:?}");
+    assert!(faults[2].contains("without verified TLS"), "{faults:?}");
 }
 
 #[test]
