@@ -131,7 +131,7 @@ async fn what_is_not_done_in_time_ends_with_7_and_goes_on() {
 async fn what_fails_for_now_ends_with_7_and_tells_the_problem() {
     let world = world().await.read().await;
     let url = "https://127.0.0.1:1/dir";
-    let args = ["issuer", "create", "nobody", "--directory-url", url, "--wait", "--timeout", "4s"];
+    let args = ["issuer", "create", "nobody", "--directory-url", url, "--wait", "--timeout", "20s"];
     world
         .cli()
         .run(&args)
