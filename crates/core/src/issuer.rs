@@ -4,13 +4,15 @@
 use std::fmt;
 use std::str::FromStr;
 
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::limits;
 use crate::name::excerpt;
+
+mod roots;
+
+pub use roots::TrustRoots;
 
 /// Why an issuer's settings were refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,7 +24,7 @@ pub enum BadIssuer {
     Directory(String),
     /// The trust roots cannot be read.
     #[error("trust_roots_pem cannot be used: {0}")]
-    TrustRoots(&'static str),
+    TrustRoots(String),
     /// A contact is not a mail address.
     #[error("{0:?} is not a usable contact: write mailto: and one address, as in mailto:ops@example.com")]
     Contact(String),
@@ -35,11 +37,6 @@ pub enum BadIssuer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct DirectoryUrl(Url);
-
-/// The certificates that the CA's HTTPS server is trusted by, as PEM.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub struct TrustRoots(String);
 
 /// How the CA reaches us: a `mailto:` URL (RFC 8555, 7.3).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,30 +102,6 @@ impl FromStr for DirectoryUrl {
     }
 }
 
-impl FromStr for TrustRoots {
-    type Err = BadIssuer;
-
-    fn from_str(text: &str) -> Result<Self, BadIssuer> {
-        if text.len() > limits::TRUST_ROOTS_OCTETS {
-            return Err(BadIssuer::TrustRoots("it is longer than 64 KiB"));
-        }
-        let roots: Vec<_> =
-            CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<_, _>>().map_err(|_| {
-                BadIssuer::TrustRoots("it is not PEM; paste whole -----BEGIN CERTIFICATE----- blocks")
-            })?;
-        if roots.is_empty() {
-            return Err(BadIssuer::TrustRoots("it contains no -----BEGIN CERTIFICATE----- block"));
-        }
-        if roots.len() > limits::TRUST_ROOTS {
-            return Err(BadIssuer::TrustRoots("it contains more than 16 certificates"));
-        }
-        if roots.iter().any(|der| x509_parser::parse_x509_certificate(der).is_err()) {
-            return Err(BadIssuer::TrustRoots("a block is not an X.509 certificate"));
-        }
-        Ok(Self(text.to_owned()))
-    }
-}
-
 impl FromStr for Contact {
     type Err = BadIssuer;
 
@@ -169,14 +142,7 @@ macro_rules! text_value {
     )*};
 }
 
-text_value! { DirectoryUrl TrustRoots Contact }
-
-impl TrustRoots {
-    /// The certificates, DER.
-    pub fn certificates(&self) -> impl Iterator<Item = CertificateDer<'static>> + '_ {
-        CertificateDer::pem_slice_iter(self.0.as_bytes()).filter_map(Result::ok)
-    }
-}
+text_value! { DirectoryUrl Contact }
 
 #[cfg(test)]
 mod tests {

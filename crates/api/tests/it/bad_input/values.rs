@@ -104,6 +104,15 @@ pub(super) fn values(table: &mut Table<'_>) {
         let body = issuer("trust_roots_pem", json!(wrong));
         table.post(&format!("the roots {wrong:?}"), ISSUERS, &body, (422, "invalid", "trust_roots_pem"));
     }
+    for (label, says) in [
+        ("PRIVATE KEY", "it holds a private key (PRIVATE KEY)"),
+        ("EC PRIVATE KEY", "it holds a private key (EC PRIVATE KEY)"),
+        ("X509 CRL", "it holds a block \"X509 CRL\""),
+    ] {
+        let pasted = format!("{broken}-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
+        let body = issuer("trust_roots_pem", json!(pasted));
+        table.post(&format!("roots with a {label}"), ISSUERS, &body, (422, "invalid", says));
+    }
     for wrong in [
         "",
         "ops@example.test",
