@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Bodies, queries and paths, with errors that say what to mend.
 
+use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -115,11 +116,12 @@ pub(crate) struct ListParams {
 }
 
 impl ListParams {
-    pub(crate) fn page(&self) -> Result<Page, ApiError> {
-        page(self.limit, self.cursor.as_deref())
+    pub(crate) fn page<Id: FromStr>(&self) -> Result<Page, ApiError> {
+        page::<Id>(self.limit, self.cursor.as_deref())
     }
 }
 
-pub(crate) fn page(limit: Option<u32>, cursor: Option<&str>) -> Result<Page, ApiError> {
-    Page::parse(limit, cursor).map_err(|bad| ApiError::new(MALFORMED_REQUEST, bad.to_string()))
+/// The page of a list whose items are known by ids of this kind.
+pub(crate) fn page<Id: FromStr>(limit: Option<u32>, cursor: Option<&str>) -> Result<Page, ApiError> {
+    Page::parse::<Id>(limit, cursor).map_err(|bad| ApiError::new(MALFORMED_REQUEST, bad.to_string()))
 }

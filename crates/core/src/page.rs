@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Paging by cursor: each page starts behind the last item seen, so nothing is skipped or doubled under change.
 
+use std::str::FromStr;
+
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
@@ -37,16 +39,17 @@ pub struct Slice<T> {
 }
 
 impl Page {
-    /// Reads the two query parameters of every list.
+    /// Reads the two query parameters of every list. A cursor names an item of the list by its id, so it must be one
+    /// of that kind: what another list handed out would silently skip items here.
     ///
     /// # Errors
     /// When the limit is out of bounds or the cursor is none of ours.
-    pub fn parse(limit: Option<u32>, cursor: Option<&str>) -> Result<Self, BadPage> {
+    pub fn parse<Id: FromStr>(limit: Option<u32>, cursor: Option<&str>) -> Result<Self, BadPage> {
         let limit = limit.unwrap_or(limits::PAGE_ITEMS_DEFAULT);
         if limit == 0 || limit > limits::PAGE_ITEMS_MAX {
             return Err(BadPage::Limit(limit));
         }
-        Ok(Self { limit, after: cursor.map(decode).transpose()? })
+        Ok(Self { limit, after: cursor.map(decode::<Id>).transpose()? })
     }
 
     /// Cuts `items`, of which the caller fetched one more than the limit, to a page.
@@ -72,17 +75,20 @@ fn encode(id: &str) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(id)
 }
 
-fn decode(cursor: &str) -> Result<String, BadPage> {
+fn decode<Id: FromStr>(cursor: &str) -> Result<String, BadPage> {
     if cursor.len() > limits::CURSOR_OCTETS {
         return Err(BadPage::Cursor);
     }
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(cursor).map_err(|_| BadPage::Cursor)?;
-    String::from_utf8(bytes).map_err(|_| BadPage::Cursor)
+    let id = String::from_utf8(bytes).map_err(|_| BadPage::Cursor)?;
+    id.parse::<Id>().map_err(|_| BadPage::Cursor)?;
+    Ok(id)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::{CertificateId, JobId};
     use proptest::prelude::*;
 
     #[test]
@@ -90,7 +96,7 @@ mod tests {
         let all: Vec<u32> = (0..7).collect();
         let (mut seen, mut cursor) = (Vec::new(), None::<String>);
         loop {
-            let page = Page::parse(Some(3), cursor.as_deref()).unwrap();
+            let page = Page::parse::<u32>(Some(3), cursor.as_deref()).unwrap();
             let start = page.after.as_ref().map_or(0, |id| id.parse::<usize>().unwrap() + 1);
             let fetched = all[start..].iter().copied().take(4).collect();
             let slice = page.slice(fetched, ToString::to_string);
@@ -103,12 +109,23 @@ mod tests {
         assert_eq!(seen, all);
     }
 
+    #[test]
+    fn another_lists_cursor_is_refused() {
+        let id = "job_0192f0c1a3d27b4e8f6a5c4d3e2f1a0b";
+        let page = Page::parse::<JobId>(None, Some(&encode(id))).unwrap();
+        assert_eq!(page.after.as_deref(), Some(id));
+        assert_eq!(Page::parse::<CertificateId>(None, Some(&encode(id))), Err(BadPage::Cursor));
+        for wrong in ["", "AAAA", &encode(""), &encode("job_")] {
+            assert_eq!(Page::parse::<JobId>(None, Some(wrong)), Err(BadPage::Cursor), "{wrong:?}");
+        }
+    }
+
     proptest! {
         #[test]
-        fn any_text_is_a_cursor_or_a_clear_error(text in "\\PC{0,600}") {
-            if let Ok(page) = Page::parse(None, Some(&text)) {
-                prop_assert!(page.after.is_some());
-            }
+        fn no_text_but_an_id_is_a_cursor(text in "\\PC{0,600}") {
+            prop_assert_eq!(Page::parse::<JobId>(None, Some(&text)), Err(BadPage::Cursor));
+            let wrapped = encode(&text);
+            prop_assert!(Page::parse::<JobId>(None, Some(&wrapped)).is_err());
         }
     }
 }

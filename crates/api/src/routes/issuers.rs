@@ -117,7 +117,7 @@ async fn list(
     Params(params): Params<ListParams>,
 ) -> Result<Json<Slice<wire::Issuer>>, ApiError> {
     let project = app.project(&caller, &project, Action::ReadProject).await?.id;
-    Ok(Json(app.store.issuers(project, &params.page()?).await?.map(view::issuer)))
+    Ok(Json(app.store.issuers(project, &params.page::<IssuerId>()?).await?.map(view::issuer)))
 }
 
 async fn read(

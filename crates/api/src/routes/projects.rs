@@ -80,7 +80,7 @@ async fn list(
         Actor::Token { scope: Scope::Project(project), .. } => Some(*project),
         Actor::Token { scope: Scope::Organisation, .. } | Actor::Service(_) | Actor::Console => None,
     };
-    let found = app.store.projects(only, &params.page()?).await?;
+    let found = app.store.projects(only, &params.page::<ProjectId>()?).await?;
     Ok(Json(found.map(view::project)))
 }
 

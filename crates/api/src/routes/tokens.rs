@@ -122,7 +122,7 @@ async fn list(
     Params(params): Params<ListParams>,
 ) -> Result<Json<Slice<wire::Token>>, ApiError> {
     caller.must(Action::AdministerOrganisation)?;
-    Ok(Json(app.store.tokens(&params.page()?).await?.map(view::token)))
+    Ok(Json(app.store.tokens(&params.page::<TokenId>()?).await?.map(view::token)))
 }
 
 async fn read(

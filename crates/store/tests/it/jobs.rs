@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cap_core::id::JobId;
 use cap_core::job::{Settlement, Work};
 use cap_core::page::Page;
 use cap_store::StoreError;
@@ -100,7 +101,7 @@ async fn a_renewal_asked_for_twice_is_one_job_and_comes_forward() {
     let mutation = cap_store::Mutation { audit: &audit, request: None };
     let job = world.store.request_renewal(&draft, mutation).await.unwrap();
     assert_eq!(job.id, claim.job);
-    let page = Page::parse(None, None).unwrap();
+    let page = Page::parse::<JobId>(None, None).unwrap();
     let subject = certificate.id.to_string();
     assert_eq!(world.store.jobs(world.project, None, Some(&subject), &page).await.unwrap().items.len(), 1);
     assert_eq!(issue_jobs(&world.claim("two", LEASE).await), 1);

@@ -70,7 +70,7 @@ async fn pages_join_to_the_whole_list_while_others_are_added() {
     }
     let (mut seen, mut cursor) = (Vec::new(), None::<String>);
     loop {
-        let page = Page::parse(Some(3), cursor.as_deref()).unwrap();
+        let page = Page::parse::<ProjectId>(Some(3), cursor.as_deref()).unwrap();
         let slice = world.store.projects(None, &page).await.unwrap();
         seen.extend(slice.items.into_iter().map(|project| project.id));
         cursor = slice.next_cursor;

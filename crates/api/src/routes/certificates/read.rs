@@ -9,6 +9,7 @@ use axum::response::Response;
 use cap_client::wire;
 use cap_core::access::Action;
 use cap_core::certificate::Status;
+use cap_core::id::CertificateId;
 use cap_core::page::Slice;
 use serde::Deserialize;
 
@@ -34,7 +35,7 @@ pub(super) async fn list(
     Params(params): Params<ListCertificates>,
 ) -> Result<Json<Slice<wire::Certificate>>, ApiError> {
     let project = app.project(&caller, &project, Action::ReadProject).await?.id;
-    let page = page(params.limit, params.cursor.as_deref())?;
+    let page = page::<CertificateId>(params.limit, params.cursor.as_deref())?;
     let now = app.now();
     let found = app.store.certificates(project, params.status, now, &page).await?;
     Ok(Json(found.map(|certificate| view::certificate(certificate, now))))

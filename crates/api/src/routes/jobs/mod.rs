@@ -52,7 +52,7 @@ async fn list(
     Params(params): Params<ListJobs>,
 ) -> Result<Json<Slice<wire::Job>>, ApiError> {
     let project = app.project(&caller, &project, Action::ReadProject).await?.id;
-    let page = page(params.limit, params.cursor.as_deref())?;
+    let page = page::<JobId>(params.limit, params.cursor.as_deref())?;
     Ok(Json(app.store.jobs(project, params.state, params.subject.as_deref(), &page).await?.map(view::job)))
 }
 

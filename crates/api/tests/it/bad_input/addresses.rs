@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Paths, queries, methods and headers that lead nowhere.
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::Value;
 
 use super::{Table, certificate};
@@ -16,6 +18,8 @@ pub(super) fn addresses(table: &mut Table<'_>) {
         ("limit=4294967296", "query"),
         ("cursor=%24", "cursor"),
         ("cursor=!!", "cursor"),
+        ("cursor=", "cursor"),
+        ("cursor=AAAA", "cursor"),
         ("status=broken", "query"),
         ("status[$ne]=x", "query"),
         ("status=$ne", "query"),
@@ -24,6 +28,17 @@ pub(super) fn addresses(table: &mut Table<'_>) {
         ("$where=1", "query"),
     ] {
         table.get(&format!("{{p}}/certificates?{query}"), malformed(says));
+    }
+    // Cursors of other lists: a list knows its items by ids of its own kind.
+    for (list, kind) in [
+        ("/api/v1/projects", "crt"),
+        ("/api/v1/tokens", "prj"),
+        ("{p}/issuers", "tok"),
+        ("{p}/certificates", "job"),
+        ("{p}/jobs", "iss"),
+    ] {
+        let cursor = BASE64_URL_SAFE_NO_PAD.encode(format!("{kind}_0192f0c1a3d27b4e8f6a5c4d3e2f1a0b"));
+        table.get(&format!("{list}?cursor={cursor}"), malformed("not one that this list handed out"));
     }
     for (path, says) in [
         ("/api/v1/projects?limit=0", "limit"),
