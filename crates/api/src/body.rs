@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use crate::app::App;
+use crate::objects;
 use crate::problem::{ApiError, BODY_TOO_LARGE, MALFORMED_REQUEST, UNSUPPORTED_MEDIA_TYPE};
 
 /// Octets of a body.
@@ -38,10 +39,14 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
             return Err(ApiError::new(UNSUPPORTED_MEDIA_TYPE, detail));
         }
         let bytes = Bytes::from_request(request, app).await.map_err(unreadable)?;
-        let value = serde_json::from_slice(&bytes).map_err(|error| {
+        let value = objects::read(&bytes).map_err(|error| {
+            let must = match bytes.trim_ascii_start().first() {
+                Some(b'{') => "",
+                _ => "the body must be a JSON object; ",
+            };
             ApiError::new(
                 MALFORMED_REQUEST,
-                format!("the body cannot be read: {error}; see the API's reference"),
+                format!("{must}the body cannot be read: {error}; see the API's reference"),
             )
         })?;
         Ok(Self { value, sha256: hex::encode(Sha256::digest(&bytes)) })

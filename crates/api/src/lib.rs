@@ -12,6 +12,7 @@ mod challenge;
 mod idempotency;
 mod metrics;
 mod middleware;
+mod objects;
 mod problem;
 mod routes;
 mod view;

@@ -68,6 +68,7 @@ pub(super) fn bodies(table: &mut Table<'_>) {
         ("issuer", operator.clone()),
         ("issuer", json!({ "$gt": "" })),
         ("key", json!("ecdsa-p256")),
+        ("key", json!(["ecdsa-p256"])),
         ("key", json!({ "type": "rsa-512" })),
         ("key", json!({ "type": operator })),
         ("challenge", json!("dns-02")),
@@ -97,6 +98,14 @@ pub(super) fn bodies(table: &mut Table<'_>) {
         &json!({ "name": operator }),
         malformed("body"),
     );
+    for (path, array) in [
+        ("/api/v1/projects", json!(["positional"])),
+        ("/api/v1/tokens", json!(["positional", "viewer", null, "1h"])),
+        (ISSUERS, json!(["positional", "https://ca.example.test/dir", null, []])),
+        (CERTIFICATES, json!([["a.example.test"], "ca"])),
+    ] {
+        table.post(&format!("an array at {path}"), path, &array, malformed("must be a JSON object"));
+    }
     let token = json!({ "name": "a", "role": "root" });
     table.post("an unknown role", "/api/v1/tokens", &token, malformed("root"));
     let token = json!({ "name": "a", "role": "viewer", "project": operator });
