@@ -3,22 +3,27 @@
 
 use bson::{Document, doc};
 use cap_core::audit::Row;
+use cap_core::certificate::Names;
 use cap_core::envelope::Sealed;
-use cap_core::id::{IssuerId, ProjectId};
+use cap_core::id::{CertificateId, IssuerId, ProjectId};
 use cap_core::issuer::{IssuerSpec, IssuerStatus};
 use cap_core::job::{Claim, JobDraft};
 use cap_core::name::Label;
 use cap_core::page::{Page, Slice};
 use cap_core::problem::Problem;
+use futures_util::StreamExt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{as_date, as_date_option, bson, date, document, read};
-use crate::error::StoreError;
+use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
 use crate::idempotency::Mutation;
-use crate::transaction::transact;
+use crate::transaction::{Transaction, transact};
 use crate::{Store, bounded};
+
+/// How many of the certificates that use an issuer are named to whom wants to delete it.
+const USERS_NAMED: i64 = 3;
 
 /// An issuer as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +53,16 @@ pub struct IssuerRecord {
     /// When it was made.
     #[serde(with = "as_date")]
     pub created_at: Timestamp,
+}
+
+/// A certificate that uses an issuer.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct IssuerUser {
+    /// Its id.
+    #[serde(rename = "_id")]
+    pub certificate: CertificateId,
+    /// Its names.
+    pub names: Names,
 }
 
 /// What a registration came to.
@@ -107,32 +122,52 @@ impl Store {
         self.list("issuers", filter, page, |issuer: &IssuerRecord| issuer.id.to_string()).await
     }
 
-    /// Removes an issuer that no certificate uses, and its job.
+    /// Removes an issuer that no certificate uses, and its job. Answers some that do, and removes nothing then.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when a certificate uses it.
-    pub async fn delete_issuer(&self, id: IssuerId, mutation: Mutation<'_>) -> Result<(), StoreError> {
+    /// When the database does not answer.
+    pub async fn delete_issuer(
+        &self,
+        id: IssuerId,
+        mutation: Mutation<'_>,
+    ) -> Result<Vec<IssuerUser>, StoreError> {
         const DOING: &str = "delete an issuer";
         transact!(DOING, {
             let mut transaction = self.begin(DOING).await?;
             let failed = transaction.failed();
             // A certificate added in the same moment is not seen here: it shows that its issuer is gone. Excluding that
             // would make every request for a certificate write to its issuer, and wait for every other one.
+            let users = self.issuer_users(&mut transaction, id).await?;
+            if !users.is_empty() {
+                return Ok(users);
+            }
             let issuers = self.collection::<Document>("issuers");
             let removed =
                 issuers.delete_one(doc! { "_id": id.to_string() }).session(&mut transaction.session);
-            removed.await.map_err(&failed)?;
-            let certificates = self.collection::<Document>("certificates");
-            let user =
-                certificates.find_one(doc! { "issuer": id.to_string() }).session(&mut transaction.session);
-            if let Some(user) = user.await.map_err(&failed)? {
-                let what = format!("certificate {} uses it", user.get_str("_id").unwrap_or("?"));
-                return transaction.abort(StoreError::Conflict { doing: DOING, what }).await;
-            }
+            removed.await.map_err(failed)?;
             self.cancel_jobs(&mut transaction, &id.to_string()).await?;
             self.write_within(&mut transaction, &[Fact::new(DOING).accompanied(&mutation)]).await?;
-            transaction.commit().await
+            transaction.commit().await?;
+            Ok(Vec::new())
         })
+    }
+
+    /// A few of the certificates that use an issuer.
+    async fn issuer_users(
+        &self,
+        transaction: &mut Transaction,
+        id: IssuerId,
+    ) -> Result<Vec<IssuerUser>, Failure> {
+        let failed = transaction.failed();
+        let certificates = self.collection::<Document>("certificates");
+        let users = certificates.find(doc! { "issuer": id.to_string() }).limit(USERS_NAMED);
+        let users = users.projection(doc! { "names": 1 }).session(&mut transaction.session);
+        let mut users = users.await.map_err(&failed)?;
+        let mut named = Vec::new();
+        while let Some(document) = users.stream(&mut transaction.session).next().await {
+            named.push(read("certificates", document.map_err(&failed)?)?);
+        }
+        Ok(named)
     }
 
     /// Records what a registration came to: issuer, job and audit row together.

@@ -19,7 +19,7 @@ use cap_core::job::{JobDraft, Work};
 use cap_core::name::Label;
 use cap_core::page::Slice;
 use cap_core::secret::ExposeSecret;
-use cap_store::{IssuerRecord, Mutation, StoreError};
+use cap_store::{IssuerRecord, IssuerUser, Mutation, StoreError};
 
 use crate::answer::created;
 use crate::app::App;
@@ -138,17 +138,22 @@ async fn remove(
     let issuer = find(&app, project, &issuer).await?;
     let draft = Draft::new(audit::Action::IssuerDeleted, Some(project), issuer.id);
     let audit = app.audit(&caller, &draft).await?;
-    match app.store.delete_issuer(issuer.id, Mutation { audit: &audit, request: None }).await {
-        Ok(()) => Ok(StatusCode::NO_CONTENT),
-        Err(used @ StoreError::Conflict { .. }) => {
-            let detail = format!(
-                "certificates use the issuer {}; the list of certificates shows which, and they must go first",
-                issuer.name
-            );
-            Err(ApiError::new(CONFLICT, detail).because(used))
-        }
-        Err(error) => Err(error.into()),
+    let users = app.store.delete_issuer(issuer.id, Mutation { audit: &audit, request: None }).await?;
+    if users.is_empty() {
+        return Ok(StatusCode::NO_CONTENT);
     }
+    let named: Vec<String> = users.iter().map(named).collect();
+    let detail = format!(
+        "certificates use the issuer {}, among them {}; delete what uses it first",
+        issuer.name,
+        named.join(", ")
+    );
+    Err(ApiError::new(CONFLICT, detail))
+}
+
+fn named(user: &IssuerUser) -> String {
+    let first = user.names.identifiers().first().map(ToString::to_string).unwrap_or_default();
+    format!("{} ({first})", user.certificate)
 }
 
 pub(super) async fn find(app: &App, project: ProjectId, id_or_name: &str) -> Result<IssuerRecord, ApiError> {

@@ -154,10 +154,21 @@ async fn a_name_that_is_taken_is_a_conflict_and_leaves_nothing_behind() {
 async fn an_issuer_in_use_stays_and_the_conflict_is_told_in_our_words() {
     let quiet = quiet().await;
     let _written = quiet.writing.read().await;
-    quiet.certificate("in-use.example.test").await;
-    let (http, path) = (quiet.http(), quiet.path("/issuers/ca"));
+    let (http, owner) = (quiet.http(), quiet.owner());
+    let path = quiet.path("/issuers/in-use");
+    let made = http.post(&quiet.path("/issuers"), owner, &issuer("name", json!("in-use"))).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let mut ids = Vec::new();
+    for n in 0..4 {
+        let mut body = certificate("issuer", json!("in-use"));
+        body["names"] = json!([format!("u{n}.in-use.example.test"), "other.in-use.example.test"]);
+        ids.push(http.post(&quiet.path("/certificates"), owner, &body).await.id());
+    }
     let refused = http.call("DELETE", &path).token(quiet.owner()).send().await;
     let detail = refused.problem(409, "conflict");
-    assert!(detail.contains("certificates use the issuer ca"), "{detail}");
+    assert!(detail.contains("certificates use the issuer in-use"), "{detail}");
+    let named = (0..4).filter(|n| detail.contains(&format!("{} (u{n}.in-use.example.test)", ids[*n])));
+    assert_eq!(named.count(), 3, "{detail}");
+    assert!(!detail.contains("other."), "{detail}");
     assert_eq!(http.get(&path, quiet.owner()).await.status, 200);
 }
