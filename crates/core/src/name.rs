@@ -23,6 +23,14 @@ pub enum BadName {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// An address that is no host's.
+    #[error("no certificate can be for {address}: {reason}")]
+    Address {
+        /// The address.
+        address: IpAddr,
+        /// What is special about it.
+        reason: &'static str,
+    },
 }
 
 /// The name of a project, an issuer or a token: a lower-case DNS label.
@@ -81,7 +89,7 @@ impl FromStr for Identifier {
             return Err(bad("it is longer than 1,024 octets"));
         }
         if let Ok(address) = text.parse::<IpAddr>() {
-            return Ok(Self::Ip(address.to_canonical()));
+            return host_address(address.to_canonical()).map(Self::Ip);
         }
         let (star, host) = match text.strip_prefix("*.") {
             Some(rest) => ("*.", rest),
@@ -91,15 +99,15 @@ impl FromStr for Identifier {
             return Err(bad("a star may only be the whole first label, as in *.example.com"));
         }
         if host.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            return Err(bad("it contains white space or control characters"));
+            return Err(bad(
+                "it contains white space or control characters; give each name by itself, without any",
+            ));
         }
         let host = host.strip_suffix('.').unwrap_or(host);
         if host.is_empty() {
-            return Err(bad("it is empty"));
+            return Err(bad("it is empty; write a name, as in www.example.com"));
         }
-        let ascii = idna::domain_to_ascii_strict(host).map_err(|_| {
-            bad("a label is empty, longer than 63 octets, or has characters that no host name may have")
-        })?;
+        let ascii = idna::domain_to_ascii_strict(host).map_err(|_| bad(diagnose(host)))?;
         // Characters such as ideographic full stops only become visible dots, or digits, in A-label form.
         if ascii.parse::<IpAddr>().is_ok() {
             return Err(bad("it reads as an IP address only after normalisation; write the address itself"));
@@ -118,19 +126,60 @@ impl FromStr for Identifier {
     }
 }
 
+/// An address that one host can have.
+fn host_address(address: IpAddr) -> Result<IpAddr, BadName> {
+    let bad = |reason| Err(BadName::Address { address, reason });
+    match address {
+        _ if address.is_unspecified() => bad(
+            "it is the unspecified address, which stands for any; write the address that clients connect to",
+        ),
+        _ if address.is_multicast() => {
+            bad("it is a multicast address, which no single host has; write the host's own address")
+        }
+        IpAddr::V4(v4) if v4.is_broadcast() => {
+            bad("it is the broadcast address, which no single host has; write the host's own address")
+        }
+        IpAddr::V4(_) | IpAddr::V6(_) => Ok(address),
+    }
+}
+
+/// What is wrong with a host that is no DNS name, and what to write instead.
+fn diagnose(host: &str) -> &'static str {
+    let labels = || host.split('.');
+    if host.contains("://") {
+        "it is a URL; write its host alone, as in www.example.com"
+    } else if host.starts_with('[') {
+        "it has brackets, as in a URL; write an IPv6 address without them, as in 2001:db8::1"
+    } else if host.contains('/') {
+        "it has a slash; write the host alone, without a path and without a network's prefix length"
+    } else if host.contains('@') {
+        "it is a mail address or has a user name; write what stands behind the @"
+    } else if host.contains([',', ';']) {
+        "it is a list; give each name by itself"
+    } else if host.contains('%') {
+        "it has a percent sign, as an address with a zone does; no CA issues for those"
+    } else if host.matches(':').count() > 1 {
+        "it cannot be read as an IPv6 address; write it as in 2001:db8::1"
+    } else if host.contains(':') {
+        "it has a port; a certificate is for every port of its host: write the name without it"
+    } else if host.contains('_') {
+        "it has an underscore, which no CA issues for; write a name with hyphens instead"
+    } else if labels().any(str::is_empty) {
+        "a label is empty: two dots follow each other, or it starts with one; remove the dot"
+    } else if labels().any(|label| label.starts_with('-') || label.ends_with('-')) {
+        "a label starts or ends with a hyphen; remove it"
+    } else if labels().any(|label| label.is_ascii() && label.len() > limits::LABEL_CHARS) {
+        "a label is longer than 63 octets; shorten what stands between two dots"
+    } else {
+        "a label has characters that no host name may have, or is too long; use letters, digits and hyphens"
+    }
+}
+
 macro_rules! text_value {
     ($($name:ident)*) => {$(
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 fmt::Display::fmt(self, f)
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = BadName;
-
-            fn try_from(text: String) -> Result<Self, BadName> {
-                text.parse()
             }
         }
 
@@ -143,6 +192,23 @@ macro_rules! text_value {
 }
 
 text_value! { Label Identifier }
+
+impl TryFrom<String> for Label {
+    type Error = BadName;
+
+    fn try_from(text: String) -> Result<Self, BadName> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for Identifier {
+    type Error = BadName;
+
+    /// Reads what is stored: earlier versions took any address.
+    fn try_from(text: String) -> Result<Self, BadName> {
+        text.parse::<IpAddr>().map_or_else(|_| text.parse(), |address| Ok(Self::Ip(address.to_canonical())))
+    }
+}
 
 impl fmt::Display for Label {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -215,6 +281,50 @@ mod tests {
             &many,
         ] {
             assert!(wrong.parse::<Identifier>().is_err(), "{wrong:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn each_mistake_has_its_reason_and_what_to_write_instead() {
+        for (wrong, says) in [
+            ("a_b.example", "underscore"),
+            ("a.example:80", "has a port"),
+            ("http://a.example", "is a URL"),
+            ("[::1]", "brackets"),
+            ("2001:db8:::1", "IPv6"),
+            ("fe80::1%eth0", "zone"),
+            ("a b.example", "white space"),
+            ("a.example/x", "slash"),
+            ("10.0.0.0/8", "slash"),
+            ("a@b.example", "behind the @"),
+            ("a.example,b.example", "list"),
+            ("a..b.example", "empty"),
+            ("-a.example", "hyphen"),
+            ("$ne", "characters"),
+            (&format!("{}.example", "a".repeat(64)), "63 octets"),
+        ] {
+            let refused = wrong.parse::<Identifier>().unwrap_err().to_string();
+            assert!(refused.contains(says), "{refused}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_no_host_has_are_refused_but_stay_readable_where_they_are_stored() {
+        for (wrong, says) in [
+            ("0.0.0.0", "unspecified"),
+            ("::", "unspecified"),
+            ("::ffff:0.0.0.0", "unspecified"),
+            ("255.255.255.255", "broadcast"),
+            ("224.0.0.1", "multicast"),
+            ("239.255.255.250", "multicast"),
+            ("ff02::1", "multicast"),
+        ] {
+            let refused = wrong.parse::<Identifier>().unwrap_err().to_string();
+            assert!(refused.contains(says), "{refused}");
+            assert!(serde_json::from_value::<Identifier>(serde_json::json!(wrong)).is_ok(), "{wrong}");
+        }
+        for right in ["127.0.0.1", "10.0.0.1", "::1", "fe80::1"] {
+            assert!(right.parse::<Identifier>().is_ok(), "{right} was refused");
         }
     }
 

@@ -56,6 +56,20 @@ pub(super) fn names(table: &mut Table<'_>) {
             (422, "invalid", "neither a DNS name nor an IP"),
         );
     }
+    for (wrong, says) in [
+        ("0.0.0.0", "unspecified"),
+        ("::", "unspecified"),
+        ("255.255.255.255", "broadcast"),
+        ("224.0.0.1", "multicast"),
+        ("a_b.example", "underscore"),
+        ("a.example:443", "has a port"),
+        ("http://a.example", "is a URL"),
+        ("[::1]", "brackets"),
+        ("a b.example", "white space"),
+    ] {
+        let body = certificate("names", json!([wrong]));
+        table.post(&format!("{wrong} by its reason"), CERTIFICATES, &body, (422, "invalid", says));
+    }
     let many: Vec<String> = (0..101).map(|n| format!("h{n}.example.test")).collect();
     for (what, wrong, says) in [
         ("none", json!([]), "at least one"),
