@@ -10,6 +10,7 @@ use cap_core::name::Identifier;
 use cap_core::order::{CaAccount, CaError, CaRequest, Placed, RemoteOrder, Seen};
 use cap_core::problem::{Class, Problem};
 use cap_core::secret::ExposeSecret;
+use http::StatusCode;
 use instant_acme::{Account, AccountBuilder, Key, NewOrder};
 use jiff::Timestamp;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -39,10 +40,11 @@ pub(crate) async fn register(http: &Arc<Http>, request: &CaRequest) -> Result<St
         let unneeded = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(Vec::new()));
         builder(http).create_from_key((key, unneeded), http.directory().to_owned()).await
     };
-    let ((account, _), _) = http.call(Action::Account, register).await?;
+    let ((account, _), answer) = http.call(Action::Account, register).await?;
     let url = bounded(account.id(), "account")?;
     let contacts: Vec<String> = request.spec.contacts.iter().map(ToString::to_string).collect();
-    if !contacts.is_empty() {
+    // An account that was there already (RFC 8555, 7.3.1) may have contacts that are not wanted any more.
+    if !contacts.is_empty() || answer.status == Some(StatusCode::OK) {
         let contacts: Vec<&str> = contacts.iter().map(String::as_str).collect();
         http.call(Action::Account, account.update_contacts(&contacts)).await?;
     }

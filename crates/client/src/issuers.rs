@@ -7,7 +7,7 @@ use reqwest::Method;
 use crate::error::ClientError;
 use crate::pages::PageQuery;
 use crate::transport::Client;
-use crate::wire::{CreateIssuer, Issuer};
+use crate::wire::{CreateIssuer, Issuer, UpdateIssuer};
 
 impl Client {
     /// Makes an issuer; its account is registered in the background.
@@ -35,6 +35,20 @@ impl Client {
     pub async fn issuer(&self, project: &str, issuer: &str) -> Result<Issuer, ClientError> {
         let request = self.request(Method::GET, &["api", "v1", "projects", project, "issuers", issuer])?;
         self.exchange(request).await?.json()
+    }
+
+    /// Changes an issuer's settings; its account is registered again in the background where that is needed.
+    ///
+    /// # Errors
+    /// When the API refuses or cannot be reached.
+    pub async fn update_issuer(
+        &self,
+        project: &str,
+        issuer: &str,
+        body: &UpdateIssuer,
+    ) -> Result<Issuer, ClientError> {
+        let path = ["api", "v1", "projects", project, "issuers", issuer];
+        self.exchange(self.request(Method::PATCH, &path)?.json(body)).await?.json()
     }
 
     /// Deletes an issuer that no certificate uses.

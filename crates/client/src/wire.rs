@@ -8,7 +8,7 @@ use cap_core::issuer::IssuerStatus;
 use cap_core::job::JobState;
 use cap_core::problem::Problem;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// An error (RFC 9457), `application/problem+json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -104,6 +104,18 @@ pub struct CreateIssuer {
     /// Whom the CA may write to, as `mailto:` URLs.
     #[serde(default)]
     pub contact: Vec<String>,
+}
+
+/// `PATCH /projects/{p}/issuers/{i}`: what is absent stays, and null clears.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateIssuer {
+    /// What the CA's HTTPS server is trusted by, PEM; the public roots when null.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub trust_roots_pem: Option<Option<String>>,
+    /// Whom the CA may write to, as `mailto:` URLs; nobody when null.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub contact: Option<Option<Vec<String>>>,
 }
 
 /// An issuer.
@@ -307,6 +319,15 @@ pub struct Queue {
     pub oldest_age_seconds: f64,
     /// When, by the database's clock.
     pub measured_at: Timestamp,
+}
+
+/// A member that is there, be it null.
+fn given<'de, T, D>(value: D) -> Result<Option<Option<T>>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Option::deserialize(value).map(Some)
 }
 
 fn yes() -> bool {

@@ -34,6 +34,7 @@ pub enum Action {
     TokenRevoked,
     ProjectCreated,
     IssuerCreated,
+    IssuerUpdated,
     IssuerDeleted,
     IssuerReady,
     IssuerFailed,
@@ -51,13 +52,14 @@ pub enum Action {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::AdminBootstrapped,
         Self::AdminTokenRecovered,
         Self::TokenCreated,
         Self::TokenRevoked,
         Self::ProjectCreated,
         Self::IssuerCreated,
+        Self::IssuerUpdated,
         Self::IssuerDeleted,
         Self::IssuerReady,
         Self::IssuerFailed,
@@ -83,6 +85,7 @@ impl Action {
             Self::TokenRevoked => "token.revoked",
             Self::ProjectCreated => "project.created",
             Self::IssuerCreated => "issuer.created",
+            Self::IssuerUpdated => "issuer.updated",
             Self::IssuerDeleted => "issuer.deleted",
             Self::IssuerReady => "issuer.ready",
             Self::IssuerFailed => "issuer.failed",

@@ -6,7 +6,7 @@ use cap_core::audit::Row;
 use cap_core::certificate::Names;
 use cap_core::envelope::Sealed;
 use cap_core::id::{CertificateId, IssuerId, ProjectId};
-use cap_core::issuer::{IssuerSpec, IssuerStatus};
+use cap_core::issuer::{Contact, IssuerSpec, IssuerStatus, TrustRoots};
 use cap_core::job::{Claim, JobDraft};
 use cap_core::name::Label;
 use cap_core::page::{Page, Slice};
@@ -55,6 +55,15 @@ pub struct IssuerRecord {
     pub created_at: Timestamp,
 }
 
+/// What may be changed about an issuer; what is absent stays.
+#[derive(Debug, Clone, Default)]
+pub struct IssuerChange {
+    /// What the CA's HTTPS server is trusted by; the public roots when it is to be unset.
+    pub trust_roots: Option<Option<TrustRoots>>,
+    /// Whom the CA may write to.
+    pub contacts: Option<Vec<Contact>>,
+}
+
 /// A certificate that uses an issuer.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct IssuerUser {
@@ -72,6 +81,16 @@ pub enum Registration {
     Ready(String),
     /// It failed, and is tried again then.
     Failing(Problem, Timestamp),
+}
+
+impl IssuerChange {
+    fn apply(&self, spec: &IssuerSpec) -> IssuerSpec {
+        IssuerSpec {
+            directory: spec.directory.clone(),
+            trust_roots: self.trust_roots.clone().unwrap_or_else(|| spec.trust_roots.clone()),
+            contacts: self.contacts.clone().unwrap_or_else(|| spec.contacts.clone()),
+        }
+    }
 }
 
 impl Store {
@@ -120,6 +139,52 @@ impl Store {
     pub async fn issuers(&self, project: ProjectId, page: &Page) -> Result<Slice<IssuerRecord>, StoreError> {
         let filter = doc! { "project": project.to_string() };
         self.list("issuers", filter, page, |issuer: &IssuerRecord| issuer.id.to_string()).await
+    }
+
+    /// Changes an issuer's settings, and registers its account again by `job` unless it is ready and the CA knows
+    /// everything that it has to. Answers whether it is still there.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when it is not as `seen` any more.
+    pub async fn update_issuer(
+        &self,
+        id: IssuerId,
+        seen: Option<&IssuerRecord>,
+        change: &IssuerChange,
+        job: &JobDraft,
+        mutation: Mutation<'_>,
+    ) -> Result<bool, StoreError> {
+        const DOING: &str = "update an issuer";
+        transact!(DOING, {
+            let mut transaction = self.begin(DOING).await?;
+            let failed = transaction.failed();
+            let issuers = self.collection::<Document>("issuers");
+            let own = doc! { "_id": id.to_string() };
+            let found = issuers.find_one(own.clone()).session(&mut transaction.session).await;
+            let Some(found) = found.map_err(&failed)? else { return Ok(false) };
+            let now: IssuerRecord = read("issuers", found)?;
+            if seen.is_some_and(|seen| *seen != now) {
+                let what = "the issuer changed in the same moment".to_owned();
+                return Err(StoreError::Conflict { doing: DOING, what }.into());
+            }
+            let spec = change.apply(&now.spec);
+            let mut set = doc! {
+                "spec": bson("issuers", &spec)?, "last_event": mutation.audit.event.to_string(),
+            };
+            let mut facts = vec![Fact::new(DOING).accompanied(&mutation)];
+            if now.status != IssuerStatus::Ready || spec.contacts != now.spec.contacts {
+                set.extend(doc! { "status": "registering", "problem": null, "next_attempt_at": null });
+                // A job that runs in this moment has read the old settings: what it comes to counts no more.
+                let fence = self.replace_job(&mut transaction, &job.work.key()).await?;
+                let fence = fence.unwrap_or_default().max(now.fence);
+                facts.push(Fact::new(DOING).queueing(&JobDraft { fence, ..job.clone() })?);
+            }
+            let update = issuers.update_one(own, doc! { "$set": set }).session(&mut transaction.session);
+            update.await.map_err(failed)?;
+            self.write_within(&mut transaction, &facts).await?;
+            transaction.commit().await?;
+            Ok(true)
+        })
     }
 
     /// Removes an issuer that no certificate uses, and its job. Answers some that do, and removes nothing then.

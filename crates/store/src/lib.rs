@@ -36,7 +36,7 @@ pub use certificates::{CertificateChange, CertificateRecord, VersionRecord};
 pub use challenges::ChallengeCache;
 pub use error::StoreError;
 pub use idempotency::{Mutation, Replay, Request};
-pub use issuers::{IssuerRecord, IssuerUser, Registration};
+pub use issuers::{IssuerChange, IssuerRecord, IssuerUser, Registration};
 pub use jobs::{JobRecord, JobRefusal, JobWatch};
 pub use leases::{LeaseWatch, SCHEDULER_LEASE};
 pub use orders::{OpenOrder, Opened};

@@ -19,14 +19,15 @@ use cap_core::job::{JobDraft, Work};
 use cap_core::name::Label;
 use cap_core::page::Slice;
 use cap_core::secret::ExposeSecret;
-use cap_store::{IssuerRecord, IssuerUser, Mutation, StoreError};
+use cap_store::{IssuerChange, IssuerRecord, IssuerUser, Mutation, StoreError};
+use jiff::Timestamp;
 
-use crate::answer::created;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::{At, Body, ListParams, Params};
 use crate::idempotency::IdempotencyKey;
 use crate::problem::{ApiError, CONFLICT};
+use crate::routes::certificates::etag::{self, IfMatch};
 use crate::routes::{Access, Route};
 use crate::view;
 
@@ -35,6 +36,7 @@ pub(super) fn routes() -> Vec<Route> {
         Route::get("/projects/{p}/issuers", Access::Project(Role::Viewer), list),
         Route::post("/projects/{p}/issuers", Access::Project(Role::Admin), create),
         Route::get("/projects/{p}/issuers/{i}", Access::Project(Role::Viewer), read),
+        Route::patch("/projects/{p}/issuers/{i}", Access::Project(Role::Admin), update),
         Route::delete("/projects/{p}/issuers/{i}", Access::Project(Role::Admin), remove),
     ]
 }
@@ -48,12 +50,11 @@ async fn create(
 ) -> Result<Response, ApiError> {
     let project = app.project(&caller, &project, Action::AdministerProject).await?.id;
     if let Some(earlier) = key.earlier(&app, &caller, &body.sha256).await? {
-        return Ok(answer(find(&app, project, &earlier.resource).await?));
+        return Ok(answer(find(&app, project, &earlier.resource).await?, app.now()));
     }
     let name: Label = body.value.name.parse().map_err(ApiError::invalid)?;
     let issuer = new_issuer(&app, project, name, spec(body.value)?).await?;
-    let work = Work::RegisterIssuer { issuer: issuer.id };
-    let job = JobDraft::now(project, work, issuer.fence, app.clock.as_ref(), app.entropy.as_ref());
+    let job = registration(&app, &issuer);
     let draft = Draft::new(audit::Action::IssuerCreated, Some(project), issuer.id)
         .detail("name", issuer.name.to_string())
         .detail("directory_url", issuer.spec.directory.to_string())
@@ -62,9 +63,10 @@ async fn create(
     let request = key.request(&app, &caller, &body.sha256, 201, issuer.id.to_string());
     let mutation = Mutation { audit: &audit, request: request.as_ref() };
     match app.store.create_issuer(&issuer, &job, mutation).await {
-        Ok(()) => Ok(answer(issuer)),
+        Ok(()) => Ok(answer(issuer, app.now())),
         Err(StoreError::Replayed(earlier)) => {
-            Ok(answer(find(&app, project, &key.same(*earlier, &body.sha256)?.resource).await?))
+            let earlier = key.same(*earlier, &body.sha256)?;
+            Ok(answer(find(&app, project, &earlier.resource).await?, app.now()))
         }
         Err(StoreError::Conflict { .. }) => {
             let detail = format!("the project has an issuer called {} already", issuer.name);
@@ -74,15 +76,18 @@ async fn create(
     }
 }
 
-fn answer(issuer: IssuerRecord) -> Response {
-    created(&format!("projects/{}/issuers/{}", issuer.project, issuer.id), view::issuer(issuer))
+fn answer(issuer: IssuerRecord, now: Timestamp) -> Response {
+    etag::created_at(&format!("projects/{}/issuers/{}", issuer.project, issuer.id), issuer, now)
 }
 
 fn spec(asked: wire::CreateIssuer) -> Result<IssuerSpec, ApiError> {
     let directory = asked.directory_url.parse().map_err(ApiError::invalid)?;
     let trust_roots = asked.trust_roots_pem.map(|pem| pem.parse()).transpose().map_err(ApiError::invalid)?;
-    let contacts = asked.contact.iter().map(|contact| contact.parse::<Contact>()).collect::<Result<_, _>>();
-    IssuerSpec::new(directory, trust_roots, contacts.map_err(ApiError::invalid)?).map_err(ApiError::invalid)
+    IssuerSpec::new(directory, trust_roots, contacts(&asked.contact)?).map_err(ApiError::invalid)
+}
+
+fn contacts(asked: &[String]) -> Result<Vec<Contact>, ApiError> {
+    asked.iter().map(|contact| contact.parse()).collect::<Result<_, _>>().map_err(ApiError::invalid)
 }
 
 async fn new_issuer(
@@ -124,9 +129,49 @@ async fn read(
     State(app): State<Arc<App>>,
     caller: Caller,
     At((project, issuer)): At<(String, String)>,
-) -> Result<Json<wire::Issuer>, ApiError> {
+) -> Result<Response, ApiError> {
     let project = app.project(&caller, &project, Action::ReadProject).await?.id;
-    Ok(Json(view::issuer(find(&app, project, &issuer).await?)))
+    Ok(etag::answer(find(&app, project, &issuer).await?, app.now()))
+}
+
+async fn update(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    At((project, named)): At<(String, String)>,
+    condition: IfMatch,
+    body: Body<wire::UpdateIssuer>,
+) -> Result<Response, ApiError> {
+    let project = app.project(&caller, &project, Action::AdministerProject).await?.id;
+    let issuer = find(&app, project, &named).await?;
+    let seen = condition.check(&issuer, app.now())?;
+    let change = change(&issuer, body.value)?;
+    let draft = Draft::new(audit::Action::IssuerUpdated, Some(project), issuer.id)
+        .detail("trust_roots", change.trust_roots.is_some())
+        .detail("contact", change.contacts.is_some());
+    let audit = app.audit(&caller, &draft).await?;
+    let mutation = Mutation { audit: &audit, request: None };
+    let job = registration(&app, &issuer);
+    let updated = app.store.update_issuer(issuer.id, seen, &change, &job, mutation).await;
+    if !updated.map_err(IfMatch::overtaken)? {
+        return Err(ApiError::not_found("issuer", &named));
+    }
+    Ok(etag::answer(find(&app, project, &issuer.id.to_string()).await?, app.now()))
+}
+
+fn change(issuer: &IssuerRecord, asked: wire::UpdateIssuer) -> Result<IssuerChange, ApiError> {
+    let roots = |pem: String| pem.parse().map_err(ApiError::invalid);
+    let trust_roots = asked.trust_roots_pem.map(|pem| pem.map(roots).transpose()).transpose()?;
+    let contacts = asked.contact.map(|asked| contacts(&asked.unwrap_or_default())).transpose()?;
+    if let Some(contacts) = &contacts {
+        IssuerSpec::new(issuer.spec.directory.clone(), None, contacts.clone()).map_err(ApiError::invalid)?;
+    }
+    Ok(IssuerChange { trust_roots, contacts })
+}
+
+/// The job that registers an issuer's account.
+fn registration(app: &App, issuer: &IssuerRecord) -> JobDraft {
+    let work = Work::RegisterIssuer { issuer: issuer.id };
+    JobDraft::now(issuer.project, work, issuer.fence, app.clock.as_ref(), app.entropy.as_ref())
 }
 
 async fn remove(

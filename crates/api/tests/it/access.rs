@@ -49,7 +49,7 @@ fn body(route: &Route) -> Option<Value> {
         ("POST", path) if ["/renew", "/retry", "/cancel"].iter().any(|verb| path.ends_with(verb)) => {
             return None;
         }
-        ("PATCH", "/api/v1/projects/{p}/certificates/{c}") => json!({}),
+        ("PATCH", "/api/v1/projects/{p}/certificates/{c}" | "/api/v1/projects/{p}/issuers/{i}") => json!({}),
         ("POST", "/api/v1/projects") => json!({ "name": "" }),
         ("POST", "/api/v1/tokens") => json!({ "name": "", "role": "viewer" }),
         ("POST", "/api/v1/projects/{p}/issuers") => json!({ "name": "", "directory_url": "" }),

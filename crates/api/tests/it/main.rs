@@ -9,6 +9,7 @@ mod freshness;
 mod health;
 mod http;
 mod idempotency;
+mod issuers;
 mod jobs;
 mod metrics;
 mod paging;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `issuer list|get|create|delete`.
+//! `issuer list|get|create|update|delete`.
 
 use std::path::PathBuf;
 
-use cap_client::wire::CreateIssuer;
+use cap_client::Client;
+use cap_client::wire::{CreateIssuer, Issuer, UpdateIssuer};
 use cap_core::limits;
 use clap::{Args, Subcommand};
 
@@ -23,6 +24,8 @@ pub(crate) enum Verb {
     },
     /// Make an issuer: an account at a CA
     Create(Create),
+    /// Change an issuer's settings; one that is failing is tried again at once
+    Update(Update),
     /// Delete an issuer that no certificate uses
     Delete {
         /// Its id or name
@@ -49,6 +52,28 @@ pub(crate) struct Create {
     wait: bool,
 }
 
+/// What `issuer update` takes.
+#[derive(Debug, Args)]
+pub(crate) struct Update {
+    /// Its id or name
+    issuer: String,
+    /// What the CA's HTTPS server is trusted by, PEM
+    #[arg(long, value_name = "FILE")]
+    trust_roots: Option<PathBuf>,
+    /// Trust the CA's HTTPS server by the public roots
+    #[arg(long, conflicts_with = "trust_roots")]
+    clear_trust_roots: bool,
+    /// Whom the CA may write to instead, as mailto:ops@example.com; may be repeated
+    #[arg(long, value_name = "URL")]
+    contact: Vec<String>,
+    /// Let the CA write to nobody
+    #[arg(long, conflicts_with = "contact")]
+    clear_contact: bool,
+    /// Wait until its account is registered
+    #[arg(long)]
+    wait: bool,
+}
+
 pub(super) async fn run(verb: Verb, app: &mut App) -> Result<(), Failure> {
     match verb {
         Verb::List => {
@@ -62,6 +87,7 @@ pub(super) async fn run(verb: Verb, app: &mut App) -> Result<(), Failure> {
             app.output.show(&found, app.clock.now())
         }
         Verb::Create(args) => create(args, app).await,
+        Verb::Update(args) => update(args, app).await,
         Verb::Delete { issuer } => {
             let (client, project) = app.client_and_project().await?;
             let found = client.issuer(&project, &issuer).await?;
@@ -87,10 +113,39 @@ async fn create(args: Create, app: &mut App) -> Result<(), Failure> {
     if app.rehearse("POST", &["projects", &project, "issuers"], Some(&body))? {
         return Ok(());
     }
-    let mut issuer = client.create_issuer(&project, &body).await?;
-    if args.wait {
+    let issuer = client.create_issuer(&project, &body).await?;
+    show(app, (client, project), issuer, "made", args.wait).await
+}
+
+async fn update(args: Update, app: &mut App) -> Result<(), Failure> {
+    let roots = args.trust_roots.map(|path| trust_roots(&path)).transpose()?;
+    let body = UpdateIssuer {
+        trust_roots_pem: if args.clear_trust_roots { Some(None) } else { roots.map(Some) },
+        contact: if args.clear_contact {
+            Some(None)
+        } else {
+            (!args.contact.is_empty()).then_some(Some(args.contact))
+        },
+    };
+    let (client, project) = app.client_and_project().await?;
+    if app.rehearse("PATCH", &["projects", &project, "issuers", &args.issuer], Some(&body))? {
+        return Ok(());
+    }
+    let issuer = client.update_issuer(&project, &args.issuer, &body).await?;
+    show(app, (client, project), issuer, "changed", args.wait).await
+}
+
+/// Shows an issuer after something was `done` to it, when its account is registered if that is waited for.
+async fn show(
+    app: &mut App,
+    (client, project): (Client, String),
+    mut issuer: Issuer,
+    done: &str,
+    wait: bool,
+) -> Result<(), Failure> {
+    if wait {
         let (id, what) = (issuer.id.to_string(), format!("issuer {}", issuer.name));
-        app.output.say(&format!("{what} is made as {id}; waiting until its account is registered."))?;
+        app.output.say(&format!("{what} is {done} as {id}; waiting until its account is registered."))?;
         let look = async || client.issuer(&project, &id).await;
         issuer = wait::until(app, &what, look, wait::issuer).await?;
     }

@@ -148,6 +148,21 @@ impl Store {
         Ok(found.and_then(|job| job.get_str("_id").ok()?.parse().ok()))
     }
 
+    /// Ends the living job with this key, for another one to take its place. Answers the fence that it had.
+    pub(crate) async fn replace_job(
+        &self,
+        transaction: &mut Transaction,
+        key: &str,
+    ) -> Result<Option<i64>, Failure> {
+        let failed = transaction.failed();
+        let jobs = self.collection::<Document>("jobs");
+        let cancel = jobs
+            .find_one_and_update(doc! { "key": key, "alive": true }, settle::over("cancelled"))
+            .projection(doc! { "fence": 1 })
+            .session(&mut transaction.session);
+        Ok(cancel.await.map_err(failed)?.and_then(|job| job.get_i64("fence").ok()))
+    }
+
     /// Ends every living job on a subject that is going away.
     pub(crate) async fn cancel_jobs(
         &self,

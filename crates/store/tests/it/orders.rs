@@ -106,7 +106,7 @@ async fn a_certificate_is_stored_once_with_everything_that_belongs_to_it() {
 
     // Time alone makes it expired.
     let end = stored.version.unwrap().not_after;
-    let page = cap_core::page::Page::parse(None, None).unwrap();
+    let page = cap_core::page::Page::parse::<cap_core::id::CertificateId>(None, None).unwrap();
     let before = end - Duration::from_secs(1);
     for (at, status) in [(before, Status::Valid), (end, Status::Expired)] {
         for asked in [Status::Valid, Status::Expired] {

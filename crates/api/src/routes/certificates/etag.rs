@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `ETag` and `If-Match` of a certificate (RFC 9110, 8.8.3 and 13.1.1): nobody overwrites what they have not seen.
+//! `ETag` and `If-Match` of certificates and issuers (RFC 9110, 8.8.3 and 13.1.1): nobody overwrites what they have not seen.
 
 use std::sync::Arc;
 
@@ -8,8 +8,9 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use cap_store::{CertificateRecord, StoreError};
+use cap_store::{CertificateRecord, IssuerRecord, StoreError};
 use jiff::Timestamp;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::app::App;
@@ -19,8 +20,39 @@ use crate::{answer, view};
 /// Octets of the hash that stand in a tag: states of one record are few.
 const TAG_OCTETS: usize = 16;
 
+/// A record whose states have tags.
+pub(in crate::routes) trait Tagged: Clone {
+    /// What it is called.
+    const WHAT: &str;
+
+    /// It, as it is answered at `now`.
+    fn shown(self, now: Timestamp) -> impl Serialize;
+
+    /// A strong tag: a hash of what is answered, so that it changes exactly when the answer does.
+    fn tag(&self, now: Timestamp) -> String {
+        let shown = serde_json::to_vec(&self.clone().shown(now)).unwrap_or_default();
+        format!("\"{}\"", hex::encode(&Sha256::digest(shown)[..TAG_OCTETS]))
+    }
+}
+
+impl Tagged for CertificateRecord {
+    const WHAT: &str = "certificate";
+
+    fn shown(self, now: Timestamp) -> impl Serialize {
+        view::certificate(self, now)
+    }
+}
+
+impl Tagged for IssuerRecord {
+    const WHAT: &str = "issuer";
+
+    fn shown(self, _: Timestamp) -> impl Serialize {
+        view::issuer(self)
+    }
+}
+
 /// The states that the client would change, if it said so.
-pub(super) struct IfMatch(Option<String>);
+pub(in crate::routes) struct IfMatch(Option<String>);
 
 impl FromRequestParts<Arc<App>> for IfMatch {
     type Rejection = ApiError;
@@ -35,52 +67,50 @@ impl FromRequestParts<Arc<App>> for IfMatch {
 }
 
 impl IfMatch {
-    /// Refuses when the certificate is in another state than the client wants to change; answers the state that it
+    /// Refuses when the record is in another state than the client wants to change; answers the state that it
     /// must still be in when it is changed, if that matters to the client.
-    pub(super) fn check<'a>(
+    pub(in crate::routes) fn check<'a, R: Tagged>(
         &self,
-        certificate: &'a CertificateRecord,
+        record: &'a R,
         now: Timestamp,
-    ) -> Result<Option<&'a CertificateRecord>, ApiError> {
+    ) -> Result<Option<&'a R>, ApiError> {
         let Some(given) = &self.0 else { return Ok(None) };
-        let present = tag(certificate, now);
+        let present = record.tag(now);
         if given.split(',').map(str::trim).any(|tag| tag == "*") {
             return Ok(None);
         }
         if given.split(',').map(str::trim).any(|tag| tag == present) {
-            return Ok(Some(certificate));
+            return Ok(Some(record));
         }
-        let detail = format!("the certificate is at {present} now; read it again and send its new ETag");
+        let detail = format!("the {} is at {present} now; read it again and send its new ETag", R::WHAT);
         Err(ApiError::new(PRECONDITION_FAILED, detail))
     }
 
-    /// What the client reads when somebody else changed the certificate between the check and the change.
-    pub(super) fn overtaken(error: StoreError) -> ApiError {
+    /// What the client reads when somebody else changed the record between the check and the change.
+    pub(in crate::routes) fn overtaken(error: StoreError) -> ApiError {
         match error {
             StoreError::Conflict { .. } => ApiError::new(
                 PRECONDITION_FAILED,
-                "the certificate changed in the same moment; read it again and send its new ETag",
+                "it changed in the same moment; read it again and send its new ETag",
             ),
             error => error.into(),
         }
     }
 }
 
-/// 200 and the certificate, with its tag.
-pub(super) fn answer(certificate: CertificateRecord, now: Timestamp) -> Response {
-    let tag = tag(&certificate, now);
-    ([(header::ETAG, tag)], Json(view::certificate(certificate, now))).into_response()
+/// 200 and the record, with its tag.
+pub(in crate::routes) fn answer(record: impl Tagged, now: Timestamp) -> Response {
+    let tag = record.tag(now);
+    ([(header::ETAG, tag)], Json(record.shown(now))).into_response()
+}
+
+/// 201 and the record at its place, with its tag.
+pub(in crate::routes) fn created_at(place: &str, record: impl Tagged, now: Timestamp) -> Response {
+    let tag = record.tag(now);
+    ([(header::ETAG, tag)], answer::created(place, record.shown(now))).into_response()
 }
 
 /// 201 and the certificate, with its tag and its place.
 pub(super) fn created(certificate: CertificateRecord, now: Timestamp) -> Response {
-    let tag = tag(&certificate, now);
-    let place = format!("projects/{}/certificates/{}", certificate.project, certificate.id);
-    ([(header::ETAG, tag)], answer::created(&place, view::certificate(certificate, now))).into_response()
-}
-
-/// A strong tag: a hash of what is answered, so that it changes exactly when the answer does.
-fn tag(certificate: &CertificateRecord, now: Timestamp) -> String {
-    let shown = serde_json::to_vec(&view::certificate(certificate.clone(), now)).unwrap_or_default();
-    format!("\"{}\"", hex::encode(&Sha256::digest(shown)[..TAG_OCTETS]))
+    created_at(&format!("projects/{}/certificates/{}", certificate.project, certificate.id), certificate, now)
 }

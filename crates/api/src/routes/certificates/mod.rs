@@ -4,7 +4,7 @@
 mod change;
 mod create;
 mod download;
-mod etag;
+pub(super) mod etag;
 mod read;
 mod renew;
 
