@@ -11,17 +11,13 @@ use cap_core::entropy::Entropy;
 use cap_core::envelope::{Canary, Keyring};
 use cap_core::health::Check;
 use cap_core::id::ProjectId;
-use cap_runtime::health::Readiness;
+use cap_runtime::health::{CONFIRMED_FOR, Readiness};
 use cap_store::{ChallengeCache, ProjectRecord, Store};
 use jiff::Timestamp;
 
 use crate::auth::Caller;
 use crate::metrics::Metrics;
 use crate::problem::ApiError;
-
-/// How long a confirmation of the primary by a majority counts, from its start. The probe asks each second; a
-/// revocation takes effect within this and a second.
-const CONFIRMED_FOR: Duration = Duration::from_secs(4);
 
 /// How often a request under way looks whether the primary is still confirmed.
 const LOOK: Duration = Duration::from_millis(500);
@@ -63,7 +59,11 @@ impl App {
         let now = self.clock.boottime();
         match self.readiness.passed_at(Check::Mongo) {
             Some(at) if now.saturating_sub(at) <= CONFIRMED_FOR => Ok(()),
-            _ => Err(ApiError::unavailable("no majority has confirmed the primary for 4 s")),
+            _ => {
+                let cause =
+                    format!("no majority has confirmed the primary for {} s", CONFIRMED_FOR.as_secs());
+                Err(ApiError::unavailable(cause))
+            }
         }
     }
 

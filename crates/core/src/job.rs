@@ -91,7 +91,7 @@ impl JobState {
             Self::Queued | Self::Dead => None,
             Self::Running => Some("a worker runs it in this moment; look at it again when that has ended"),
             Self::Succeeded => Some("it has succeeded; to have a certificate renewed, renew the certificate"),
-            Self::Cancelled => Some("it was cancelled; renew the certificate, which queues another job"),
+            Self::Cancelled => Some("it was cancelled; to have a certificate renewed, renew the certificate"),
         }
     }
 

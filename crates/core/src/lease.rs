@@ -31,7 +31,7 @@ pub struct Term {
 /// The part of the time to live that the holder gives away, so that it stops before another may start.
 const MARGIN_DIVISOR: u32 = 5;
 
-/// How far a leader's clock and the database's may be apart before it plans nothing.
+/// How far a leader's clock and the database's may be apart before it leaves the lead.
 const SKEW_MAX: Duration = Duration::from_secs(30);
 /// A lease that ends so many times its length ahead was stamped by a clock that was wrong: it has run out.
 pub const WRONG_AHEAD: u32 = 2;

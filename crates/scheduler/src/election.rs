@@ -2,7 +2,6 @@
 //! The election: one scheduler leads, the others stand by and watch the lease.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cap_core::audit::Auditor;
@@ -28,6 +27,8 @@ enum Lost {
     RanOut,
     /// The lease ran out in the database, or somebody else has it.
     Taken,
+    /// This host's clock and the database's are too far apart.
+    Clocks,
 }
 
 /// One scheduler.
@@ -55,7 +56,11 @@ impl Scheduler {
             if stop.is_cancelled() {
                 return self.step_down(won).await;
             }
-            self.lead(won, &stop).await;
+            if self.clocks_agree(won) {
+                self.lead(won, &stop).await;
+            } else {
+                self.abstain(won, &stop).await;
+            }
         }
     }
 
@@ -117,15 +122,12 @@ impl Scheduler {
         self.metrics.transitions.inc();
         self.metrics.leader.set(1);
         let mandate = Mandate::new(self.clock.clone(), term.trusted_until);
-        let clocks_agree = AtomicBool::new(true);
-        self.compare_clocks(term, &clocks_agree);
         let planner = Planner {
             store: &self.store,
             auditor: &self.auditor,
             clock: self.clock.as_ref(),
             entropy: self.entropy.as_ref(),
             mandate: &mandate,
-            clocks_agree: &clocks_agree,
             epoch: term.epoch,
             metrics: &self.metrics,
         };
@@ -139,7 +141,7 @@ impl Scheduler {
         let lost = tokio::select! {
             biased;
             () = stop.cancelled() => None,
-            lost = self.keep(term, &mandate, &clocks_agree) => Some(lost),
+            lost = self.keep(term, &mandate) => Some(lost),
             () = planner.run() => Some(Lost::RanOut),
             () = sampler.run() => Some(Lost::RanOut),
         };
@@ -152,10 +154,25 @@ impl Scheduler {
                 "this scheduler leads no more: it could not extend its lease in time (MongoDB was away or slow, or \
                  this process stood still); it stands by"
             ),
+            Some(Lost::Clocks) => self.abstain(term, stop).await,
             Some(Lost::Taken) => tracing::warn!(
                 epoch = term.epoch,
                 "this scheduler leads no more: its lease ran out, and another may have it; it stands by"
             ),
+        }
+    }
+
+    /// Leaves the lead to a scheduler whose clock is right, and is no candidate for the length of a lease.
+    async fn abstain(&self, term: Term, stop: &CancellationToken) {
+        tracing::error!(
+            skew_s = term.skew.as_secs(),
+            "the database's clock and this host's are too far apart to say what is due: this scheduler does not lead \
+             until they agree; look at the time service of both"
+        );
+        self.step_down(term).await;
+        tokio::select! {
+            () = self.clock.sleep(self.ttl) => {}
+            () = stop.cancelled() => {}
         }
     }
 
@@ -171,7 +188,7 @@ impl Scheduler {
     }
 
     /// Extends the lease until it is lost or can no longer be trusted.
-    async fn keep(&self, mut term: Term, mandate: &Mandate, clocks_agree: &AtomicBool) -> Lost {
+    async fn keep(&self, mut term: Term, mandate: &Mandate) -> Lost {
         loop {
             self.clock.sleep(heartbeat(self.ttl).min(self.trusted_for(term))).await;
             // No longer than the lease is trusted: an answer that comes later must not keep up a lead that is over.
@@ -183,7 +200,9 @@ impl Scheduler {
                 Ok(extended) => {
                     term = extended;
                     mandate.extend(term.trusted_until);
-                    self.compare_clocks(term, clocks_agree);
+                    if !self.clocks_agree(term) {
+                        return Lost::Clocks;
+                    }
                 }
                 Err(StoreError::Fenced) => {
                     mandate.revoke();
@@ -197,19 +216,10 @@ impl Scheduler {
         }
     }
 
-    /// Notes whether this host's clock and the database's agree, and says so when that changes.
-    fn compare_clocks(&self, term: Term, clocks_agree: &AtomicBool) {
+    /// Whether this host's clock and the database's agree well enough to lead by.
+    fn clocks_agree(&self, term: Term) -> bool {
         self.metrics.skew.set(term.skew.as_secs_f64());
-        let agree = term.clocks_agree();
-        match (clocks_agree.swap(agree, Ordering::Relaxed), agree) {
-            (true, false) => tracing::error!(
-                skew_s = term.skew.as_secs(),
-                "the database's clock and this host's are more than 30 s apart: nothing is planned until they agree; \
-                 look at the time service of both"
-            ),
-            (false, true) => tracing::info!("the clocks agree again"),
-            (true, true) | (false, false) => {}
-        }
+        term.clocks_agree()
     }
 
     fn trusted_for(&self, term: Term) -> Duration {

@@ -38,7 +38,7 @@ impl Metrics {
             )?,
             skew: Gauge::new(
                 "certautopilot_clock_skew_seconds",
-                "How far the database's clock was ahead of this host's at the last answer to a leader.",
+                "How far the database's clock was ahead of this host's when the lease was won or extended last.",
             )?,
             queue: QueueGauges::new(clock)?,
         };

@@ -2,7 +2,6 @@
 //! The planner: reads what is due, page by page, and queues a job for each.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cap_core::audit::{Action, Auditor, CannotAudit, Draft, Origin};
@@ -34,7 +33,6 @@ pub(crate) struct Planner<'a> {
     pub(crate) clock: &'a dyn Clock,
     pub(crate) entropy: &'a dyn Entropy,
     pub(crate) mandate: &'a Mandate,
-    pub(crate) clocks_agree: &'a AtomicBool,
     pub(crate) epoch: i64,
     pub(crate) metrics: &'a Metrics,
 }
@@ -56,10 +54,6 @@ impl Planner<'_> {
     pub(crate) async fn run(&self) {
         let (mut aside, mut failed_looks) = (Aside::new(), 0_u32);
         while self.mandate.holds() {
-            if !self.clocks_agree.load(Ordering::Relaxed) {
-                self.clock.sleep(LOOK).await;
-                continue;
-            }
             let has_more = match self.plan_page(&mut aside).await {
                 Ok(has_more) => {
                     if failed_looks > 0 {

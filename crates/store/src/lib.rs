@@ -54,7 +54,7 @@ pub const TRY_BOUND: Duration = Duration::from_secs(5);
 /// host is tried.
 const CONNECT_BOUND: Duration = Duration::from_secs(2);
 /// The longest that a primary tries to have itself confirmed.
-const CONFIRM_BOUND: Duration = Duration::from_secs(2);
+const CONFIRM_BOUND: Duration = Duration::from_millis(1_400);
 /// How often the driver looks at every member.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// The longest wait for a primary.

@@ -32,7 +32,10 @@ impl Metrics {
                 HistogramOpts::new("certautopilot_job_duration_seconds", "Time that a run of a job took."),
                 &["kind"],
             )?,
-            running: IntGauge::new("certautopilot_jobs_running", "Jobs that this worker has in flight.")?,
+            running: IntGauge::new(
+                "certautopilot_jobs_running",
+                "Jobs that this worker holds: at the CA, on their way there, and on their way out.",
+            )?,
             leases_lost: IntCounter::new(
                 "certautopilot_job_lease_expired_total",
                 "Jobs whose lease this worker could not extend in time.",

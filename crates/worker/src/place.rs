@@ -4,20 +4,15 @@
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use cap_core::audit::Row;
 use cap_core::challenge::ChallengeAnswer;
-use cap_core::clock::Clock;
 use cap_core::job::{Claim, Mandate, Settlement};
 use cap_core::limits;
 use cap_core::order::{FailedAttempt, IssuedVersion, Ledger, LedgerError, Order, OrderState, Outcome};
 use cap_store::Store;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
-
-/// How long a job that was claimed waits for its turn at the CA, before a peer may have it.
-const TURN_WAIT: Duration = Duration::from_secs(30);
 
 /// The places of one worker: so many for jobs that are at the CA, as many for those before and for those after it.
 #[derive(Debug, Clone)]
@@ -56,9 +51,9 @@ impl Places {
 }
 
 impl Place {
-    /// Waits for the job's turn at the CA; answers how the run ends if it does not come.
-    pub(crate) async fn enter(&self, clock: &dyn Clock, mandate: &Mandate) -> Result<(), Outcome> {
-        let began = clock.boottime();
+    /// Waits for the job's turn at the CA, as long as its lease holds; answers how the run ends if it does not come. It
+    /// comes as soon as every act of those at the CA must.
+    pub(crate) async fn enter(&self, mandate: &Mandate) -> Result<(), Outcome> {
         // Asked for once: turns come in the order in which they were asked for.
         let mut turn = pin!(self.places.at_ca.clone().acquire_owned());
         loop {
@@ -68,9 +63,7 @@ impl Place {
                     return Ok(());
                 }
                 _ if !mandate.holds() => return Err(Outcome::Lost),
-                _ if mandate.is_stopping() || clock.boottime().saturating_sub(began) >= TURN_WAIT => {
-                    return Err(Outcome::Settle(Settlement::HandedBack));
-                }
+                _ if mandate.is_stopping() => return Err(Outcome::Settle(Settlement::HandedBack)),
                 _ => {}
             }
         }
@@ -133,6 +126,9 @@ impl Ledger for LeavingLedger<'_> {
 mod tests {
     use super::*;
 
+    use std::time::Duration;
+
+    use cap_core::clock::Clock;
     use cap_runtime::clock::SystemClock;
 
     fn free(places: &Places) -> [usize; 3] {
@@ -149,13 +145,13 @@ mod tests {
         let (places, held) = (Places::new(1), mandate(&clock, Duration::from_secs(3_600)));
         let first = places.take().await.unwrap();
         assert!(places.try_take().is_none());
-        first.enter(&*clock, &held).await.unwrap();
+        first.enter(&held).await.unwrap();
         assert_eq!(free(&places), [1, 0, 1]);
         let second = places.try_take().unwrap();
         first.leave();
         first.leave();
         assert_eq!(free(&places), [0, 1, 0]);
-        second.enter(&*clock, &held).await.unwrap();
+        second.enter(&held).await.unwrap();
         second.leave();
         assert_eq!(free(&places), [1, 0, 0], "there is no room for another end");
         drop(first);
@@ -171,11 +167,11 @@ mod tests {
         let clock = Arc::new(SystemClock);
         let (places, held) = (Places::new(1), mandate(&clock, Duration::from_secs(3_600)));
         let first = places.take().await.unwrap();
-        first.enter(&*clock, &held).await.unwrap();
+        first.enter(&held).await.unwrap();
         let second = places.take().await.unwrap();
         let over = mandate(&clock, Duration::ZERO);
-        assert_eq!(second.enter(&*clock, &over).await, Err(Outcome::Lost));
+        assert_eq!(second.enter(&over).await, Err(Outcome::Lost));
         held.stop();
-        assert_eq!(second.enter(&*clock, &held).await, Err(Outcome::Settle(Settlement::HandedBack)));
+        assert_eq!(second.enter(&held).await, Err(Outcome::Settle(Settlement::HandedBack)));
     }
 }

@@ -14,13 +14,14 @@ use cap_core::audit::{self, Draft};
 use cap_core::certificate::account_key;
 use cap_core::envelope::KeyOwner;
 use cap_core::id::{IssuerId, ProjectId};
-use cap_core::issuer::{Contact, IssuerSpec, IssuerStatus};
+use cap_core::issuer::{Contact, IssuerSpec, IssuerStatus, TrustRoots};
 use cap_core::job::{JobDraft, Work};
 use cap_core::name::Label;
 use cap_core::page::Slice;
 use cap_core::secret::ExposeSecret;
 use cap_store::{IssuerChange, IssuerRecord, IssuerUser, Mutation, StoreError};
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 
 use crate::app::App;
 use crate::auth::Caller;
@@ -146,7 +147,7 @@ async fn update(
     let seen = condition.check(&issuer, app.now())?;
     let change = change(&issuer, body.value)?;
     let draft = Draft::new(audit::Action::IssuerUpdated, Some(project), issuer.id)
-        .detail("trust_roots", change.trust_roots.is_some())
+        .detail("trust_roots_sha256", change.trust_roots.as_ref().map(fingerprints))
         .detail("contact", change.contacts.is_some());
     let audit = app.audit(&caller, &draft).await?;
     let mutation = Mutation { audit: &audit, request: None };
@@ -166,6 +167,12 @@ fn change(issuer: &IssuerRecord, asked: wire::UpdateIssuer) -> Result<IssuerChan
         IssuerSpec::new(issuer.spec.directory.clone(), None, contacts.clone()).map_err(ApiError::invalid)?;
     }
     Ok(IssuerChange { trust_roots, contacts })
+}
+
+/// What a CA is trusted by from now on, for the audit: none are the public roots.
+fn fingerprints(roots: &Option<TrustRoots>) -> Vec<String> {
+    let certificates = roots.iter().flat_map(TrustRoots::certificates);
+    certificates.map(|certificate| hex::encode(Sha256::digest(certificate))).collect()
 }
 
 /// The job that registers an issuer's account.

@@ -39,11 +39,9 @@ async fn an_issuer_with_wrong_roots_is_mended_and_a_ready_one_keeps_its_account(
     let made = http.post(&format!("{base}/issuers"), owner, &body).await;
     let path = format!("{base}/issuers/{}", made.id());
     let failing = settled(&http, owner, &path, "failing").await;
-    println!("{failing}");
     assert!(failing["problem"]["detail"].as_str().unwrap().contains("set trust_roots_pem"), "{failing}");
 
     let mended = patch(&path, &json!({ "trust_roots_pem": right })).await;
-    println!("{mended:?}");
     let shown = mended.json();
     assert_eq!(
         (mended.status, &shown["status"], &shown["problem"]),

@@ -64,6 +64,19 @@ async fn count(quiet: &Quiet, certificate: &str) -> usize {
 }
 
 #[tokio::test]
+async fn a_registration_is_not_cancelled_but_mended_with_its_issuer() {
+    let quiet = quiet().await;
+    let _writing = quiet.writing.read().await;
+    let issuer = quiet.http().get(&quiet.path("/issuers/ca"), quiet.owner()).await.json();
+    let path = quiet.path(&format!("/jobs?subject={}", issuer["id"].as_str().unwrap()));
+    let jobs = quiet.http().get(&path, quiet.owner()).await.json();
+    let job = jobs["items"][0]["id"].as_str().unwrap();
+    let refused = ask(quiet, job, "cancel", "registration").await;
+    assert!(refused.text.contains("change what it lacks"), "{}", refused.text);
+    refused.problem(409, "conflict");
+}
+
+#[tokio::test]
 async fn a_job_that_waits_comes_forward_once_however_often_the_request_is_sent() {
     let quiet = quiet().await;
     let _writing = quiet.writing.read().await;

@@ -200,7 +200,15 @@ impl Engine<'_> {
         fault::point("submit.before");
         let submitted = self.act(order, remote.submit()).await;
         fault::point("submit.after");
-        submitted?;
+        submitted.map_err(|halt| match halt {
+            // What a CA says of a challenge says nothing of an order that may have been finalized by an earlier run.
+            Halt::Ca(CaError::Refused(problem) | CaError::Gone(problem))
+                if matches!(order.state, OrderState::Ready { .. }) =>
+            {
+                Halt::Asked(CaError::Refused(problem))
+            }
+            halt => halt,
+        })?;
         run.known = Knowledge { seen: None, submitted: true };
         Ok(())
     }

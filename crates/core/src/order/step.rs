@@ -28,7 +28,7 @@ pub enum Step {
     Look,
     /// Tell the CA that the challenges are answered.
     Submit,
-    /// Write down that the order is about to be finalized.
+    /// Write down that finalize is next.
     MarkReady,
     /// Send the signing request.
     Finalize,
@@ -59,8 +59,8 @@ pub fn next_step(state: &OrderState, known: &Knowledge, now: Timestamp) -> Step 
             Some(Seen::Processing) => Step::Wait,
             Some(Seen::Invalid(problem)) => Step::Fail(problem.clone()),
         },
-        // From here on it may have been finalized, and the CA issue at any moment: nothing but its own verdict, or the
-        // end of the order, ends it.
+        // From here on an earlier run may have finalized it: nothing but the CA's own verdict, or the end of the order,
+        // ends it.
         OrderState::Ready { .. } => match &known.seen {
             None => Step::Look,
             Some(Seen::Pending | Seen::Ready | Seen::Processing) if !may_issue(state, now) => {

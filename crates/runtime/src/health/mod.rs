@@ -19,6 +19,7 @@ pub use cap_core::health::Probe;
 use cap_core::health::{Check, Finding};
 use tokio_util::sync::CancellationToken;
 
+pub use track::CONFIRMED_FOR;
 use track::{Rule, Track};
 
 /// The score of every check that the process has. Clones share it.

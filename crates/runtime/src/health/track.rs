@@ -19,9 +19,13 @@ pub(super) struct Rule {
 /// The wait between two tries while they fail: recovery shows within it.
 const EVERY_FAILING: Duration = Duration::from_secs(2);
 
-/// The database: a loss shows within `every` and `bound`, less than 5 s together.
+/// The database: a loss shows within `every` and `bound`. A pass counts for [`CONFIRMED_FOR`], so that one try may fail,
+/// or each take its whole bound, without an api that turns callers away.
 const MONGO: Rule =
-    Rule { every: Duration::from_secs(1), bound: Duration::from_millis(2_500), tolerance: Duration::ZERO };
+    Rule { every: Duration::from_secs(1), bound: Duration::from_millis(1_500), tolerance: Duration::ZERO };
+/// How long a majority's confirmation of the primary counts, from its start. A revocation takes effect within this and a
+/// second.
+pub const CONFIRMED_FOR: Duration = Duration::from_secs(4);
 /// Its schema, which changes when somebody migrates it.
 const SCHEMA: Rule = Rule { every: Duration::from_secs(5), ..MONGO };
 /// The KEK: unwrapped keys are cached, so a provider may be away for a while and nobody notices.
@@ -87,7 +91,7 @@ impl Track {
 
     /// How long to wait for the next try.
     pub(super) fn wait(&self, rule: Rule) -> Duration {
-        if self.failing.is_some() { EVERY_FAILING.min(rule.every) } else { rule.every }
+        if self.failing.is_some() { EVERY_FAILING.min(rule.every / 2) } else { rule.every }
     }
 }
 
@@ -99,6 +103,13 @@ mod tests {
 
     fn away() -> Result<(), String> {
         Err("away".to_owned())
+    }
+
+    #[test]
+    fn confirmations_that_take_long_or_fail_once_come_in_time() {
+        assert!(MONGO.every + MONGO.bound * 2 <= CONFIRMED_FOR);
+        let again = EVERY_FAILING.min(MONGO.every / 2);
+        assert!(MONGO.every + MONGO.bound + again < CONFIRMED_FOR);
     }
 
     #[test]

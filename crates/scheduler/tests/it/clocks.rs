@@ -1,71 +1,74 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Clocks that are wrong (libfaketime): nobody plans by them, and nobody has to be told when they are right again.
+//! Clocks that are wrong (libfaketime): nobody leads by them, and nobody has to be told when they are right again.
 
 use std::path::Path;
-use std::time::Duration;
 
 use cap_testkit::fetch;
 use cap_testkit::process::series;
 use cap_testkit::scratch::Scratch;
 use cap_testkit::wait::{self, Pending};
-use jiff::Timestamp;
 
 use crate::world::{PROMISED, World, version_number};
 
 const SKEW: &str = "certautopilot_clock_skew_seconds";
-/// So many looks of the planner, which looks each second, at what is due.
-const LOOKS: Duration = Duration::from_secs(5);
+const TWO_DAYS_S: f64 = 172_800.0;
+/// How often the lead changes hands among those who may not have it.
+const TURNS: i64 = 6;
 
 #[tokio::test]
-async fn a_leader_whose_clock_is_wrong_plans_nothing_until_it_is_right() {
-    let mut world = World::start("6s").await;
+async fn who_has_a_wrong_clock_leaves_the_lead_and_where_all_are_wrong_nothing_is_planned() {
+    let mut world = World::start("3s").await;
     let folder = Scratch::create().unwrap();
-    let clock = folder.path().join("clock");
-    set(&clock, "+5m");
     let library = fetch::faketime().unwrap();
+    let clock_of = |name: &str| folder.path().join(name);
     for scheduler in &mut world.stack.schedulers {
+        let clock = clock_of(scheduler.name());
+        set(&clock, "+0");
         scheduler.set_env("LD_PRELOAD", &library.display().to_string());
         scheduler.set_env("FAKETIME_TIMESTAMP_FILE", &clock.display().to_string());
         scheduler.set_env("FAKETIME_NO_CACHE", "1");
         scheduler.set_env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         scheduler.restart().unwrap();
     }
-    world.heal().await;
-    let skewed = async |what: &str, expected: fn(f64) -> bool| {
-        wait::until(what, PROMISED, || async {
-            let leader = world.leader_after(0).await;
-            let text = world.scheduler(&leader.holder).metrics().await.map_err(Pending::not_yet)?;
+    let first = world.heal().await;
+    let certificates = world.issued(&["clocks.example.test"]).await;
+    set(&clock_of(&first.holder), "+5m");
+    let second = world.leader_after(first.epoch).await;
+    assert_ne!(second.holder, first.holder);
+    world.make_due(&certificates, 0).await;
+    world.wait_version(&certificates[0], 2).await;
+
+    for scheduler in &world.stack.schedulers {
+        set(&clock_of(scheduler.name()), "-2d");
+    }
+    for scheduler in &world.stack.schedulers {
+        let what = format!("{} to see that it is two days behind", scheduler.name());
+        wait::until(&what, PROMISED * 2, || async {
+            let text = scheduler.metrics().await.map_err(Pending::not_yet)?;
             match series(&text, SKEW) {
-                Some(skew) if expected(skew) => Ok(()),
+                Some(skew) if (skew - TWO_DAYS_S).abs() < 10.0 => Ok(()),
                 other => Err(Pending::not_yet(format_args!("{other:?}"))),
             }
         })
         .await
         .unwrap();
-    };
-    skewed("the leader to see five minutes", |skew| (-310.0..-290.0).contains(&skew)).await;
-
-    let certificates = world.issued(&["clocks.example.test"]).await;
+    }
     world.make_due(&certificates, 0).await;
-    // By the database's clock, which is right: it is led all the while.
-    let began = lease_end(&world).await;
-    wait::until("the leader to have looked some times", PROMISED, || async {
-        let now = lease_end(&world).await;
-        if now.duration_since(began).unsigned_abs() > LOOKS { Ok(()) } else { Err(Pending::not_yet(now)) }
+    // Each has its turn, and leaves it.
+    let epoch = world.epoch().await;
+    wait::until("some turns", PROMISED * 2, || async {
+        let now = world.epoch().await;
+        if now >= epoch + TURNS { Ok(()) } else { Err(Pending::not_yet(now)) }
     })
     .await
     .unwrap();
-    assert_eq!(version_number(&world.certificate(&certificates[0]).await), 1);
-    assert_eq!(world.issue_jobs(&certificates[0]).await.len(), 1);
+    assert_eq!(version_number(&world.certificate(&certificates[0]).await), 2);
+    assert_eq!(world.issue_jobs(&certificates[0]).await.len(), 2);
 
-    set(&clock, "+0");
-    skewed("the clocks to agree", |skew| skew.abs() < 5.0).await;
-    world.wait_version(&certificates[0], 2).await;
-}
-
-async fn lease_end(world: &World) -> Timestamp {
-    let cluster = world.api().get("/api/v1/cluster").await.unwrap();
-    cluster["leader"]["expires_at"].as_str().unwrap().parse().unwrap()
+    for scheduler in &world.stack.schedulers {
+        set(&clock_of(scheduler.name()), "+0");
+    }
+    world.wait_version(&certificates[0], 3).await;
 }
 
 fn set(clock: &Path, offset: &str) {

@@ -112,6 +112,12 @@ impl World {
         .unwrap()
     }
 
+    /// The epoch of the lease, whoever has it.
+    pub(crate) async fn epoch(&self) -> i64 {
+        let cluster = self.api().get("/api/v1/cluster").await.unwrap();
+        cluster["leader"]["epoch"].as_i64().unwrap()
+    }
+
     /// [`World::leader_after`] with the time that it took since `began`.
     pub(crate) async fn takeover(&self, from: &Leader, began: Instant, what: &str) -> (Leader, Duration) {
         let next = self.leader_after(from.epoch).await;

@@ -67,7 +67,7 @@ impl Store {
     }
 
     /// Ends a job that waits, and gives its key free. An order in flight stays for the next job on the same subject, and
-    /// so does the plan: a renewal that is due is planned anew.
+    /// so does the plan: a renewal that is due is planned anew. The certificate is what it is without the job.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -90,8 +90,11 @@ impl Store {
             stages.push(doc! { "$set": { "last_event": mutation.audit.event.to_string() } });
             let (collection, subject) = subject(&job.work);
             // The next job takes over the order in flight only with a fence above all that this one had.
+            let idle = doc! { "$cond": [{ "$ifNull": ["$version", false] }, "valid", "requested"] };
             let left = vec![
-                doc! { "$set": { "fence": { "$max": ["$fence", job.fence + 1] }, "next_attempt_at": null } },
+                doc! { "$set": {
+                    "fence": { "$max": ["$fence", job.fence + 1] }, "status": idle, "problem": null, "next_attempt_at": null,
+                } },
                 doc! { "$unset": "planned_for" },
             ];
             let fact = Fact::new(DOING)

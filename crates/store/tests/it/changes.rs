@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use cap_core::certificate::Status;
 use cap_core::id::{JobId, VersionId};
 use cap_core::job::{Claim, JobDraft, JobState, Settlement, Work};
 use cap_store::{CertificateRecord, JobRecord, JobRefusal, Mutation, OpenOrder, Planned, StoreError};
@@ -158,6 +159,7 @@ async fn a_cancelled_job_runs_no_more_and_the_next_one_goes_on_with_its_order() 
 
     let stored = world.store.certificate(world.project, certificate.id).await.unwrap().unwrap();
     assert_eq!(stored.order, Some(order.id), "the order was dropped");
+    assert_eq!((stored.status, stored.problem), (Status::Requested, None), "nothing works on it");
     let work = Work::Issue { certificate: certificate.id, made_for: None };
     let draft =
         JobDraft::now(world.project, work, stored.fence, world.clock.as_ref(), world.entropy.as_ref());
@@ -195,5 +197,7 @@ async fn a_cancelled_renewal_is_planned_again() {
     assert_eq!((planned, planned_for().await), (Planned::Queued, Some(version.to_string())));
     cancel(&world, job).await.unwrap().unwrap();
     assert_eq!(planned_for().await, None, "the planner would pass it over");
+    let found = certificates.find_one(doc! { "_id": certificate.id.to_string() }).await.unwrap().unwrap();
+    assert_eq!(found.get_str("status").unwrap(), "valid");
     assert_eq!(plan().await.1, Planned::Queued);
 }

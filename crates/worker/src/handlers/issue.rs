@@ -8,7 +8,6 @@ use cap_core::clock::until;
 use cap_core::envelope::KeyOwner;
 use cap_core::fault;
 use cap_core::id::{CertificateId, OrderId, VersionId};
-use cap_core::issuer::IssuerStatus;
 use cap_core::job::{Claim, Mandate, Settlement};
 use cap_core::limits;
 use cap_core::order::{CaError, Engine, Order, OrderKey, OrderState, Outcome, deferred};
@@ -19,7 +18,7 @@ use cap_store::{CertificateRecord, IssuerRecord, OpenOrder, Opened};
 use super::{Trouble, World};
 use crate::place::{LeavingLedger, Place};
 
-/// How long after the moment at which an issuer may be ready a certificate that waits for it looks again.
+/// How long after an issuer's next attempt a certificate that waits for it looks again.
 const ISSUER_LOOK: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(
@@ -44,9 +43,9 @@ pub(super) async fn run(
             world.again(claim, Problem::new(Class::Configuration, "issuer-missing", detail)),
         ));
     };
-    let account_url = match (&issuer.account_url, issuer.status) {
-        (Some(url), IssuerStatus::Ready) => url.clone(),
-        _ => return Ok(Outcome::Settle(wait_for(world, claim, &issuer))),
+    // An account that was registered once serves while its contacts are being changed, and when they are refused.
+    let Some(account_url) = issuer.account_url.clone() else {
+        return Ok(Outcome::Settle(wait_for(world, claim, &issuer)));
     };
     // The certificate names the order in flight: without one there is nothing to take over.
     let in_flight = match certificate.order {
@@ -66,7 +65,7 @@ pub(super) async fn run(
             }
         },
     };
-    if let Err(outcome) = place.enter(world.clock.as_ref(), mandate).await {
+    if let Err(outcome) = place.enter(mandate).await {
         return Ok(outcome);
     }
     let _writer = world.store.writer();
@@ -133,26 +132,17 @@ async fn begin(
     Ok(opened)
 }
 
-/// The same job again, soon after the issuer may be ready: registering takes a moment, or the next attempt has its time.
+/// The same job again: after a moment while the issuer registers, and soon after its next attempt where it fails.
 fn wait_for(world: &World, claim: &Claim, issuer: &IssuerRecord) -> Settlement {
     let name = &issuer.name;
-    let (problem, wait) = match (&issuer.problem, issuer.next_attempt_at) {
-        (Some(problem), Some(next)) => {
-            let detail = format!("issuer {name} is failing: {}", problem.detail);
-            let wait = until(world.clock.now(), next) + ISSUER_LOOK;
-            (Problem::new(problem.class, &problem.kind, detail), wait.min(limits::TRANSIENT_WAIT_MAX))
-        }
-        _ => {
-            let detail = format!("issuer {name} is registering its account; the certificate follows");
-            (Problem::new(Class::Transient, "issuer-registering", detail), ISSUER_LOOK)
-        }
+    let Some(problem) = &issuer.problem else {
+        let detail = format!("issuer {name} is registering its account; the certificate follows");
+        return world.again(claim, Problem::new(Class::Transient, "issuer-registering", detail));
     };
-    match world.again(claim, problem) {
-        // Why an issuer fails is known: that is shown at once. That it registers passes.
-        Settlement::Again { problem, setbacks, .. } => {
-            let setbacks = setbacks.filter(|_| issuer.problem.is_none());
-            Settlement::Again { after: wait, problem, setbacks }
-        }
-        settlement => settlement,
-    }
+    let detail = format!("issuer {name} is failing: {}", problem.detail);
+    let next = issuer.next_attempt_at.map(|next| until(world.clock.now(), next) + ISSUER_LOOK);
+    let after = next.map_or(limits::TRANSIENT_WAIT_MAX, |wait| wait.min(limits::TRANSIENT_WAIT_MAX));
+    // Why an issuer fails is known: that is shown at once.
+    let problem = Some(Problem::new(problem.class, &problem.kind, detail));
+    Settlement::Again { after, problem, setbacks: None }
 }

@@ -21,12 +21,13 @@ pub(super) async fn run(
     place: &Place,
     issuer: IssuerId,
 ) -> Result<Outcome, Trouble> {
+    if let Err(outcome) = place.enter(mandate).await {
+        return Ok(outcome);
+    }
+    // As it is now, and not as it was before the wait.
     let Some(issuer) = world.store.issuer(claim.project, &issuer.to_string()).await? else {
         return Ok(Outcome::Settle(Settlement::Superseded));
     };
-    if let Err(outcome) = place.enter(world.clock.as_ref(), mandate).await {
-        return Ok(outcome);
-    }
     let request = world.ca_request(&issuer).await?;
     let registered = world.ca.register(&request).await;
     let now = world.clock.now();

@@ -15,7 +15,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::body::{At, NoBody};
 use crate::idempotency::IdempotencyKey;
-use crate::problem::ApiError;
+use crate::problem::{ApiError, CONFLICT};
 use crate::view;
 
 pub(super) async fn cancel(
@@ -27,6 +27,12 @@ pub(super) async fn cancel(
 ) -> Result<Json<wire::CancelledJob>, ApiError> {
     let project = app.project(&caller, &project, Action::OperateProject).await?.id;
     let job = super::find(&app, project, &job).await?;
+    if matches!(job.work, Work::RegisterIssuer { .. }) {
+        return Err(ApiError::new(
+            CONFLICT,
+            "an issuer's registration ends with the issuer: change what it lacks, or delete it",
+        ));
+    }
     // The key is the route's too, and the route names the job.
     if key.earlier(&app, &caller, &body.sha256).await?.is_some() {
         return answer(&app, job).await;
@@ -52,9 +58,7 @@ async fn answer(app: &App, job: JobRecord) -> Result<Json<wire::CancelledJob>, A
 /// What becomes of the work without the job.
 async fn next(app: &App, job: &JobRecord) -> Result<&'static str, ApiError> {
     let Work::Issue { certificate, .. } = &job.work else {
-        return Ok(
-            "nothing registers this issuer any more: delete it, and create it again with what it lacked",
-        );
+        return Err(ApiError::internal("a registration was cancelled"));
     };
     let certificate = app.store.certificate(job.project, *certificate).await?;
     Ok(match certificate {

@@ -48,6 +48,22 @@ fn a_refusal_to_be_asked_does_not_end_an_order_that_the_ca_may_issue_for() {
     }
 }
 
+/// A replica of the CA that lags shows an order as pending that an earlier run finalized.
+#[test]
+fn a_refused_challenge_does_not_end_an_order_that_the_ca_may_issue_for() {
+    for refusal in [refused(), gone()] {
+        let told = |ca: &mut Answers| {
+            ca.looks = [seen(Seen::Pending)].into();
+            ca.submit = refusal.clone();
+        };
+        let world = World::new(ready(3_600)).tell(told);
+        assert_eq!(again(&world.run()), Some((problem().kind, 1)), "{refusal:?}");
+        assert_eq!(world.failed(), 0, "{refusal:?}");
+        let challenged = OrderState::Challenged { placed: placed(3_600), duties: vec![] };
+        assert_eq!(World::new(challenged).tell(told).run(), Outcome::Failed(problem()), "{refusal:?}");
+    }
+}
+
 #[test]
 fn the_cas_own_word_on_the_order_ends_it() {
     let cases: [(&str, Told); 3] = [

@@ -62,6 +62,7 @@ pub(super) struct Ca(Arc<Mutex<Answers>>);
 pub(super) struct Answers {
     pub(super) looks: VecDeque<Answer<Seen>>,
     pub(super) authorizations: Answer<Vec<Authorization>>,
+    pub(super) submit: Answer<()>,
     pub(super) finalize: Answer<Seen>,
     pub(super) certificate: Answer<String>,
 }
@@ -108,7 +109,8 @@ impl RemoteOrder for Ca {
     }
 
     async fn submit(&mut self) -> Result<(), CaError> {
-        Ok(())
+        let answer = self.0.lock().unwrap().submit.clone();
+        say(answer).await
     }
 
     async fn finalize(&mut self, _csr: &[u8]) -> Result<Seen, CaError> {
@@ -221,8 +223,9 @@ impl World {
         let keyring = Arc::new(Keyring::new(&canary, Arc::new(OpenKek), keys, clock.clone(), luck.clone()));
         let sealed =
             Sealed { v: 1, pk_id: String::new(), pk_ver: 1, info: vec![], commit: vec![], ct: vec![] };
+        let submit = Some(Ok(()));
         let answers =
-            Answers { looks: [None].into(), authorizations: None, finalize: None, certificate: None };
+            Answers { looks: [None].into(), authorizations: None, submit, finalize: None, certificate: None };
         Self {
             mandate: Mandate::new(clock.clone(), Duration::MAX),
             claim: Claim {
