@@ -10,11 +10,15 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use cap_core::fault::{self, Mutant, POINTS};
 use rustix::process::{Signal, getpid, kill_process};
 
 use crate::config::{Fault, Faults};
+
+/// Longer than a signal takes to stop every thread of a process.
+const STOPPED_WITHIN: Duration = Duration::from_millis(200);
 
 static PLAN: OnceLock<Plan> = OnceLock::new();
 
@@ -105,6 +109,8 @@ fn pass(point: &'static str) {
     if plan.stop.as_ref().is_some_and(|stop| stop.is_due(point)) {
         tracing::warn!(point, "drill: this process stops itself now");
         let _ = kill_process(getpid(), Signal::STOP);
+        // The signal is the process's: another thread may take it while this one still runs.
+        std::thread::sleep(STOPPED_WITHIN);
     }
 }
 

@@ -135,7 +135,9 @@ async fn a_cancelled_job_gives_its_key_free_and_says_what_becomes_of_the_work() 
     let again = ask(quiet, &job, "cancel", "cancel").await;
     assert_eq!((again.status, again.json()), (200, told));
     assert!(ask(quiet, &job, "cancel", "other").await.problem(409, "conflict").contains("before"));
-    assert!(ask(quiet, &job, "retry", "other").await.problem(409, "conflict").contains("queues another"));
+    assert!(
+        ask(quiet, &job, "retry", "other").await.problem(409, "conflict").contains("renew the certificate")
+    );
     let leaves = audited(quiet, &job).await;
     assert_eq!((leaves.len(), &leaves[0]["action"]), (1, &"job.cancelled".into()), "{leaves:?}");
 

@@ -67,7 +67,7 @@ async fn a_job_is_retried_and_cancelled_and_what_is_over_is_a_conflict() {
     let cancelled = cancelled.tells(&["is cancelled", "renew it to queue another job"]);
     assert!(cancelled.data.starts_with("ID") && cancelled.data.contains(" cancelled "), "{cancelled:?}");
     cli.run(&["job", "cancel", &job]).await.refuses(6, &["it was cancelled before", "request: req_"]);
-    cli.run(&["job", "retry", &job]).await.refuses(6, &["queues another job", "request: req_"]);
+    cli.run(&["job", "retry", &job]).await.refuses(6, &["renew the certificate", "request: req_"]);
     let none = format!("job_{}1", "0".repeat(31));
     for verb in ["retry", "cancel"] {
         cli.run(&["job", verb, &none]).await.refuses(4, &[&none, "request: req_"]);

@@ -67,6 +67,9 @@ fn at(cli: Cli, scheme: &str, address: &str) -> Cli {
     cli.with("CAP_API_URL", format!("{scheme}://{address}"))
 }
 
+/// Verbs that reach for the API, and what each ends with when it cannot.
+const VERBS: [(&[&str], i32); 2] = [(&["health"], 3), (&["project", "list"], 1)];
+
 #[tokio::test]
 async fn who_trusts_the_private_ca_works_over_tls_and_nobody_else_does() {
     let world = world().await.read().await;
@@ -81,14 +84,14 @@ async fn who_trusts_the_private_ca_works_over_tls_and_nobody_else_does() {
 
     let untrusted = [address.as_str(), "cannot be reached", "invalid peer certificate", "CAP_CA_FILE"];
     for cli in [https.clone(), https.clone().with("CAP_CA_FILE", stranger.file("root.pem"))] {
-        for verb in [&["health"][..], &["project", "list"]] {
-            cli.run(verb).await.refuses(1, &untrusted);
+        for (verb, exit) in VERBS {
+            cli.run(verb).await.refuses(exit, &untrusted);
         }
     }
     // The CA vouches for 127.0.0.1 alone.
     let another_name = address.replace("127.0.0.1", "localhost");
     let misnamed = at(trusting.clone(), "https", &another_name);
-    misnamed.run(&["health"]).await.refuses(1, &["certificate", "localhost"]);
+    misnamed.run(&["health"]).await.refuses(3, &["certificate", "localhost"]);
 }
 
 #[tokio::test]
@@ -106,12 +109,12 @@ async fn http_and_https_that_are_mixed_up_are_told_apart() {
     let world = world().await.read().await;
     let pki = Pki::create();
     let (_api, address) = start_over_tls(&world, &pki).await;
-    for verb in [&["health"][..], &["project", "list"]] {
+    for (verb, exit) in VERBS {
         let plain = at(world.cli(), "http", &address);
-        plain.run(verb).await.refuses(1, &[&format!("http://{address} cannot be reached"), SCHEMES]);
+        plain.run(verb).await.refuses(exit, &[&format!("http://{address} cannot be reached"), SCHEMES]);
         let plain_address = world.stack.api_url(0).unwrap().strip_prefix("http://").unwrap();
         let over_tls = at(world.cli(), "https", plain_address).with("CAP_CA_FILE", pki.file("root.pem"));
         let told = format!("https://{plain_address} cannot be reached");
-        over_tls.run(verb).await.refuses(1, &[&told, SCHEMES]);
+        over_tls.run(verb).await.refuses(exit, &[&told, SCHEMES]);
     }
 }
