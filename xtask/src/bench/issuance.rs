@@ -68,6 +68,8 @@ pub(crate) async fn run(args: IssuanceArgs) -> anyhow::Result<ExitCode> {
         "--bins",
     ])
     .await?;
+    // What the build wrote is still on its way to the disk, and the database's journal would wait behind it.
+    rustix::fs::sync();
     let mut met = true;
     for (title, in_flight, delay, target) in [
         ("as fast as the CA goes", args.in_flight, Duration::ZERO, 0.3),
