@@ -51,8 +51,8 @@ impl Places {
 }
 
 impl Place {
-    /// Waits for the job's turn at the CA, as long as its lease holds; answers how the run ends if it does not come. It
-    /// comes as soon as every act of those at the CA must.
+    /// Waits for the job's turn at the CA, as long as its lease holds; answers how the run ends if it does not come.
+    /// Those who are there make room within a bound: each of their acts has one.
     pub(crate) async fn enter(&self, mandate: &Mandate) -> Result<(), Outcome> {
         // Asked for once: turns come in the order in which they were asked for.
         let mut turn = pin!(self.places.at_ca.clone().acquire_owned());
