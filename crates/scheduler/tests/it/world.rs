@@ -97,13 +97,23 @@ impl World {
 
     /// Waits for a leader of a later epoch than this, for as long as is promised.
     pub(crate) async fn leader_after(&self, epoch: i64) -> Leader {
-        let api = self.api();
-        wait::until(&format!("a leader after epoch {epoch}"), PROMISED, || async {
+        self.leader_where(&format!("a leader after epoch {epoch}"), |leader| leader.epoch > epoch).await
+    }
+
+    /// Waits for a leader that is not this one.
+    pub(crate) async fn leader_other_than(&self, holder: &str) -> Leader {
+        self.leader_where(&format!("another leader than {holder}"), |leader| leader.holder != holder).await
+    }
+
+    async fn leader_where(&self, what: &str, wanted: impl Fn(&Leader) -> bool) -> Leader {
+        let (api, wanted) = (self.api(), &wanted);
+        wait::until(what, PROMISED, || async {
             let cluster = api.get("/api/v1/cluster").await.map_err(Pending::not_yet)?;
             let leader = &cluster["leader"];
             match (leader["epoch"].as_i64(), leader["holder"].as_str(), leader["expired"].as_bool()) {
-                (Some(now), Some(holder), Some(false)) if now > epoch => {
-                    Ok(Leader { holder: holder.to_owned(), epoch: now })
+                (Some(epoch), Some(holder), Some(false)) => {
+                    let leader = Leader { holder: holder.to_owned(), epoch };
+                    if wanted(&leader) { Ok(leader) } else { Err(Pending::not_yet(cluster)) }
                 }
                 _ => Err(Pending::not_yet(cluster)),
             }
