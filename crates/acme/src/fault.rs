@@ -23,6 +23,7 @@ enum Verdict {
     Later(Class),
     OutOfStep,
     Refused(Class),
+    NeedsPerson,
     Gone,
 }
 
@@ -62,8 +63,9 @@ fn refusal(action: Action, status: u16, answer: &Answer, now: Timestamp) -> CaEr
     let said = document.as_ref().and_then(Document::text);
     let said = said.unwrap_or_else(|| format!("{} answered {status} and does not say why", answer.url));
     let advice = match verdict {
-        Verdict::Later(Class::RateLimited) if is_paused(&said) => {
-            "the CA has paused this name: open the URL above to unpause it"
+        Verdict::NeedsPerson => {
+            "the CA has paused this name after failures without end: mend what fails, open the URL above to unpause it, \
+             and renew the certificate"
         }
         Verdict::Later(_) => "the CA asks to come back later",
         Verdict::Again => "it is tried again",
@@ -78,6 +80,7 @@ fn refusal(action: Action, status: u16, answer: &Answer, now: Timestamp) -> CaEr
     let class = match verdict {
         Verdict::Again | Verdict::OutOfStep => Class::Transient,
         Verdict::Later(class) | Verdict::Refused(class) => class,
+        Verdict::NeedsPerson => Class::RateLimited,
         Verdict::Gone => Class::Protocol,
     };
     let kind = document.as_ref().map_or("ca-error", Document::kind);
@@ -86,6 +89,7 @@ fn refusal(action: Action, status: u16, answer: &Answer, now: Timestamp) -> CaEr
         Verdict::Again => CaError::Transient(problem),
         Verdict::OutOfStep => CaError::OutOfStep(problem),
         Verdict::Refused(_) => CaError::Refused(problem),
+        Verdict::NeedsPerson => CaError::NeedsPerson(problem),
         Verdict::Gone => CaError::Gone(problem),
         Verdict::Later(_) => {
             CaError::Later { problem, at: answer.retry_after.unwrap_or_else(|| later(now, RATE_LIMIT_WAIT)) }
@@ -104,7 +108,10 @@ fn verdict(
     // What a gateway in front of the CA says of a path is not the CA's word on an order. Nor is no word at all: it is
     // how Pebble says that it does not know one, so it refuses what only reads, but says nothing of what was issued.
     let reads = matches!(action, Action::Order | Action::Authorization | Action::Challenge);
+    let said = || document.as_ref().and_then(Document::text);
+    let is_paused = answer.retry_after.is_none() && said().is_some_and(|said| is_paused(&said));
     match (status, kind) {
+        (429, _) | (_, Some("rateLimited")) if is_paused => Verdict::NeedsPerson,
         (429, _) | (_, Some("rateLimited")) => Verdict::Later(Class::RateLimited),
         (503, _) if answer.retry_after.is_some() => Verdict::Later(Class::Transient),
         (500.., _) | (408 | 425, _) | (_, Some("badNonce" | "serverInternal")) => Verdict::Again,

@@ -78,6 +78,7 @@ pub(crate) fn job(record: JobRecord) -> wire::Job {
         certificate,
         issuer,
         state: record.state,
+        lane: record.lane,
         attempt: record.attempt,
         owner: record.owner,
         due_at: record.due_at,

@@ -5,7 +5,7 @@ use cap_core::actor::Role;
 use cap_core::certificate::{ChallengeType, KeyType, Status};
 use cap_core::id::{CertificateId, IssuerId, JobId, ProjectId, RequestId, TokenId, VersionId};
 use cap_core::issuer::IssuerStatus;
-use cap_core::job::JobState;
+use cap_core::job::{JobState, Lane};
 use cap_core::problem::Problem;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -256,6 +256,8 @@ pub struct Job {
     pub issuer: Option<IssuerId>,
     /// Where it is.
     pub state: JobState,
+    /// Beside whom it waits: `main`, or `quarantine` for what keeps failing.
+    pub lane: Lane,
     /// How often it was claimed.
     pub attempt: i32,
     /// The process that has it.

@@ -13,8 +13,10 @@ pub struct Candidate {
     pub certificate: CertificateId,
     /// Whose.
     pub project: ProjectId,
-    /// Its current version.
-    pub current: VersionId,
+    /// Its current version; none where the first issuance needs a person and is looked at again.
+    pub current: Option<VersionId>,
+    /// When that expires.
+    pub expires: Option<Timestamp>,
     /// When it is due.
     pub renew_at: Timestamp,
     /// Whether it is renewed without being asked.
@@ -27,7 +29,7 @@ pub struct Candidate {
 #[must_use]
 pub fn renewal(candidate: &Candidate, now: Timestamp) -> Option<Work> {
     let due = candidate.auto_renew && candidate.renew_at <= now;
-    due.then_some(Work::Issue { certificate: candidate.certificate, made_for: Some(candidate.current) })
+    due.then_some(Work::Issue { certificate: candidate.certificate, made_for: candidate.current })
 }
 
 #[cfg(test)]
@@ -42,7 +44,8 @@ mod tests {
         let candidate = Candidate {
             certificate: format!("crt_{}", "0".repeat(32)).parse().unwrap(),
             project: format!("prj_{}", "0".repeat(32)).parse().unwrap(),
-            current: format!("ver_{}", "0".repeat(32)).parse().unwrap(),
+            current: format!("ver_{}", "0".repeat(32)).parse().ok(),
+            expires: Some(later(now, Duration::from_secs(86_400))),
             renew_at: now,
             auto_renew: true,
             fence: 3,

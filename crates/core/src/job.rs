@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Jobs: work that is done by one worker at a time and survives every worker.
 
+mod lane;
+mod share;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,6 +15,10 @@ use crate::clock::Clock;
 use crate::entropy::Entropy;
 use crate::id::{CertificateId, ClaimId, IssuerId, JobId, ProjectId, VersionId};
 use crate::limits;
+use crate::problem::Problem;
+
+pub use lane::{BadLane, EXPIRY_RANKS, Lane, Need, ProjectLane, QUARANTINE_FAILURES, RANK_LATER};
+pub use share::{Room, Waiting, deal};
 
 /// What is to be done, and to what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,12 +131,29 @@ pub struct JobDraft {
     pub after: Duration,
     /// The fence that the last job on the same subject left behind; claims count up from it.
     pub fence: i64,
+    /// How much hangs on it.
+    pub need: Need,
 }
 
 impl JobDraft {
-    /// A job that may run at once.
+    /// A job that may run at once, and that nobody waits for.
     pub fn now(project: ProjectId, work: Work, fence: i64, clock: &dyn Clock, entropy: &dyn Entropy) -> Self {
-        Self { id: JobId::generate(clock, entropy), project, work, after: Duration::ZERO, fence }
+        let (id, need) = (JobId::generate(clock, entropy), Need::default());
+        Self { id, project, work, after: Duration::ZERO, fence, need }
+    }
+
+    /// The same, for somebody who waits.
+    #[must_use]
+    pub fn awaited(mut self) -> Self {
+        self.need.is_awaited = true;
+        self
+    }
+
+    /// The same, in the place of what expires at `expires`.
+    #[must_use]
+    pub fn before(mut self, expires: Option<Timestamp>) -> Self {
+        self.need.before = expires;
+        self
     }
 }
 
@@ -161,6 +185,10 @@ pub struct Claim {
     pub failures: u32,
     /// Passing faults since the last progress.
     pub setbacks: Option<Setbacks>,
+    /// The lane that it was claimed from.
+    pub lane: Lane,
+    /// Claims in a row, up to this one, whose worker was never heard of again.
+    pub lost: u32,
 }
 
 /// How a claim ends.
@@ -172,12 +200,14 @@ pub enum Settlement {
     Superseded,
     /// It goes back to the queue for a peer: this process stops.
     HandedBack,
+    /// It needs a person, and is not run again before one has looked at it or its time comes anew.
+    Dead(Problem),
     /// It runs again after a wait; nothing failed for good.
     Again {
         /// How long to wait, by the database's clock.
         after: Duration,
         /// What is in the way, if anything.
-        problem: Option<crate::problem::Problem>,
+        problem: Option<Problem>,
         /// Passing faults in a row, if that is why.
         setbacks: Option<Setbacks>,
     },
@@ -194,6 +224,7 @@ impl Settlement {
             Self::Again { problem: Some(_), setbacks, .. } => {
                 setbacks.is_none_or(|s| s.count >= SETBACKS_SHOWN)
             }
+            Self::Dead(_) => true,
             Self::Again { problem: None, .. } | Self::Succeeded | Self::Superseded | Self::HandedBack => {
                 false
             }

@@ -86,6 +86,10 @@ pub const ACT_PER_NAME: Duration = Duration::from_secs(3);
 /// away of the shortest lease, 5 s, so that no act outlives its lease.
 pub const MANDATE_LOOK: Duration = Duration::from_millis(250);
 
+/// When a certificate whose job needs a person is tried again all the same: a renewal is never given up.
+pub const DEAD_WAIT: Duration = Duration::from_secs(86_400);
+/// Workers in a row that may die while they run a job before it is taken for the cause.
+pub const LOST_CLAIMS: u32 = 20;
 /// Partitions of the job queue: claimers that look at different ones do not meet.
 pub const JOB_PARTITIONS: u16 = 64;
 /// Jobs claimed in one transaction: more only adds latency.

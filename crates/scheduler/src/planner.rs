@@ -111,10 +111,12 @@ impl Planner<'_> {
 
     async fn plan(&self, candidate: &Candidate, now: jiff::Timestamp) -> Result<bool, Fault> {
         let Some(work) = duty::renewal(candidate, now) else { return Ok(false) };
-        let job = JobDraft::now(candidate.project, work, candidate.fence, self.clock, self.entropy);
+        let job = JobDraft::now(candidate.project, work, candidate.fence, self.clock, self.entropy)
+            .before(candidate.expires);
+        let version = candidate.current.map_or_else(|| "none".to_owned(), |version| version.to_string());
         let draft =
             Draft::new(Action::CertificateRenewalPlanned, Some(candidate.project), candidate.certificate)
-                .detail("version", candidate.current.to_string())
+                .detail("version", version)
                 .detail("due_at", candidate.renew_at.to_string())
                 .detail("epoch", self.epoch);
         // No entry, no renewal: what nobody can audit later must not happen.

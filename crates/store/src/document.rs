@@ -46,8 +46,12 @@ pub(crate) fn read<T: DeserializeOwned>(
 
 /// An expression: the database's own time, later by `by`.
 pub(crate) fn database_now_plus(by: std::time::Duration) -> Document {
-    let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-    doc! { "$dateAdd": { "startDate": "$$NOW", "unit": "millisecond", "amount": millis } }
+    doc! { "$dateAdd": { "startDate": "$$NOW", "unit": "millisecond", "amount": millis(by) } }
+}
+
+/// A duration as documents have it.
+pub(crate) fn millis(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Times in documents: BSON dates, to the millisecond.

@@ -11,7 +11,7 @@ use jiff::SignedDuration;
 use mongodb::options::ReturnDocument;
 use serde::Deserialize;
 
-use crate::document::{database_now_plus, read, time};
+use crate::document::{database_now_plus, millis, read, time};
 use crate::error::StoreError;
 use crate::{Store, bounded};
 
@@ -151,10 +151,6 @@ fn is_running() -> Document {
     doc! { "$and": [
         { "$gt": ["$expires_at", "$$NOW"] }, { "$lte": [ahead, { "$multiply": [length, i64::from(WRONG_AHEAD)] }] },
     ] }
-}
-
-fn millis(ttl: Duration) -> i64 {
-    i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl LeaseDocument {

@@ -37,7 +37,7 @@ pub use challenges::ChallengeCache;
 pub use error::StoreError;
 pub use idempotency::{Mutation, Replay, Request};
 pub use issuers::{IssuerChange, IssuerRecord, IssuerUser, Registration};
-pub use jobs::{JobRecord, JobRefusal, JobWatch};
+pub use jobs::{Claimed, JobRecord, JobRefusal, JobWatch, Search};
 pub use leases::{LeaseWatch, SCHEDULER_LEASE};
 pub use orders::{OpenOrder, Opened};
 pub use projects::ProjectRecord;

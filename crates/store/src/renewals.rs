@@ -17,6 +17,9 @@ use crate::transaction::Transaction;
 use crate::transaction::transact;
 use crate::{Store, bounded};
 
+/// What the first issuance is planned for: there is no version yet.
+const FIRST: &str = "first";
+
 /// What became of a planned job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Planned {
@@ -43,7 +46,7 @@ impl Store {
             // Once planned for its current version, a certificate is out of the plan until it has another. Whether it is
             // due is for the database's clock to say; the leader's only narrows the search.
             "$expr": { "$and": [
-                { "$ne": ["$planned_for", "$version.id"] }, { "$lte": ["$renew_at", "$$NOW"] },
+                { "$ne": ["$planned_for", { "$ifNull": ["$version.id", FIRST] }] }, { "$lte": ["$renew_at", "$$NOW"] },
             ] },
         };
         let found: Vec<Document> = bounded("read what is due", async {
@@ -61,11 +64,12 @@ impl Store {
                     continue;
                 }
             };
-            if let (Some(version), Some(renew_at)) = (certificate.version, certificate.renew_at) {
+            if let Some(renew_at) = certificate.renew_at {
                 candidates.push(Candidate {
                     certificate: certificate.id,
                     project: certificate.project,
-                    current: version.id,
+                    current: certificate.version.as_ref().map(|version| version.id),
+                    expires: certificate.version.as_ref().map(|version| version.not_after),
                     renew_at,
                     auto_renew: certificate.spec.auto_renew,
                     fence: certificate.fence,
@@ -82,18 +86,19 @@ impl Store {
     /// When the database does not answer; planning again is safe.
     pub async fn plan_renewal(&self, job: &JobDraft, epoch: i64, audit: &Row) -> Result<Planned, StoreError> {
         const DOING: &str = "queue a renewal";
-        let cap_core::job::Work::Issue { certificate, made_for: Some(version) } = &job.work else {
+        let cap_core::job::Work::Issue { certificate, made_for } = &job.work else {
             return Ok(Planned::Unneeded);
         };
+        let version = made_for.map(|version| version.to_string());
         let result = transact!(DOING, {
             let mut transaction = self.begin(DOING).await?;
             let failed = transaction.failed();
             let filter = doc! {
-                "_id": certificate.to_string(), "version.id": version.to_string(),
+                "_id": certificate.to_string(), "version.id": &version,
                 "$or": [{ "plan_epoch": null }, { "plan_epoch": { "$lte": epoch } }],
             };
             let change = doc! { "$set": {
-                "plan_epoch": epoch, "planned_for": version.to_string(), "last_event": audit.event.to_string(),
+                "plan_epoch": epoch, "planned_for": version.as_deref().unwrap_or(FIRST), "last_event": audit.event.to_string(),
             } };
             let certificates = self.collection::<Document>("certificates");
             let update = certificates.update_one(filter, change).session(&mut transaction.session);

@@ -20,6 +20,7 @@ use crate::{Store, bounded};
 const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0001_foundation.json"),
     include_str!("../../../migrations/0002_queue.json"),
+    include_str!("../../../migrations/0003_lanes.json"),
 ];
 /// The lease that keeps two migrations from running at once.
 const LEASE: &str = "schema";

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The heart: one task that extends the leases of all jobs that this process holds.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cap_core::clock::Clock;
 use cap_core::id::{ClaimId, JobId};
-use cap_core::job::{Claim, Mandate};
+use cap_core::job::{Claim, Mandate, ProjectLane};
 use cap_store::Store;
 
 use crate::Metrics;
 
 /// How often in a lease it is extended: a failed extension is followed by another before the work must stop, unless
 /// the database takes its whole bound to fail.
-const BEATS_PER_LEASE: u32 = 4;
+pub(crate) const BEATS_PER_LEASE: u32 = 4;
 /// The part of the lease that the worker gives away, so that it stops before a peer may start.
 const MARGIN_DIVISOR: u32 = 5;
 
@@ -24,8 +24,14 @@ pub(crate) struct Heart {
     store: Store,
     clock: Arc<dyn Clock>,
     lease: Duration,
-    held: Arc<Mutex<HashMap<JobId, (ClaimId, Mandate)>>>,
+    held: Arc<Mutex<HashMap<JobId, Held>>>,
     metrics: Metrics,
+}
+
+struct Held {
+    token: ClaimId,
+    mandate: Mandate,
+    lane: ProjectLane,
 }
 
 impl Heart {
@@ -36,22 +42,32 @@ impl Heart {
     /// Takes a job in that was claimed by a request which started at `asked_at` (boot time).
     pub(crate) fn hold(&self, claim: &Claim, asked_at: Duration) -> Mandate {
         let mandate = Mandate::new(self.clock.clone(), self.trusted_until(asked_at));
-        self.lock().insert(claim.job, (claim.token, mandate.clone()));
+        let lane = ProjectLane { project: claim.project, lane: claim.lane };
+        self.lock().insert(claim.job, Held { token: claim.token, mandate: mandate.clone(), lane });
         mandate
+    }
+
+    /// How many jobs of each lane this process holds.
+    pub(crate) fn lanes(&self) -> BTreeMap<ProjectLane, usize> {
+        let mut lanes = BTreeMap::new();
+        for held in self.lock().values() {
+            *lanes.entry(held.lane).or_default() += 1;
+        }
+        lanes
     }
 
     /// Lets a job go, unless another claim of this process has it by now.
     pub(crate) fn release(&self, claim: &Claim) {
         let mut held = self.lock();
-        if held.get(&claim.job).is_some_and(|(token, _)| *token == claim.token) {
+        if held.get(&claim.job).is_some_and(|now| now.token == claim.token) {
             held.remove(&claim.job);
         }
     }
 
     /// Asks all work to end at its next step.
     pub(crate) fn stop_all(&self) {
-        for (_, mandate) in self.lock().values() {
-            mandate.stop();
+        for held in self.lock().values() {
+            held.mandate.stop();
         }
     }
 
@@ -59,7 +75,7 @@ impl Heart {
     pub(crate) async fn beat(&self) {
         loop {
             self.clock.sleep(self.lease / BEATS_PER_LEASE).await;
-            let held: Vec<_> = self.lock().iter().map(|(job, (token, _))| (*job, *token)).collect();
+            let held: Vec<_> = self.lock().iter().map(|(job, held)| (*job, held.token)).collect();
             if held.is_empty() {
                 continue;
             }
@@ -76,7 +92,9 @@ impl Heart {
     fn note(&self, asked: &[(JobId, ClaimId)], kept: &[JobId], asked_at: Duration) {
         let held = self.lock();
         for (job, token) in asked {
-            let Some((_, mandate)) = held.get(job).filter(|(now, _)| now == token) else { continue };
+            let Some(Held { mandate, .. }) = held.get(job).filter(|now| now.token == *token) else {
+                continue;
+            };
             if kept.contains(job) {
                 mandate.extend(self.trusted_until(asked_at));
             } else {
@@ -91,7 +109,7 @@ impl Heart {
         asked_at + self.lease - self.lease / MARGIN_DIVISOR
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, (ClaimId, Mandate)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -30,6 +30,7 @@ async fn work(
         auditor: cluster.auditor,
         clock: process.clock.clone(),
         entropy: process.entropy.clone(),
+        fuse: config.fuse,
     };
     let name = process.service.instance_name.clone();
     let runner = Runner::new(Arc::new(world), name, config.concurrency, config.job_lease, metrics);

@@ -5,7 +5,8 @@ use cap_core::job::Work;
 use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 /// How a run of a job ended, as counted.
-pub(crate) const OUTCOMES: [&str; 6] = ["succeeded", "failed", "again", "superseded", "handed_back", "lost"];
+pub(crate) const OUTCOMES: [&str; 7] =
+    ["succeeded", "failed", "again", "superseded", "handed_back", "lost", "dead"];
 
 /// The worker's metrics.
 #[derive(Debug, Clone)]

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use cap_core::entropy;
 use cap_core::id::ClaimId;
-use cap_core::job::{Claim, Mandate};
+use cap_core::job::{Claim, Mandate, ProjectLane, Room};
 use cap_core::limits::{CLAIM_BATCH, JOB_PARTITIONS};
-use cap_store::StoreError;
+use cap_store::{Search, StoreError};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::handlers::{World, run};
-use crate::heart::Heart;
+use crate::heart::{BEATS_PER_LEASE, Heart};
 use crate::metrics::Metrics;
 use crate::place::{Place, Places};
 
@@ -27,6 +27,12 @@ const SWEEP: Duration = Duration::from_secs(4);
 const GATHER: Duration = Duration::from_millis(250);
 /// Partitions of a narrow look: claimers that look at different ones do not meet.
 const NARROW: u16 = 8;
+
+/// The part of the places that jobs of side lanes may take together; one at least.
+const SIDE_DIVISOR: usize = 4;
+/// How long after the database failed no job is taken from a peer, in heartbeats: the peer could not extend its leases
+/// either, and a job that changes hands for nothing costs more than the wait.
+const GRACE_BEATS: u32 = 2;
 
 /// Runs jobs until it is told to stop.
 pub struct Runner {
@@ -48,6 +54,15 @@ enum Look {
     More,
     /// The database did not answer.
     Failed,
+}
+
+/// What one look leaves to the next.
+#[derive(Debug, Default)]
+struct Turn {
+    /// The lane that the last look ended with.
+    after: Option<ProjectLane>,
+    /// When the database last failed (boot time).
+    failed_at: Option<Duration>,
 }
 
 /// How a drain went.
@@ -81,12 +96,12 @@ impl Runner {
         let places = Places::new(self.concurrency);
         let mut jobs = JoinSet::new();
         let claiming = async {
-            let mut looked = Look::Nothing;
+            let (mut looked, mut turn) = (Look::Nothing, Turn::default());
             // Only the waits end at once when the stop comes: a claim that is under way is awaited, so that what it
             // claims is handed back rather than left to its lease.
             while let Some(free) = stop.run_until_cancelled(self.room(&places, looked)).await {
                 while jobs.try_join_next().is_some() {}
-                looked = self.claim(free, &heart, &mut jobs, looked).await;
+                looked = self.claim(free, &heart, &mut jobs, looked, &mut turn).await;
                 if matches!(looked, Look::Nothing | Look::Failed) {
                     stop.run_until_cancelled(self.idle(&wake)).await;
                 }
@@ -123,12 +138,20 @@ impl Runner {
     }
 
     /// Claims once; answers what there was.
-    async fn claim(&self, free: Vec<Place>, heart: &Heart, jobs: &mut JoinSet<()>, before: Look) -> Look {
+    async fn claim(
+        &self,
+        free: Vec<Place>,
+        heart: &Heart,
+        jobs: &mut JoinSet<()>,
+        before: Look,
+        turn: &mut Turn,
+    ) -> Look {
         let room = free.len();
-        let claimed = match self.look(room, before).await {
+        let claimed = match self.look(room, heart, before, turn).await {
             Ok(claimed) => claimed,
             Err(error) => {
                 tracing::warn!(%error, "no jobs could be claimed; trying again");
+                turn.failed_at = Some(self.world.clock.boottime());
                 return Look::Failed;
             }
         };
@@ -147,19 +170,39 @@ impl Runner {
 
     /// Looks at a few partitions where there is more than this worker has room for, or where others may hold the head of
     /// the queue, and at all of them when those are empty.
-    async fn look(&self, room: usize, before: Look) -> Result<(Vec<Claim>, Duration), StoreError> {
+    async fn look(
+        &self,
+        room: usize,
+        heart: &Heart,
+        before: Look,
+        turn: &mut Turn,
+    ) -> Result<(Vec<Claim>, Duration), StoreError> {
         let World { store, clock, entropy, .. } = self.world.as_ref();
         let start = u16::try_from(entropy::below(entropy.as_ref(), u64::from(JOB_PARTITIONS))).unwrap_or(0);
         let all: Vec<u16> = (0..JOB_PARTITIONS).map(|offset| (start + offset) % JOB_PARTITIONS).collect();
         let narrow = &all[..usize::from(NARROW)];
         let crowded = matches!(before, Look::More | Look::Failed);
+        let held = heart.lanes();
+        let side: usize = held.iter().filter(|(lane, _)| lane.lane.is_side()).map(|(_, jobs)| *jobs).sum();
+        let room = Room { all: room, side: (self.concurrency / SIDE_DIVISOR).max(1).saturating_sub(side) };
+        let grace = self.lease / BEATS_PER_LEASE * GRACE_BEATS;
+        let takes_over = turn.failed_at.is_none_or(|at| clock.boottime().saturating_sub(at) > grace);
         for partitions in if crowded { vec![narrow, &all] } else { vec![all.as_slice()] } {
             let token = ClaimId::generate(clock.as_ref(), entropy.as_ref());
             let asked_at = clock.boottime();
-            let claims =
-                store.claim_jobs(&self.owner, token, room, self.lease, partitions, clock.now()).await?;
-            if !claims.is_empty() {
-                return Ok((claims, asked_at));
+            let search = Search {
+                room,
+                partitions,
+                held: &held,
+                after: turn.after,
+                is_crowded: before == Look::More,
+                takes_over,
+                now: clock.now(),
+            };
+            let claimed = store.claim_jobs(&self.owner, token, self.lease, &search).await?;
+            if !claimed.claims.is_empty() {
+                turn.after = claimed.last.or(turn.after);
+                return Ok((claimed.claims, asked_at));
             }
         }
         Ok((Vec::new(), clock.boottime()))

@@ -38,6 +38,7 @@ fn shape(failure: &CaError) -> (&'static str, Class) {
         CaError::Later { problem, .. } => ("later", problem.class),
         CaError::OutOfStep(problem) => ("out of step", problem.class),
         CaError::Refused(problem) => ("refused", problem.class),
+        CaError::NeedsPerson(problem) => ("needs a person", problem.class),
         CaError::Gone(problem) => ("gone", problem.class),
     }
 }

@@ -178,7 +178,7 @@ fn fingerprints(roots: &Option<TrustRoots>) -> Vec<String> {
 /// The job that registers an issuer's account.
 fn registration(app: &App, issuer: &IssuerRecord) -> JobDraft {
     let work = Work::RegisterIssuer { issuer: issuer.id };
-    JobDraft::now(issuer.project, work, issuer.fence, app.clock.as_ref(), app.entropy.as_ref())
+    JobDraft::now(issuer.project, work, issuer.fence, app.clock.as_ref(), app.entropy.as_ref()).awaited()
 }
 
 async fn remove(

@@ -113,7 +113,7 @@ impl Shown for Certificate {
 
 impl Shown for Job {
     const HEAD: &'static [&'static str] = &["ID", "KIND", "STATE", "ATTEMPT", "DUE", "PROBLEM"];
-    const WIDE: &'static [&'static str] = &["FOR", "OWNER", "CREATED", "FINISHED"];
+    const WIDE: &'static [&'static str] = &["FOR", "LANE", "OWNER", "CREATED", "FINISHED"];
 
     fn id(&self) -> String {
         self.id.to_string()
@@ -134,6 +134,7 @@ impl Shown for Job {
         let subject = self.certificate.map(|id| id.to_string()).or(self.issuer.map(|id| id.to_string()));
         vec![
             or_dash(subject),
+            self.lane.as_str().to_owned(),
             or_dash(self.owner.clone()),
             instant(self.created_at),
             or_dash(self.finished_at.map(instant)),

@@ -66,6 +66,9 @@ pub enum CaError {
     /// The CA will not do it: this attempt is over, unless the act only asked and the CA may still issue.
     #[error("{0}")]
     Refused(Problem),
+    /// The CA will not do it before a person has done something: trying again by ourselves would only be in its way.
+    #[error("{0}")]
+    NeedsPerson(Problem),
     /// The CA itself says that it has no such order: nothing will come of it any more.
     #[error("{0}")]
     Gone(Problem),

@@ -7,6 +7,7 @@
 
 mod ca;
 mod engine;
+mod fuse;
 mod ledger;
 mod retry;
 mod state;
@@ -14,6 +15,7 @@ mod step;
 
 pub use ca::{Authorization, CaAccount, CaError, CaRequest, CertificateAuthority, RemoteOrder, Seen};
 pub use engine::{Engine, Outcome};
+pub use fuse::Fuse;
 pub use ledger::{FailedAttempt, IssuedVersion, Ledger, LedgerError};
 pub use retry::{attempt_delay, deferred, transient_delay};
 pub use state::{Duty, Order, OrderKey, OrderState, Placed};

@@ -10,7 +10,7 @@ use crate::document::read;
 use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
 use crate::idempotency::Mutation;
-use crate::jobs::{JobDocument, JobRecord, forward, settle, subject};
+use crate::jobs::{JobDocument, JobRecord, forward, rank, settle, subject};
 use crate::transaction::{Transaction, transact};
 
 /// Why it was not done.
@@ -48,7 +48,7 @@ impl Store {
             }
             let mut set = forward();
             set.insert("last_event", mutation.audit.event.to_string());
-            let mut stages = vec![doc! { "$set": set }];
+            let mut stages = vec![doc! { "$set": set }, rank::stage()];
             if job.state == JobState::Dead {
                 if self.is_alive(&mut transaction, &job.key).await? {
                     return Ok(Err(JobRefusal::Doubled));
@@ -163,7 +163,7 @@ fn as_seen(job: &JobDocument) -> Document {
 fn revive(fence: i64, stages: Vec<Document>) -> Vec<Document> {
     let queued = doc! {
         "state": "queued", "alive": true, "claim_at": "$$NOW", "fence": { "$max": ["$fence", fence] },
-        "setbacks": null, "finished_at": null,
+        "setbacks": null, "lost": 0, "finished_at": null,
     };
     let mut all = vec![doc! { "$set": queued }, doc! { "$unset": "expire_at" }];
     all.extend(stages);

@@ -6,28 +6,33 @@ use std::time::Duration;
 use bson::{DateTime, Document, doc};
 use cap_core::fault;
 use cap_core::id::{ClaimId, JobId};
-use cap_core::job::Claim;
-use cap_core::limits;
+use cap_core::job::{Claim, JobState, ProjectLane};
+use cap_core::lease::WRONG_AHEAD;
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
-use crate::document::{database_now_plus, date, read};
+use crate::document::{database_now_plus, date, millis, read};
 use crate::error::{Failure, StoreError};
 use crate::jobs::JobDocument;
+use crate::jobs::look::{Found, Search};
 use crate::transaction::{Transaction, transact};
 use crate::{Store, bounded};
 
-/// How far this host's clock may lag behind the database's before it would overlook a job that is due. The clock only
-/// narrows the search; whether a job is due is decided by the database.
-const SEARCH_AHEAD: Duration = Duration::from_secs(60);
-/// Jobs at the head of the queue that may be unreadable without keeping the others from being claimed.
-const UNREADABLE: usize = 20;
 /// How long an attempt's record is kept.
 const ATTEMPT_KEPT: Duration = Duration::from_secs(30 * 86_400);
 
+/// What was claimed.
+#[derive(Debug, Default)]
+pub struct Claimed {
+    /// The claims.
+    pub claims: Vec<Claim>,
+    /// The lane that the look ended with, where it went by lanes: the next one goes on behind it.
+    pub last: Option<ProjectLane>,
+}
+
 impl Store {
-    /// Claims up to `room` jobs that are due, of the given partitions, the longest due first. A job whose lease ran
-    /// out is due like any other. The claims last `lease`, by the database's clock, from before the answer.
+    /// Claims what there is room for of what is due. A job whose lease ran out is due like any other. The claims last
+    /// `lease`, by the database's clock, from before the answer.
     ///
     /// # Errors
     /// When the database does not answer; what was claimed all the same is due again after the lease.
@@ -35,18 +40,17 @@ impl Store {
         &self,
         owner: &str,
         token: ClaimId,
-        room: usize,
         lease: Duration,
-        partitions: &[u16],
-        now: Timestamp,
-    ) -> Result<Vec<Claim>, StoreError> {
+        search: &Search<'_>,
+    ) -> Result<Claimed, StoreError> {
         const DOING: &str = "claim jobs";
-        let candidates = self.due_jobs(room.min(limits::CLAIM_BATCH), partitions, now).await?;
+        let Found { jobs: candidates, last } = self.look(search).await?;
         if candidates.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Claimed { claims: Vec::new(), last });
         }
         fault::point("claim.before");
-        let claimed = transact!(DOING, { self.try_claim(owner, token, &candidates, lease, now).await });
+        let claimed =
+            transact!(DOING, { self.try_claim(owner, token, &candidates, lease, search.now).await });
         let claimed = match claimed {
             Ok(claimed) => claimed,
             // The commit may have happened: what carries the token is ours.
@@ -57,34 +61,8 @@ impl Store {
             Err(error) => return Err(error),
         };
         fault::point("claim.after");
-        Ok(claimed.into_iter().map(|job| job.into_claim(token)).collect())
-    }
-
-    async fn due_jobs(
-        &self,
-        room: usize,
-        partitions: &[u16],
-        now: Timestamp,
-    ) -> Result<Vec<JobDocument>, StoreError> {
-        let filter = doc! {
-            "p": { "$in": partitions.iter().copied().map(i32::from).collect::<Vec<_>>() },
-            "claim_at": { "$lte": date(cap_core::clock::later(now, SEARCH_AHEAD)) },
-            "$expr": { "$lte": ["$claim_at", "$$NOW"] },
-        };
-        let limit = i64::try_from(room + UNREADABLE).unwrap_or(i64::MAX);
-        let found: Vec<Document> = bounded("look for jobs", async {
-            let jobs = self.collection::<Document>("jobs");
-            jobs.find(filter).sort(doc! { "claim_at": 1 }).limit(limit).await?.try_collect().await
-        })
-        .await?;
-        let readable = found.into_iter().filter_map(|job| match read("jobs", job) {
-            Ok(job) => Some(job),
-            Err(error) => {
-                tracing::error!(%error, "a job that is due cannot be read, so it is not run");
-                None
-            }
-        });
-        Ok(readable.take(room).collect())
+        let claims = claimed.into_iter().map(|job| job.into_claim(token)).collect();
+        Ok(Claimed { claims, last })
     }
 
     async fn try_claim(
@@ -110,7 +88,8 @@ impl Store {
         let take = vec![doc! { "$set": {
             "state": "running", "owner": { "$literal": owner }, "token": token.to_string(),
             "attempt": { "$add": ["$attempt", 1] }, "fence": { "$add": ["$fence", 1_i64] },
-            "claim_at": database_now_plus(lease),
+            "lost": { "$cond": [{ "$eq": ["$state", "running"] }, { "$add": ["$lost", 1] }, 0] },
+            "claim_at": database_now_plus(lease), "lease_ms": millis(lease),
         } }];
         let update = jobs.update_many(due, take).session(&mut transaction.session);
         let matched = update.await.map_err(&failed)?.matched_count;
@@ -122,6 +101,7 @@ impl Store {
             let taken = |job: &JobDocument| JobDocument {
                 attempt: job.attempt + 1,
                 fence: job.fence + 1,
+                lost: if job.state == JobState::Running { job.lost.saturating_add(1) } else { 0 },
                 ..job.clone()
             };
             candidates.iter().map(taken).collect()
@@ -186,7 +166,8 @@ impl Store {
         let ids: Vec<String> = held.iter().map(|(job, _)| job.to_string()).collect();
         let tokens: Vec<String> = held.iter().map(|(_, token)| token.to_string()).collect();
         let own = doc! { "_id": { "$in": ids }, "token": { "$in": tokens }, "state": "running" };
-        let extend = vec![doc! { "$set": { "claim_at": database_now_plus(lease) } }];
+        let extend =
+            vec![doc! { "$set": { "claim_at": database_now_plus(lease), "lease_ms": millis(lease) } }];
         let jobs = self.collection::<Document>("jobs");
         let extended = bounded("extend claims", jobs.update_many(own.clone(), extend)).await?;
         if usize::try_from(extended.matched_count).ok() == Some(held.len()) {
@@ -200,6 +181,23 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Ends the leases of running jobs that end more than [`WRONG_AHEAD`] times their length ahead: the primary's clock was
+    /// wrong when it stamped them, and nobody would have these jobs until that time comes. Answers how many there were.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn end_wrong_leases(&self) -> Result<u64, StoreError> {
+        let ahead = doc! { "$subtract": ["$claim_at", "$$NOW"] };
+        let wrong = doc! {
+            "state": "running", "$expr": { "$gt": [ahead, { "$multiply": ["$lease_ms", i64::from(WRONG_AHEAD)] }] },
+        };
+        let end = vec![doc! { "$set": { "claim_at": "$$NOW" } }];
+        let jobs = self.collection::<Document>("jobs");
+        Ok(bounded("end wrong leases", jobs.update_many(wrong, end)).await?.modified_count)
+    }
+}
+
 /// Those of the candidates that the claim with this token got.
 fn taken_with(candidates: &[JobDocument], token: ClaimId) -> Document {
     let ids: Vec<String> = candidates.iter().map(|job| job.id.to_string()).collect();
@@ -209,6 +207,7 @@ fn taken_with(candidates: &[JobDocument], token: ClaimId) -> Document {
 impl JobDocument {
     fn into_claim(self, token: ClaimId) -> Claim {
         Claim {
+            lane: self.lane().lane,
             job: self.id,
             project: self.project,
             work: self.work,
@@ -217,6 +216,7 @@ impl JobDocument {
             fence: self.fence,
             failures: self.failures,
             setbacks: self.setbacks,
+            lost: self.lost,
         }
     }
 }

@@ -5,24 +5,28 @@
 mod change;
 mod claim;
 mod gauge;
+mod look;
+mod rank;
 mod settle;
 mod watch;
 
 use bson::{Bson, DateTime, Document, doc};
 use cap_core::id::{ClaimId, JobId, ProjectId};
-use cap_core::job::{JobDraft, JobState, Setbacks, Work, partition};
+use cap_core::job::{JobDraft, JobState, Lane, Need, ProjectLane, Setbacks, Work, partition};
 use cap_core::page::{Page, Slice};
 use cap_core::problem::Problem;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::document::{database_now_plus, document, read, time};
+use crate::document::{database_now_plus, date, document, read, time};
 use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
 use crate::transaction::Transaction;
 use crate::{Store, bounded};
 
 pub use change::JobRefusal;
+pub use claim::Claimed;
+pub use look::Search;
 pub use watch::JobWatch;
 
 /// How long a job that is over is kept.
@@ -41,6 +45,18 @@ struct JobDocument {
     alive: bool,
     p: i32,
     work: Work,
+    /// Beside whom it waits; jobs of earlier versions have none yet.
+    #[serde(default)]
+    lane: Option<ProjectLane>,
+    /// Before whom it goes, of those in its lane.
+    #[serde(default)]
+    rank: i32,
+    /// The rank that it has however far away the end of `needed_before` is.
+    #[serde(default)]
+    rank_floor: i32,
+    /// When what is in use expires.
+    #[serde(default)]
+    needed_before: Option<DateTime>,
     state: JobState,
     /// When it runs (queued) or its lease ends (running); absent when it is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,6 +64,9 @@ struct JobDocument {
     attempt: i32,
     fence: i64,
     failures: u32,
+    /// Claims in a row whose worker was never heard of again.
+    #[serde(default)]
+    lost: u32,
     #[serde(default)]
     setbacks: Option<Setbacks>,
     #[serde(default)]
@@ -72,6 +91,8 @@ pub struct JobRecord {
     pub work: Work,
     /// Where it is.
     pub state: JobState,
+    /// Beside whom it waits.
+    pub lane: Lane,
     /// How often it was claimed.
     pub attempt: i32,
     /// The process that has it.
@@ -141,7 +162,7 @@ impl Store {
         let jobs = self.collection::<Document>("jobs");
         let living = doc! { "key": key, "alive": true };
         let hasten = jobs
-            .find_one_and_update(living, vec![doc! { "$set": forward() }])
+            .find_one_and_update(living, vec![doc! { "$set": forward() }, rank::stage()])
             .projection(doc! { "_id": 1 })
             .session(&mut transaction.session);
         let found = hasten.await.map_err(failed)?;
@@ -178,12 +199,23 @@ impl Store {
     }
 }
 
-/// Fields of a job that comes forward to now. A running one keeps its lease; one that has been due keeps its age.
+/// Fields of a job that comes forward to now, because somebody asked for it. A running one keeps its lease; one that
+/// has been due keeps its age. It leaves quarantine: whoever asks has mended something.
 fn forward() -> Document {
     let come = |now: Bson, field: &str| doc! { "$cond": [{ "$eq": ["$state", "queued"] }, now, field] };
+    let main = doc! { "$concat": ["$project", "/", Lane::Main.as_str()] };
     doc! {
         "claim_at": come(doc! { "$min": ["$claim_at", "$$NOW"] }.into(), "$claim_at"),
         "hastened": come("$$NOW".into(), "$hastened"),
+        "lane": come(main.into(), "$lane"),
+        "rank_floor": come(Need { is_awaited: true, before: None }.floor().into(), "$rank_floor"),
+    }
+}
+
+impl JobDocument {
+    /// Its lane; the main one for a job of an earlier version.
+    fn lane(&self) -> ProjectLane {
+        self.lane.unwrap_or(ProjectLane { project: self.project, lane: Lane::Main })
     }
 }
 
@@ -202,7 +234,10 @@ impl Fact {
         // Its times are the database's. A job with this id that is there already is left alone: that is a conflict.
         let absent = doc! { "_id": job.id.to_string(), "key": { "$exists": false } };
         let times = doc! { "claim_at": database_now_plus(job.after), "created_at": "$$NOW" };
-        let made = vec![doc! { "$replaceWith": { "$mergeObjects": [{ "$literal": record }, times] } }];
+        let made = vec![
+            doc! { "$replaceWith": { "$mergeObjects": [{ "$literal": record }, times] } },
+            rank::stage(),
+        ];
         Ok(self.upsert("jobs", absent, made))
     }
 }
@@ -217,11 +252,16 @@ impl From<&JobDraft> for JobDocument {
             alive: true,
             p: i32::from(partition(draft.id)),
             work: draft.work.clone(),
+            lane: Some(ProjectLane { project: draft.project, lane: Lane::Main }),
+            rank: draft.need.floor(),
+            rank_floor: draft.need.floor(),
+            needed_before: draft.need.before.map(date),
             state: JobState::Queued,
             claim_at: None,
             attempt: 0,
             fence: draft.fence,
             failures: 0,
+            lost: 0,
             setbacks: None,
             owner: None,
             token: None,
@@ -236,6 +276,7 @@ impl From<&JobDraft> for JobDocument {
 impl From<JobDocument> for JobRecord {
     fn from(job: JobDocument) -> Self {
         Self {
+            lane: job.lane().lane,
             id: job.id,
             project: job.project,
             work: job.work,

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use bson::{Document, doc};
-use cap_core::job::{Claim, Settlement};
+use cap_core::job::{Claim, Lane, QUARANTINE_FAILURES, Settlement, Work};
+use cap_core::limits;
 use cap_core::problem::Problem;
 use jiff::Timestamp;
 
@@ -12,7 +13,7 @@ use crate::Store;
 use crate::document::{bson, database_now_plus, date};
 use crate::error::StoreError;
 use crate::fact::Fact;
-use crate::jobs::{KEPT, subject};
+use crate::jobs::{KEPT, rank, subject};
 
 /// A stage that takes a job out of the claimers' sight and gives its key free.
 pub(super) fn over(state: &str) -> Vec<Document> {
@@ -26,8 +27,8 @@ pub(super) fn over(state: &str) -> Vec<Document> {
 
 /// A stage that puts a job back into the queue.
 fn back(after: Duration, mut set: Document) -> Vec<Document> {
-    set.extend(doc! { "state": "queued", "owner": null, "claim_at": database_now_plus(after) });
-    vec![doc! { "$set": set }, doc! { "$unset": "token" }]
+    set.extend(doc! { "state": "queued", "owner": null, "lost": 0, "claim_at": database_now_plus(after) });
+    vec![doc! { "$set": set }, rank::stage(), doc! { "$unset": "token" }]
 }
 
 impl Store {
@@ -45,6 +46,12 @@ impl Store {
         let fact = match settlement {
             Settlement::Succeeded => fact.ending(claim, "succeeded").leaving_fence(claim),
             Settlement::Superseded => fact.ending(claim, "cancelled").leaving_fence(claim),
+            Settlement::Dead(problem) => {
+                let dead = doc! { "problem": { "$literal": bson("jobs", problem)? } };
+                let mut stages = over("dead");
+                stages.push(doc! { "$set": dead });
+                fact.must("jobs", own(claim), stages).leaving_fence(claim).buried(claim, problem, now)?
+            }
             Settlement::HandedBack => fact.must("jobs", own(claim), back(Duration::ZERO, doc! {})),
             Settlement::Again { after, problem, setbacks } => {
                 let set = doc! {
@@ -81,6 +88,7 @@ impl Fact {
         let after = cap_core::clock::until(now, next_attempt_at);
         let set = doc! {
             "problem": { "$literal": bson("jobs", problem)? }, "setbacks": null, "failures": { "$add": ["$failures", 1] },
+            "lane": lane_after_failure(),
         };
         Ok(self.must("jobs", own(claim), back(after, set)))
     }
@@ -92,6 +100,24 @@ impl Fact {
         self.may(collection, filter, doc! { "$set": { "fence": claim.fence + 1 } })
     }
 
+    /// With what needs a person shown on the record that somebody looks at. A renewal is never given up: without anybody's
+    /// help it is planned anew after a day.
+    fn buried(self, claim: &Claim, problem: &Problem, now: Timestamp) -> Result<Self, StoreError> {
+        let (collection, id) = subject(&claim.work);
+        let again_at = date(cap_core::clock::later(now, limits::DEAD_WAIT));
+        let mut set = doc! {
+            "status": "failing", "problem": { "$literal": bson(collection, problem)? }, "next_attempt_at": again_at,
+        };
+        let mut stages = Vec::new();
+        if let Work::Issue { .. } = claim.work {
+            set.insert("renew_at", again_at);
+            stages.push(doc! { "$unset": "planned_for" });
+        }
+        stages.push(doc! { "$set": set });
+        let filter = doc! { "_id": id, "fence": { "$lte": claim.fence + 1 } };
+        Ok(self.may(collection, filter, stages))
+    }
+
     /// With what is in the way shown on the record that somebody looks at.
     fn showing(self, claim: &Claim, problem: &Problem, next: Timestamp) -> Result<Self, StoreError> {
         let (collection, id) = subject(&claim.work);
@@ -101,6 +127,13 @@ impl Fact {
         } };
         Ok(self.may(collection, filter, change))
     }
+}
+
+/// An expression: where a job waits whose attempt failed just now.
+fn lane_after_failure() -> Document {
+    let lane = |lane: Lane| doc! { "$concat": ["$project", "/", lane.as_str()] };
+    let keeps_failing = doc! { "$gte": [{ "$add": ["$failures", 1] }, QUARANTINE_FAILURES] };
+    doc! { "$cond": [keeps_failing, lane(Lane::Quarantine), lane(Lane::Main)] }
 }
 
 /// The claim's job, as long as it is the claim's.

@@ -82,6 +82,7 @@ impl Ledger for Store {
             .ending_order(order, &state, audit.time)?
             .must("certificates", certificate_filter(order, claim.fence), change)
             .postponing(claim, failed.next_attempt_at, audit.time, &failed.problem)?
+            .uncounted(order)
             .audited(audit);
         self.ended(order, &state, self.write(fact).await).await
     }

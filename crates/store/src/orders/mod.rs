@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Orders: how they begin, how a claim takes them over; how they go on is in `ledger`.
 
+mod fuse;
 mod ledger;
 
 use bson::{Document, doc};
 use cap_core::certificate::{Names, Profile};
 use cap_core::id::{CertificateId, IssuerId, OrderId, ProjectId, VersionId};
-use cap_core::order::{Order, OrderKey, OrderState};
+use cap_core::order::{Fuse, Order, OrderKey, OrderState};
 use jiff::Timestamp;
 use mongodb::options::ReturnDocument;
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,8 @@ struct OrderDocument {
 pub struct OpenOrder {
     /// The order, in its first state.
     pub order: Order,
+    /// How many may be begun for its names.
+    pub fuse: Fuse,
     /// When it begins.
     pub at: Timestamp,
 }
@@ -51,6 +54,8 @@ pub enum Opened {
     Order(Box<Order>),
     /// Another order for the same names at the same account is in flight; orders are serialised.
     Busy,
+    /// Too many orders for these names were begun; the next may be then.
+    Blown(Timestamp),
     /// The certificate has another version by now, or is gone: nothing is to be done.
     Superseded,
 }
@@ -93,6 +98,7 @@ impl Store {
         } };
         let fact = Fact::new("begin an order")
             .must("certificates", certificate_filter(order, order.fence), change)
+            .fused(order, open.fuse, open.at)
             .insert("orders", document("orders", &OrderDocument::from(order.clone()))?);
         match self.write(fact).await {
             Ok(()) => Ok(Opened::Order(Box::new(order.clone()))),
@@ -100,7 +106,7 @@ impl Store {
             Err(StoreError::Conflict { .. }) => match self.order(order.id).await? {
                 // The try before this one was committed after all.
                 Some(_) => Ok(Opened::Order(Box::new(order.clone()))),
-                None => Ok(Opened::Busy),
+                None => Ok(self.blown_until(order, open.at).await?.map_or(Opened::Busy, Opened::Blown)),
             },
             Err(error) => Err(error),
         }

@@ -10,7 +10,7 @@ use cap_store::{CertificateRecord, JobRecord, JobRefusal, Mutation, OpenOrder, P
 use cap_testkit::mongo::driver::bson::{Document, doc};
 
 use crate::queue::raw;
-use crate::world::{LEASE, World};
+use crate::world::{FUSE, LEASE, World};
 
 type Changed = Result<Result<JobRecord, JobRefusal>, StoreError>;
 
@@ -144,7 +144,7 @@ async fn a_cancelled_job_runs_no_more_and_the_next_one_goes_on_with_its_order() 
     let certificate = world.certificate("a.example.test").await;
     let mut claim = world.claim("one", LEASE).await.remove(0);
     let order = world.order(&certificate, &claim).await;
-    let open = OpenOrder { order: order.clone(), at: world.clock.now() };
+    let open = OpenOrder { order: order.clone(), fuse: FUSE, at: world.clock.now() };
     world.store.open_order(&open).await.unwrap();
     // Claimed once more, so that the job's fence is above the one that the certificate and the order have.
     world.store.settle(&claim, &Settlement::HandedBack, world.clock.now()).await.unwrap();

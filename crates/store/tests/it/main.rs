@@ -5,8 +5,10 @@
 mod access;
 mod changes;
 mod explain;
+mod fuse;
 mod jobs;
 mod keys;
+mod lanes;
 mod leases;
 mod orders;
 mod queue;

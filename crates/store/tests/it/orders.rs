@@ -13,14 +13,17 @@ use cap_core::order::{FailedAttempt, IssuedVersion, Ledger, LedgerError, Order, 
 use cap_core::problem::{Class, Problem};
 use cap_store::{CertificateRecord, ChallengeCache, OpenOrder, Opened};
 
-use crate::world::{LEASE, World};
+use crate::world::{FUSE, LEASE, World};
 
 async fn begun(world: &World, name: &str, lease: Duration) -> (CertificateRecord, Claim, Order) {
     let certificate = world.certificate(name).await;
     let claim = world.claim("one", lease).await.remove(0);
     let order = world.order(&certificate, &claim).await;
-    let opened =
-        world.store.open_order(&OpenOrder { order: order.clone(), at: world.clock.now() }).await.unwrap();
+    let opened = world
+        .store
+        .open_order(&OpenOrder { order: order.clone(), fuse: FUSE, at: world.clock.now() })
+        .await
+        .unwrap();
     assert_eq!(opened, Opened::Order(Box::new(order.clone())));
     (certificate, claim, order)
 }
@@ -82,7 +85,11 @@ async fn the_same_names_at_the_same_account_are_bought_one_at_a_time() {
     let (certificate, claim, _) = begun(&world, "a.example.test", LEASE).await;
     let mut second = world.order(&certificate, &claim).await;
     second.fence = claim.fence;
-    let opened = world.store.open_order(&OpenOrder { order: second, at: world.clock.now() }).await.unwrap();
+    let opened = world
+        .store
+        .open_order(&OpenOrder { order: second, fuse: FUSE, at: world.clock.now() })
+        .await
+        .unwrap();
     assert_eq!(opened, Opened::Busy);
 }
 
@@ -151,7 +158,8 @@ async fn a_failed_attempt_shows_its_problem_and_frees_the_names() {
     let next = world.claim("two", LEASE).await.remove(0);
     assert_eq!((next.job, next.failures), (claim.job, 1));
     let order = world.order(&certificate, &next).await;
-    let opened = world.store.open_order(&OpenOrder { order, at: world.clock.now() }).await.unwrap();
+    let opened =
+        world.store.open_order(&OpenOrder { order, fuse: FUSE, at: world.clock.now() }).await.unwrap();
     assert!(matches!(opened, Opened::Order(_)));
 }
 

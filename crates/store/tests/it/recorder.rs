@@ -10,7 +10,7 @@ use cap_testkit::mongo::driver::bson::{Document, doc};
 use cap_testkit::mongo::driver::{Client, Database};
 use futures_util::future::join_all;
 
-use crate::world::{LEASE, World};
+use crate::world::{FUSE, LEASE, World};
 
 const ORDERS: usize = 20;
 
@@ -40,7 +40,7 @@ async fn drafts(world: &World) -> Vec<Order> {
 async fn begin(world: &World, store: &Store) -> Vec<Order> {
     let at = world.clock.now();
     let begun = drafts(world).await.into_iter().map(|order| async move {
-        match store.open_order(&OpenOrder { order, at }).await.unwrap() {
+        match store.open_order(&OpenOrder { order, fuse: FUSE, at }).await.unwrap() {
             Opened::Order(order) => *order,
             other => panic!("an order did not begin: {other:?}"),
         }

@@ -13,14 +13,16 @@ use cap_core::entropy::Entropy;
 use cap_core::envelope::{Kek, KeyOwner, Keyring};
 use cap_core::id::{CertificateId, ClaimId, IssuerId, OrderId, ProjectId};
 use cap_core::issuer::{IssuerSpec, IssuerStatus};
-use cap_core::job::{Claim, JobDraft, Work};
-use cap_core::order::{Order, OrderKey, OrderState};
+use cap_core::job::{Claim, JobDraft, ProjectLane, Room, Work};
+use cap_core::order::{Fuse, Order, OrderKey, OrderState};
 use cap_core::secret::{SecretString, secret_key};
 use cap_runtime::clock::SystemClock;
 use cap_runtime::entropy::OsEntropy;
-use cap_store::{CertificateRecord, IssuerRecord, Mutation, Store};
+use cap_store::{CertificateRecord, IssuerRecord, Mutation, Search, Store};
 use cap_testkit::mongo::ReplicaSet;
+use jiff::Timestamp;
 
+pub(crate) const FUSE: Fuse = Fuse { orders: 10, window: Duration::from_secs(3_600) };
 pub(crate) const LEASE: Duration = Duration::from_secs(60);
 
 pub(crate) struct World {
@@ -37,6 +39,19 @@ pub(crate) struct World {
 pub(crate) fn kek(byte: u8) -> Arc<dyn Kek> {
     let keys = BTreeMap::from([(1, secret_key([byte; 32]))]);
     Arc::new(EnvKek::new(keys, Arc::new(OsEntropy)).unwrap())
+}
+
+/// A look for whatever is due, in no partition yet.
+pub(crate) fn search(held: &BTreeMap<ProjectLane, usize>, now: Timestamp) -> Search<'_> {
+    Search {
+        room: Room { all: 50, side: 50 },
+        partitions: &[],
+        held,
+        after: None,
+        is_crowded: false,
+        takes_over: true,
+        now,
+    }
 }
 
 impl World {
@@ -65,6 +80,15 @@ impl World {
 
     /// An issuer, and the certificate of `name` with its job queued.
     pub(crate) async fn certificate(&self, name: &str) -> CertificateRecord {
+        self.certificate_before(name, None).await.0
+    }
+
+    /// The same, in the place of what expires at `expires`.
+    pub(crate) async fn certificate_before(
+        &self,
+        name: &str,
+        expires: Option<Timestamp>,
+    ) -> (CertificateRecord, JobDraft) {
         let issuer = self.issuer(&name.replace('.', "-")).await;
         let (clock, entropy) = (self.clock.as_ref(), self.entropy.as_ref());
         let now = clock.now();
@@ -92,13 +116,13 @@ impl World {
             updated_at: now,
         };
         let work = Work::Issue { certificate: certificate.id, made_for: None };
-        let job = JobDraft::now(self.project, work, 0, clock, entropy);
+        let job = JobDraft::now(self.project, work, 0, clock, entropy).before(expires);
         let audit = self.row().await;
         self.store
             .create_certificate(&certificate, &job, Mutation { audit: &audit, request: None })
             .await
             .unwrap();
-        certificate
+        (certificate, job)
     }
 
     async fn issuer(&self, name: &str) -> IssuerId {
@@ -132,7 +156,9 @@ impl World {
     pub(crate) async fn claim(&self, owner: &str, lease: Duration) -> Vec<Claim> {
         let token = ClaimId::generate(self.clock.as_ref(), self.entropy.as_ref());
         let all: Vec<u16> = (0..cap_core::limits::JOB_PARTITIONS).collect();
-        self.store.claim_jobs(owner, token, 50, lease, &all, self.clock.now()).await.unwrap()
+        let (held, now) = (BTreeMap::new(), self.clock.now());
+        let search = Search { partitions: &all, ..search(&held, now) };
+        self.store.claim_jobs(owner, token, lease, &search).await.unwrap().claims
     }
 
     /// An order for a certificate, as `claim` would begin it.

@@ -10,7 +10,7 @@ use cap_core::fault;
 use cap_core::id::{CertificateId, OrderId, VersionId};
 use cap_core::job::{Claim, Mandate, Settlement};
 use cap_core::limits;
-use cap_core::order::{CaError, Engine, Order, OrderKey, OrderState, Outcome, deferred};
+use cap_core::order::{CaError, Engine, Fuse, Order, OrderKey, OrderState, Outcome, deferred};
 use cap_core::problem::{Class, Problem};
 use cap_core::secret::ExposeSecret;
 use cap_store::{CertificateRecord, IssuerRecord, OpenOrder, Opened};
@@ -57,6 +57,7 @@ pub(super) async fn run(
         None => match begin(world, claim, &certificate, &issuer).await? {
             Opened::Order(order) => *order,
             Opened::Superseded => return superseded,
+            Opened::Blown(again_at) => return Ok(Outcome::Settle(blown(world, again_at))),
             Opened::Busy => {
                 let detail = "another certificate with the same names is being issued at the same account; this one follows";
                 return Ok(Outcome::Settle(
@@ -76,7 +77,8 @@ pub(super) async fn run(
             CaError::Transient(problem)
             | CaError::OutOfStep(problem)
             | CaError::Refused(problem)
-            | CaError::Gone(problem),
+            | CaError::Gone(problem)
+            | CaError::NeedsPerson(problem),
         ) => {
             return Ok(Outcome::Settle(world.again(claim, problem)));
         }
@@ -127,9 +129,23 @@ async fn begin(
         state: OrderState::Keyed,
     };
     fault::point("open.before");
-    let opened = world.store.open_order(&OpenOrder { order, at: world.clock.now() }).await?;
+    let life = certificate.version.as_ref().map(|version| until(version.not_before, version.not_after));
+    let fuse = Fuse::new(world.fuse, life);
+    let opened = world.store.open_order(&OpenOrder { order, fuse, at: world.clock.now() }).await?;
     fault::point("open.after");
     Ok(opened)
+}
+
+/// The same job again when the fuse lets it.
+fn blown(world: &World, again_at: jiff::Timestamp) -> Settlement {
+    let detail = format!(
+        "{} orders for these names were begun within the time that one certificate for them lasts, and no more are before \
+         {again_at}: something asks for them again and again; find what deletes, makes or renews certificates for these \
+         names in this project, or raise CAP_ISSUANCE_FUSE if that is meant",
+        world.fuse
+    );
+    let problem = Some(Problem::new(Class::Configuration, "issuance-fuse", detail));
+    Settlement::Again { after: until(world.clock.now(), again_at), problem, setbacks: None }
 }
 
 /// The same job again: after a moment while the issuer registers, and soon after its next attempt where it fails.

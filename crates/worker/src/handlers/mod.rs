@@ -32,12 +32,17 @@ pub struct World {
     pub clock: Arc<dyn Clock>,
     /// Luck.
     pub entropy: Arc<dyn Entropy>,
+    /// Orders for the same names after which no more are begun for a while.
+    pub fuse: u32,
 }
 
 /// Runs a claim to its end; answers the outcome as counted.
 pub(crate) async fn run(world: &World, claim: &Claim, mandate: &Mandate, place: &Place) -> &'static str {
     if mandate.is_stopping() {
         return world.settle(claim, mandate, &Settlement::HandedBack).await.unwrap_or("handed_back");
+    }
+    if claim.lost >= limits::LOST_CLAIMS {
+        return world.settle(claim, mandate, &Settlement::Dead(deadly(claim))).await.unwrap_or("dead");
     }
     let result = match &claim.work {
         Work::Issue { certificate, made_for } => {
@@ -143,6 +148,16 @@ impl World {
     }
 }
 
+/// Why a job is not run again that ends whoever runs it.
+fn deadly(claim: &Claim) -> Problem {
+    let detail = format!(
+        "{} workers in a row ended while they ran this job, and none of them could say why; look at what their logs and \
+         the system's say of their ends, and then retry the job",
+        claim.lost
+    );
+    Problem::new(Class::Protocol, "workers-lost", detail)
+}
+
 fn word(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Stored | Outcome::Settle(Settlement::Succeeded) => "succeeded",
@@ -150,6 +165,7 @@ fn word(outcome: &Outcome) -> &'static str {
         Outcome::Settle(Settlement::Again { .. }) => "again",
         Outcome::Settle(Settlement::Superseded) => "superseded",
         Outcome::Settle(Settlement::HandedBack) => "handed_back",
+        Outcome::Settle(Settlement::Dead(_)) => "dead",
         Outcome::Lost => "lost",
     }
 }

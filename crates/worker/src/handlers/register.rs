@@ -78,7 +78,7 @@ fn judge(error: CaError, claim: &Claim, now: Timestamp, entropy: &dyn Entropy) -
         CaError::Later { problem, at } => {
             Verdict::Passing(deferred(claim.setbacks, problem, at, now, entropy))
         }
-        CaError::Refused(problem) | CaError::Gone(problem) => {
+        CaError::Refused(problem) | CaError::Gone(problem) | CaError::NeedsPerson(problem) => {
             let delay = attempt_delay(claim.failures.saturating_add(1), None, now, entropy);
             Verdict::Failed(problem, later(now, delay))
         }
@@ -109,6 +109,8 @@ mod tests {
             fence: 1,
             failures: 0,
             setbacks: None,
+            lane: cap_core::job::Lane::Main,
+            lost: 0,
         }
     }
 

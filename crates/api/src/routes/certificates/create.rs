@@ -38,7 +38,8 @@ pub(super) async fn create(
     let issuer = found.ok_or_else(|| ApiError::invalid(unknown_issuer(&issuer)))?;
     let certificate = new_certificate(&app, project, issuer.id, spec);
     let work = Work::Issue { certificate: certificate.id, made_for: None };
-    let job = JobDraft::now(project, work, certificate.fence, app.clock.as_ref(), app.entropy.as_ref());
+    let job =
+        JobDraft::now(project, work, certificate.fence, app.clock.as_ref(), app.entropy.as_ref()).awaited();
     let draft = Draft::new(audit::Action::CertificateRequested, Some(project), certificate.id)
         .names(&certificate.spec.names)
         .detail("issuer", issuer.id.to_string());

@@ -31,9 +31,12 @@ pub(super) async fn renew(
     if let Some(earlier) = key.earlier(&app, &caller, &body.sha256).await? {
         return Ok(answer(again(&app, project, &earlier.resource).await?));
     }
-    let made_for = certificate.version.map(|version| version.id);
+    let made_for = certificate.version.as_ref().map(|version| version.id);
     let work = Work::Issue { certificate: certificate.id, made_for };
-    let job = JobDraft::now(project, work, certificate.fence, app.clock.as_ref(), app.entropy.as_ref());
+    let expires = certificate.version.as_ref().map(|version| version.not_after);
+    let job = JobDraft::now(project, work, certificate.fence, app.clock.as_ref(), app.entropy.as_ref())
+        .awaited()
+        .before(expires);
     let draft = Draft::new(audit::Action::CertificateRenewalRequested, Some(project), certificate.id);
     let audit = app.audit(&caller, &draft).await?;
     let request = key.request(&app, &caller, &body.sha256, 202, job.id.to_string());

@@ -46,6 +46,11 @@ impl Engine<'_> {
                 let before = self.setbacks(progressed);
                 Outcome::Settle(deferred(before, problem, at, self.clock.now(), self.entropy))
             }
+            // The order stays, for whoever goes on when the person has done it.
+            CaError::NeedsPerson(problem) if may_issue(&order.state, self.clock.now()) => {
+                Outcome::Settle(self.postponed(progressed, problem))
+            }
+            CaError::NeedsPerson(problem) => Outcome::Settle(Settlement::Dead(problem)),
             CaError::Refused(problem) | CaError::Gone(problem) => {
                 self.give_up(order, progressed, problem).await
             }

@@ -237,6 +237,8 @@ impl World {
                 fence: 1,
                 failures: 0,
                 setbacks: None,
+                lane: crate::job::Lane::Main,
+                lost: 0,
             },
             book: Book::default(),
             order: Order {

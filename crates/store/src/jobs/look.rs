@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a claimer takes of what is due: all of it where there is room, and otherwise a fair share of each lane.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bson::{Document, doc};
+use cap_core::id::ProjectId;
+use cap_core::job::{ProjectLane, Room, Waiting, deal};
+use cap_core::limits;
+use futures_util::TryStreamExt;
+use jiff::Timestamp;
+
+use crate::document::{date, read};
+use crate::error::StoreError;
+use crate::jobs::JobDocument;
+use crate::{Store, bounded};
+
+/// How far this host's clock may lag behind the database's before it would overlook a job that is due. The clock only
+/// narrows the search; whether a job is due is decided by the database.
+const SEARCH_AHEAD: Duration = Duration::from_secs(60);
+/// Jobs at the head of the queue that may be unreadable without keeping the others from being claimed.
+const UNREADABLE: usize = 20;
+/// Lanes of one look; those behind them have their turn at the next.
+const LANES: usize = 16;
+/// So many times the free places are read from all lanes together, so that one may leave its share to another.
+const SPARE: usize = 4;
+
+/// What a claimer is looking for.
+#[derive(Debug, Clone)]
+pub struct Search<'a> {
+    /// Free places.
+    pub room: Room,
+    /// Partitions to look at: claimers that look at different ones do not meet.
+    pub partitions: &'a [u16],
+    /// Places that jobs of a lane have already.
+    pub held: &'a BTreeMap<ProjectLane, usize>,
+    /// The lane that the last look ended with.
+    pub after: Option<ProjectLane>,
+    /// Whether more is likely to wait than there is room for.
+    pub is_crowded: bool,
+    /// Whether jobs whose lease ran out are taken as well.
+    pub takes_over: bool,
+    /// The time here.
+    pub now: Timestamp,
+}
+
+/// What a look found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) jobs: Vec<JobDocument>,
+    /// The lane that the look ended with, where it went by lanes.
+    pub(super) last: Option<ProjectLane>,
+}
+
+impl Store {
+    /// The jobs to claim, at most [`limits::CLAIM_BATCH`].
+    pub(super) async fn look(&self, search: &Search<'_>) -> Result<Found, StoreError> {
+        let room = Room { all: search.room.all.min(limits::CLAIM_BATCH), ..search.room };
+        if !search.is_crowded {
+            let mut jobs = self.due_jobs(search, room.all + 1).await?;
+            if jobs.len() <= room.all {
+                let mut side = room.side;
+                jobs.retain(|job| !job.lane().lane.is_side() || take(&mut side));
+                return Ok(Found { jobs, last: None });
+            }
+        }
+        self.shares(search, room).await
+    }
+
+    /// Whatever is due, the longest due first.
+    async fn due_jobs(&self, search: &Search<'_>, wanted: usize) -> Result<Vec<JobDocument>, StoreError> {
+        let mut filter = doc! { "p": { "$in": search.partitions() } };
+        filter.extend(search.due());
+        let limit = i64::try_from(wanted + UNREADABLE).unwrap_or(i64::MAX);
+        let found: Vec<Document> = bounded("look for jobs", async {
+            let jobs = self.collection::<Document>("jobs");
+            jobs.find(filter).sort(doc! { "claim_at": 1 }).limit(limit).await?.try_collect().await
+        })
+        .await?;
+        Ok(readable(found).take(wanted).collect())
+    }
+
+    /// A fair share of each of the next lanes, the most needed of each.
+    async fn shares(&self, search: &Search<'_>, room: Room) -> Result<Found, StoreError> {
+        let mut lanes = self.due_lanes(search, search.after, LANES).await?;
+        if lanes.len() < LANES && search.after.is_some() {
+            let first = self.due_lanes(search, None, LANES - lanes.len()).await?;
+            lanes.extend(first.into_iter().take_while(|lane| Some(*lane) <= search.after));
+        }
+        let Some(last) = lanes.last().copied() else { return Ok(Found::default()) };
+        let mut heads = self.heads(search, room, &lanes).await?;
+        let weights = if lanes.len() > 1 { self.weights(&lanes).await? } else { BTreeMap::new() };
+        let waiting: Vec<Waiting> = lanes
+            .iter()
+            .map(|lane| Waiting {
+                weight: weights.get(&lane.project).copied().unwrap_or(1),
+                held: search.held.get(lane).copied().unwrap_or(0),
+                due: heads.get(lane).map_or(0, Vec::len),
+                is_side: lane.lane.is_side(),
+            })
+            .collect();
+        let mut jobs = Vec::new();
+        for (lane, share) in lanes.iter().zip(deal(&waiting, room)) {
+            jobs.extend(heads.remove(lane).unwrap_or_default().into_iter().take(share));
+        }
+        Ok(Found { jobs, last: Some(last) })
+    }
+
+    /// The lanes behind `after` in which something is due: one step in the index for each, however much waits there.
+    async fn due_lanes(
+        &self,
+        search: &Search<'_>,
+        after: Option<ProjectLane>,
+        limit: usize,
+    ) -> Result<Vec<ProjectLane>, StoreError> {
+        let mut due = doc! { "claim_at": { "$lte": search.horizon() } };
+        due.insert("lane", doc! { "$gt": after.map_or_else(String::new, |lane| lane.to_string()) });
+        let stages = vec![
+            doc! { "$match": due },
+            doc! { "$sort": { "lane": 1, "rank": 1, "claim_at": 1 } },
+            doc! { "$group": { "_id": "$lane", "claim_at": { "$first": "$claim_at" } } },
+            doc! { "$limit": i64::try_from(limit).unwrap_or(i64::MAX) },
+        ];
+        let found: Vec<Document> = bounded("look for lanes", async {
+            self.collection::<Document>("jobs").aggregate(stages).await?.try_collect().await
+        })
+        .await?;
+        let known = |lane: Document| lane.get_str("_id").ok()?.parse().ok();
+        Ok(found.into_iter().filter_map(known).collect())
+    }
+
+    /// What is due at the head of each lane, in one request.
+    async fn heads(
+        &self,
+        search: &Search<'_>,
+        room: Room,
+        lanes: &[ProjectLane],
+    ) -> Result<BTreeMap<ProjectLane, Vec<JobDocument>>, StoreError> {
+        let each = (room.all * SPARE).div_ceil(lanes.len()).min(room.all) + UNREADABLE;
+        let head = |lane: &ProjectLane| {
+            let mut due = doc! { "lane": lane.to_string(), "p": { "$in": search.partitions() } };
+            due.extend(search.due());
+            let limit = i64::try_from(each).unwrap_or(i64::MAX);
+            [doc! { "$match": due }, doc! { "$sort": { "rank": 1, "claim_at": 1 } }, doc! { "$limit": limit }]
+        };
+        let mut stages = lanes.first().map(head).map(Vec::from).unwrap_or_default();
+        for lane in lanes.iter().skip(1) {
+            let pipeline = Vec::from(head(lane));
+            stages.push(doc! { "$unionWith": { "coll": "jobs", "pipeline": pipeline } });
+        }
+        let found: Vec<Document> = bounded("look for jobs", async {
+            self.collection::<Document>("jobs").aggregate(stages).await?.try_collect().await
+        })
+        .await?;
+        let mut heads: BTreeMap<ProjectLane, Vec<JobDocument>> = BTreeMap::new();
+        for job in readable(found) {
+            heads.entry(job.lane()).or_default().push(job);
+        }
+        Ok(heads)
+    }
+
+    /// The weights of the lanes' projects.
+    async fn weights(&self, lanes: &[ProjectLane]) -> Result<BTreeMap<ProjectId, u32>, StoreError> {
+        let ids: Vec<String> = lanes.iter().map(|lane| lane.project.to_string()).collect();
+        let found: Vec<Document> = bounded("read the weights of projects", async {
+            let projects = self.collection::<Document>("projects");
+            let weighted = doc! { "_id": { "$in": ids }, "weight": { "$exists": true } };
+            projects.find(weighted).projection(doc! { "weight": 1 }).await?.try_collect().await
+        })
+        .await?;
+        let weight = |project: Document| {
+            let weight = u32::try_from(project.get_i32("weight").ok()?).ok()?;
+            Some((project.get_str("_id").ok()?.parse().ok()?, weight))
+        };
+        Ok(found.into_iter().filter_map(weight).collect())
+    }
+}
+
+impl Search<'_> {
+    fn partitions(&self) -> Vec<i32> {
+        self.partitions.iter().copied().map(i32::from).collect()
+    }
+
+    fn horizon(&self) -> bson::DateTime {
+        date(cap_core::clock::later(self.now, SEARCH_AHEAD))
+    }
+
+    fn due(&self) -> Document {
+        let mut due = doc! {
+            "claim_at": { "$lte": self.horizon() }, "$expr": { "$lte": ["$claim_at", "$$NOW"] },
+        };
+        if !self.takes_over {
+            due.insert("state", "queued");
+        }
+        due
+    }
+}
+
+fn readable(found: Vec<Document>) -> impl Iterator<Item = JobDocument> {
+    found.into_iter().filter_map(|job| match read("jobs", job) {
+        Ok(job) => Some(job),
+        Err(error) => {
+            tracing::error!(%error, "a job that is due cannot be read, so it is not run");
+            None
+        }
+    })
+}
+
+fn take(room: &mut usize) -> bool {
+    let is_free = *room > 0;
+    *room = room.saturating_sub(1);
+    is_free
+}
