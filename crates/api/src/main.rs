@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use cap_api::{API_BOUNDS, App, CHALLENGE_BOUNDS, Metrics};
+use cap_core::instance::Doing;
 use cap_runtime::config::{ApiConfig, KekConfig, MongoConfig};
 use cap_runtime::{Exit, Failure, OrExit, Process, Role, serve};
 use cap_store::ChallengeCache;
@@ -22,6 +23,7 @@ async fn answer(
 ) -> Result<(), Failure> {
     let tls = config.tls.as_ref().map(serve::tls).transpose().or_exit(Exit::Config)?;
     let Some(cluster) = cap_boot::open(&process, &mongo, kek).await? else { return Ok(()) };
+    let member = cap_boot::enrol(&process, &cluster.store, || Doing::Api);
     let challenges = ChallengeCache::new(cluster.store.clone(), process.clock.clone());
     let app = Arc::new(App {
         store: cluster.store.recording_in_groups(),
@@ -49,6 +51,7 @@ async fn answer(
         () = async { stop.cancelled().await; process.clock.sleep(process.service.shutdown_delay).await } => {}
     }
     closed.cancel();
+    member.leave();
     Ok(())
 }
 

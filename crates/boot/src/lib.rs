@@ -4,6 +4,7 @@
 //! The one place where the services and the offline verbs of the CLI put store and KEK provider together. It creates
 //! nothing: `schema migrate` does that, everybody else waits for it.
 
+mod member;
 mod probes;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use cap_runtime::config::{KekConfig, KekProvider, MongoConfig};
 use cap_runtime::{Exit, Failure, OrExit, Process};
 use cap_store::{SchemaStatus, Store, StoreError};
 
+pub use member::{Membership, enrol};
 use probes::{KekProbe, MongoProbe, SchemaProbe};
 
 /// The wait between two looks at a database that is away or not migrated yet.

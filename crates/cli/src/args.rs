@@ -10,7 +10,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::output::Form;
 use crate::parse;
 use crate::verbs::{
-    admin, cert, completion, generate, health, issuer, job, kek, leader, project, queue, schema, token,
+    admin, cert, completion, generate, health, instance, issuer, job, kek, leader, project, queue, schema,
+    token, top,
 };
 
 /// Keeps TLS certificates valid: requests, renews and shows them
@@ -69,6 +70,8 @@ pub(crate) struct Global {
 pub(crate) enum Verb {
     /// Whether the API is well (exit 3 when not)
     Health(health::Args),
+    /// The system at a glance, live on a terminal: q ends it
+    Top(top::Args),
     /// Administrators, from the host that has the database and the KEK
     #[command(subcommand)]
     Admin(admin::Verb),
@@ -87,6 +90,9 @@ pub(crate) enum Verb {
     /// The queue of all jobs
     #[command(subcommand)]
     Queue(queue::Verb),
+    /// The processes of the cluster
+    #[command(subcommand)]
+    Instance(instance::Verb),
     /// The scheduler that leads
     #[command(subcommand)]
     Leader(leader::Verb),

@@ -12,6 +12,7 @@ mod output;
 mod parse;
 mod resolve;
 mod secret_file;
+mod terminal;
 mod verbs;
 mod wait;
 

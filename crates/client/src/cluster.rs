@@ -5,7 +5,7 @@ use reqwest::{Method, StatusCode};
 
 use crate::error::ClientError;
 use crate::transport::Client;
-use crate::wire::Cluster;
+use crate::wire::{Attention, Cluster, StepDown, SteppingDown};
 
 /// What a process says about its readiness.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,24 @@ impl Client {
     /// When the API refuses or cannot be reached.
     pub async fn cluster(&self) -> Result<Cluster, ClientError> {
         self.exchange(self.request(Method::GET, &["api", "v1", "cluster"])?).await?.json()
+    }
+
+    /// Asks the scheduler that leads to give the lead up; answers who was asked.
+    ///
+    /// # Errors
+    /// When the API refuses or cannot be reached.
+    pub async fn step_down(&self, asked: &StepDown) -> Result<SteppingDown, ClientError> {
+        let request = self.request(Method::POST, &["api", "v1", "cluster", "step-down"])?.json(asked);
+        self.exchange(request).await?.json()
+    }
+
+    /// The certificates of a project that somebody should look at first.
+    ///
+    /// # Errors
+    /// When the API refuses or cannot be reached.
+    pub async fn attention(&self, project: &str) -> Result<Attention, ClientError> {
+        let path = ["api", "v1", "projects", project, "attention"];
+        self.exchange(self.request(Method::GET, &path)?).await?.json()
     }
 
     /// Whether the API takes requests, as its load balancer sees it. Asked once.

@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What goes over the wire, under `/api/v1`. Requests refuse unknown fields; times are RFC 3339 in UTC.
 
+mod cluster;
+
+pub use cluster::{
+    Attention, Cluster, Database, DatabaseMember, Instance, Leader, Lease, MemberState, StepDown,
+    SteppingDown,
+};
+
 use cap_core::actor::Role;
 use cap_core::certificate::{ChallengeType, KeyType, Status};
 use cap_core::id::{CertificateId, IssuerId, JobId, ProjectId, RequestId, TokenId, VersionId};
@@ -280,34 +287,6 @@ pub struct CancelledJob {
     pub job: Job,
     /// What becomes of its work now, for people.
     pub next: String,
-}
-
-/// `GET /cluster`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Cluster {
-    /// The schedulers' lease; nothing before the first election.
-    pub leader: Option<Leader>,
-    /// The queue; nothing when it was not measured lately.
-    pub queue: Option<Queue>,
-    /// Why there is nothing about the queue.
-    pub queue_unavailable: Option<String>,
-    /// The active KEK version.
-    pub kek_version: u32,
-    /// The KEK provider of the process that answered.
-    pub kek_provider: String,
-}
-
-/// The schedulers' lease.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Leader {
-    /// Who has it.
-    pub holder: String,
-    /// How often it has changed hands.
-    pub epoch: i64,
-    /// Until when, by the database's clock.
-    pub expires_at: Timestamp,
-    /// Whether it has run out.
-    pub expired: bool,
 }
 
 /// How deep the queue is, as the scheduler that leads sees it.

@@ -15,6 +15,8 @@ pub enum Action {
     AdministerProject(ProjectId),
     /// Read the state of the cluster.
     ReadCluster,
+    /// Change who leads.
+    AdministerCluster,
     /// Create projects, make and revoke tokens.
     AdministerOrganisation,
 }
@@ -42,11 +44,13 @@ pub fn decide(actor: &Actor, action: Action) -> Verdict {
         Action::OperateProject(project) => (Role::Operator, Some(project)),
         Action::AdministerProject(project) => (Role::Admin, Some(project)),
         Action::ReadCluster => (Role::Viewer, None),
+        Action::AdministerCluster => (Role::Admin, None),
         Action::AdministerOrganisation => (Role::Owner, None),
     };
     match (scope, project) {
         (Scope::Project(own), Some(project)) if own != project => Verdict::Hidden,
-        (Scope::Project(_), None) if action == Action::AdministerOrganisation => Verdict::Denied(needed),
+        // No role in a project is enough: who may is an owner, for one.
+        (Scope::Project(_), None) if action != Action::ReadCluster => Verdict::Denied(Role::Owner),
         _ if role >= needed => Verdict::Granted,
         _ => Verdict::Denied(needed),
     }
@@ -86,5 +90,17 @@ mod tests {
         let viewer = bearer(Role::Viewer, Scope::Organisation);
         assert_eq!(decide(&viewer, Action::OperateProject(own)), Verdict::Denied(Role::Operator));
         assert_eq!(decide(&viewer, Action::ReadCluster), Verdict::Granted);
+    }
+
+    #[test]
+    fn who_leads_is_changed_by_administrators_of_the_whole_alone() {
+        let asked = |role, scope| decide(&bearer(role, scope), Action::AdministerCluster);
+        for role in [Role::Admin, Role::Owner] {
+            assert_eq!(asked(role, Scope::Organisation), Verdict::Granted);
+            assert_eq!(asked(role, Scope::Project(project('1'))), Verdict::Denied(Role::Owner));
+        }
+        for role in [Role::Viewer, Role::Operator] {
+            assert_eq!(asked(role, Scope::Organisation), Verdict::Denied(Role::Admin));
+        }
     }
 }

@@ -48,11 +48,12 @@ pub enum Action {
     CertificateKeyExported,
     JobRetried,
     JobCancelled,
+    LeaderStepDownRequested,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::AdminBootstrapped,
         Self::AdminTokenRecovered,
         Self::TokenCreated,
@@ -73,6 +74,7 @@ impl Action {
         Self::CertificateKeyExported,
         Self::JobRetried,
         Self::JobCancelled,
+        Self::LeaderStepDownRequested,
     ];
 
     /// The word in the leaf.
@@ -99,6 +101,7 @@ impl Action {
             Self::CertificateKeyExported => "certificate.key_exported",
             Self::JobRetried => "job.retried",
             Self::JobCancelled => "job.cancelled",
+            Self::LeaderStepDownRequested => "leader.step_down_requested",
         }
     }
 }

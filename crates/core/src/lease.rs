@@ -15,6 +15,10 @@ pub struct Lease {
     pub epoch: i64,
     /// Until when, by the database's clock.
     pub expires_at: Timestamp,
+    /// Since when this holder has it, by the database's clock; not known of a lease won by an earlier version.
+    pub since: Option<Timestamp>,
+    /// Whether its holder was asked to give it up.
+    pub asked_to_leave: bool,
 }
 
 /// The right to act as the leader, for as long as it may be trusted on this host.
@@ -26,13 +30,15 @@ pub struct Term {
     pub trusted_until: Duration,
     /// How far the database's clock was ahead of this host's when it answered.
     pub skew: SignedDuration,
+    /// Whether the holder of this epoch was asked to give the lease up.
+    pub asked_to_leave: bool,
 }
 
 /// The part of the time to live that the holder gives away, so that it stops before another may start.
 const MARGIN_DIVISOR: u32 = 5;
 
 /// How far a leader's clock and the database's may be apart before it leaves the lead.
-const SKEW_MAX: Duration = Duration::from_secs(30);
+pub(crate) const SKEW_MAX: Duration = Duration::from_secs(30);
 /// A lease that ends so many times its length ahead was stamped by a clock that was wrong: it has run out.
 pub const WRONG_AHEAD: u32 = 2;
 
@@ -41,7 +47,7 @@ impl Term {
     /// no earlier than that, so it cannot end before `asked_at + ttl`.
     #[must_use]
     pub fn new(epoch: i64, asked_at: Duration, ttl: Duration, skew: SignedDuration) -> Self {
-        Self { epoch, trusted_until: asked_at + ttl - ttl / MARGIN_DIVISOR, skew }
+        Self { epoch, trusted_until: asked_at + ttl - ttl / MARGIN_DIVISOR, skew, asked_to_leave: false }
     }
 
     /// Whether this host's clock and the database's agree well enough to say what is due. One of them is wrong

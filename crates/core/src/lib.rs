@@ -17,6 +17,7 @@ pub mod envelope;
 pub mod fault;
 pub mod health;
 pub mod id;
+pub mod instance;
 pub mod issuer;
 pub mod job;
 pub mod lease;

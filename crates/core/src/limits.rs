@@ -99,3 +99,5 @@ pub const CLAIM_BATCH: usize = 50;
 pub const QUEUE_COUNT: u64 = 10_000;
 /// How long a sample of the queue is told: whoever scales by an old one scales by what is not there any more.
 pub const QUEUE_SAMPLE_KEPT: Duration = Duration::from_secs(30);
+/// Certificates of a project that are listed, of each kind, as those to look at first.
+pub const ATTENTION: i64 = 10;

@@ -16,6 +16,7 @@ pub mod entropy;
 pub mod exit;
 pub mod harden;
 pub mod health;
+pub mod host;
 pub mod metrics;
 pub mod role;
 pub mod run;

@@ -8,12 +8,15 @@ use cap_core::audit::Auditor;
 use cap_core::clock::Clock;
 use cap_core::entropy::{self, Entropy};
 use cap_core::id::InstanceId;
+use cap_core::instance::Standing;
 use cap_core::job::Mandate;
 use cap_core::lease::{Term, heartbeat};
 use cap_store::{LeaseWatch, SCHEDULER_LEASE, Store, StoreError};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::Metrics;
+use crate::census::Census;
 use crate::planner::Planner;
 use crate::sampler::Sampler;
 
@@ -29,6 +32,8 @@ enum Lost {
     Taken,
     /// This host's clock and the database's are too far apart.
     Clocks,
+    /// Somebody asked it to leave.
+    Asked,
 }
 
 /// One scheduler.
@@ -47,6 +52,8 @@ pub struct Scheduler {
     pub entropy: Arc<dyn Entropy>,
     /// What it counts.
     pub metrics: Metrics,
+    /// Where it says how it stands to the lead.
+    pub standing: watch::Sender<Standing>,
 }
 
 impl Scheduler {
@@ -70,6 +77,7 @@ impl Scheduler {
     /// of keeps every other scheduler waiting until it runs out. A try is bounded, so a stop waits for no longer.
     async fn stand_by(&self, stop: &CancellationToken) -> Option<Term> {
         let (mut watch, mut is_told) = (None, false);
+        self.standing.send_replace(Standing::StandsBy);
         let nonce = InstanceId::generate(self.clock.as_ref(), self.entropy.as_ref()).to_string();
         while !stop.is_cancelled() {
             if watch.is_none() {
@@ -121,6 +129,7 @@ impl Scheduler {
         tracing::info!(epoch = term.epoch, "this scheduler leads");
         self.metrics.transitions.inc();
         self.metrics.leader.set(1);
+        self.standing.send_replace(Standing::Leads { epoch: term.epoch });
         let mandate = Mandate::new(self.clock.clone(), term.trusted_until);
         let planner = Planner {
             store: &self.store,
@@ -138,15 +147,23 @@ impl Scheduler {
             epoch: term.epoch,
             metrics: &self.metrics,
         };
+        let census = Census {
+            store: &self.store,
+            clock: self.clock.as_ref(),
+            mandate: &mandate,
+            metrics: &self.metrics,
+        };
         let lost = tokio::select! {
             biased;
             () = stop.cancelled() => None,
             lost = self.keep(term, &mandate) => Some(lost),
             () = planner.run() => Some(Lost::RanOut),
             () = sampler.run() => Some(Lost::RanOut),
+            () = census.run() => Some(Lost::RanOut),
         };
         self.metrics.leader.set(0);
         self.metrics.queue.clear();
+        self.metrics.instances.clear();
         match lost {
             None => self.step_down(term).await,
             Some(Lost::RanOut) => tracing::warn!(
@@ -155,6 +172,10 @@ impl Scheduler {
                  this process stood still); it stands by"
             ),
             Some(Lost::Clocks) => self.abstain(term, stop).await,
+            Some(Lost::Asked) => {
+                tracing::info!(epoch = term.epoch, "this scheduler was asked to leave the lead");
+                self.stand_back(term, stop).await;
+            }
             Some(Lost::Taken) => tracing::warn!(
                 epoch = term.epoch,
                 "this scheduler leads no more: its lease ran out, and another may have it; it stands by"
@@ -169,6 +190,12 @@ impl Scheduler {
             "the database's clock and this host's are too far apart to say what is due: this scheduler does not lead \
              until they agree; look at the time service of both"
         );
+        self.stand_back(term, stop).await;
+    }
+
+    /// Gives the lead up, and is no candidate for the length of a lease, so that it goes to another.
+    async fn stand_back(&self, term: Term, stop: &CancellationToken) {
+        self.standing.send_replace(Standing::StandsBack);
         self.step_down(term).await;
         tokio::select! {
             () = self.clock.sleep(self.ttl) => {}
@@ -189,8 +216,13 @@ impl Scheduler {
 
     /// Extends the lease until it is lost or can no longer be trusted.
     async fn keep(&self, mut term: Term, mandate: &Mandate) -> Lost {
+        let mut watch = None;
         loop {
-            self.clock.sleep(heartbeat(self.ttl).min(self.trusted_for(term))).await;
+            // Whoever is asked to leave beats at once: what the answer says decides.
+            tokio::select! {
+                () = self.clock.sleep(heartbeat(self.ttl).min(self.trusted_for(term))) => {}
+                () = self.asked(&mut watch) => {}
+            }
             // No longer than the lease is trusted: an answer that comes later must not keep up a lead that is over.
             let extended = tokio::select! {
                 extended = self.store.extend_lease(SCHEDULER_LEASE, term, self.ttl, self.clock.as_ref()) => extended,
@@ -203,6 +235,9 @@ impl Scheduler {
                     if !self.clocks_agree(term) {
                         return Lost::Clocks;
                     }
+                    if term.asked_to_leave {
+                        return Lost::Asked;
+                    }
                 }
                 Err(StoreError::Fenced) => {
                     mandate.revoke();
@@ -214,6 +249,15 @@ impl Scheduler {
                 return Lost::RanOut;
             }
         }
+    }
+
+    /// Waits until the leader is asked to leave, as far as the watch tells. It begins anew with each heartbeat, which
+    /// finds the request by itself.
+    async fn asked(&self, watch: &mut Option<LeaseWatch>) {
+        if watch.is_none() {
+            *watch = self.store.watch_step_down(SCHEDULER_LEASE).await.ok();
+        }
+        changed(watch).await;
     }
 
     /// Whether this host's clock and the database's agree well enough to lead by.

@@ -4,6 +4,7 @@
 //! It runs no job and speaks to no CA. What it writes carries its epoch, so that a leader who was replaced without
 //! noticing changes nothing.
 
+mod census;
 mod election;
 mod metrics;
 mod planner;

@@ -3,9 +3,11 @@
 
 use std::process::ExitCode;
 
+use cap_core::instance::{Doing, Standing};
 use cap_runtime::config::{KekConfig, MongoConfig, SchedulerConfig};
 use cap_runtime::{Exit, Failure, OrExit, Process, Role};
 use cap_scheduler::{Metrics, Scheduler};
+use tokio::sync::watch;
 
 fn main() -> ExitCode {
     cap_runtime::run(Role::Scheduler, schedule)
@@ -16,6 +18,8 @@ async fn schedule(
     (mongo, kek, config): (MongoConfig, KekConfig, SchedulerConfig),
 ) -> Result<(), Failure> {
     let Some(cluster) = cap_boot::open(&process, &mongo, kek).await? else { return Ok(()) };
+    let (standing, stands) = watch::channel(Standing::StandsBy);
+    let member = cap_boot::enrol(&process, &cluster.store, move || Doing::Scheduler(*stands.borrow()));
     let scheduler = Scheduler {
         store: cluster.store,
         auditor: cluster.auditor,
@@ -24,7 +28,9 @@ async fn schedule(
         clock: process.clock.clone(),
         entropy: process.entropy.clone(),
         metrics: Metrics::new(process.metrics.registry(), process.clock.clone()).or_exit(Exit::Bug)?,
+        standing,
     };
     scheduler.run(process.shutdown.soft()).await;
+    member.leave();
     Ok(())
 }

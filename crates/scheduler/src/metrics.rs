@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a scheduler counts.
 
+mod instances;
 mod queue;
 
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use cap_core::clock::Clock;
 use prometheus::{Gauge, IntCounter, IntGauge, Registry};
 
+use instances::InstanceGauges;
 use queue::QueueGauges;
 
 /// The scheduler's metrics.
@@ -18,6 +20,7 @@ pub struct Metrics {
     pub(crate) renewals: IntCounter,
     pub(crate) skew: Gauge,
     pub(crate) queue: QueueGauges,
+    pub(crate) instances: InstanceGauges,
 }
 
 impl Metrics {
@@ -40,18 +43,21 @@ impl Metrics {
                 "certautopilot_clock_skew_seconds",
                 "How far the database's clock was ahead of this host's when the lease was won or extended last.",
             )?,
-            queue: QueueGauges::new(clock)?,
+            queue: QueueGauges::new(clock.clone())?,
+            instances: InstanceGauges::new(clock)?,
         };
         registry.register(Box::new(metrics.leader.clone()))?;
         registry.register(Box::new(metrics.transitions.clone()))?;
         registry.register(Box::new(metrics.renewals.clone()))?;
         registry.register(Box::new(metrics.skew.clone()))?;
         registry.register(Box::new(metrics.queue.clone()))?;
+        registry.register(Box::new(metrics.instances.clone()))?;
         Ok(metrics)
     }
 
     /// Shows those too that only a leader has.
     pub fn show_all(&self) {
         self.queue.show_empty();
+        self.instances.show_empty();
     }
 }

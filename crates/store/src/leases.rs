@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Leases: by the database's time, so that no host's clock decides who leads.
 
+mod step_down;
+
 use std::time::Duration;
 
 use bson::{DateTime, Document, doc};
@@ -23,6 +25,11 @@ struct LeaseDocument {
     holder: String,
     epoch: i64,
     expires_at: DateTime,
+    #[serde(default)]
+    since: Option<DateTime>,
+    /// The epoch whose holder was asked to give the lease up.
+    #[serde(default)]
+    step_down: Option<i64>,
 }
 
 /// Tells when a lease was given up: a holder that steps down wakes the standby.
@@ -52,7 +59,7 @@ impl Store {
             doc! { "_id": name, "$or": [{ "$expr": { "$not": [is_running()] } }, { "nonce": nonce }] };
         let change = vec![doc! { "$set": {
             "holder": { "$literal": holder }, "epoch": { "$add": ["$epoch", 1_i64] },
-            "expires_at": database_now_plus(ttl), "ttl_ms": millis(ttl), "nonce": nonce,
+            "expires_at": database_now_plus(ttl), "ttl_ms": millis(ttl), "nonce": nonce, "since": "$$NOW",
         } }];
         let win = leases.find_one_and_update(filter, change).return_document(ReturnDocument::After);
         let won = match bounded("acquire a lease", win).await {
@@ -108,19 +115,33 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn lease(&self, name: &str) -> Result<Option<(Lease, bool)>, StoreError> {
+        let found = self.leases_where(doc! { "_id": name }).await?;
+        Ok(found.into_iter().next().map(|(_, lease, expired)| (lease, expired)))
+    }
+
+    /// Every lease by its name, and whether it has run out by the database's clock.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn leases(&self) -> Result<Vec<(String, Lease, bool)>, StoreError> {
+        self.leases_where(doc! { "_id": { "$in": [crate::schema::LEASE, SCHEDULER_LEASE] } }).await
+    }
+
+    async fn leases_where(&self, filter: Document) -> Result<Vec<(String, Lease, bool)>, StoreError> {
         use futures_util::TryStreamExt;
-        let stages = vec![
-            doc! { "$match": { "_id": name } },
-            doc! { "$set": { "expired": { "$not": [is_running()] } } },
-        ];
-        let found: Option<Document> = bounded("read a lease", async {
-            self.collection::<Document>("leases").aggregate(stages).await?.try_next().await
+        let stages =
+            vec![doc! { "$match": filter }, doc! { "$set": { "expired": { "$not": [is_running()] } } }];
+        let found: Vec<Document> = bounded("read a lease", async {
+            self.collection::<Document>("leases").aggregate(stages).await?.try_collect().await
         })
         .await?;
-        let Some(document) = found else { return Ok(None) };
-        let expired = document.get_bool("expired").unwrap_or(true);
-        let LeaseDocument { holder, epoch, expires_at, .. } = read("leases", document)?;
-        Ok(Some((Lease { holder, epoch, expires_at: time(expires_at) }, expired)))
+        let plain = |document: Document| {
+            let name = document.get_str("_id").unwrap_or_default().to_owned();
+            let expired = document.get_bool("expired").unwrap_or(true);
+            let lease: LeaseDocument = read("leases", document)?;
+            Ok((name, lease.plain(), expired))
+        };
+        found.into_iter().map(plain).collect()
     }
 
     /// Watches a lease; its holder's heartbeats wake nobody.
@@ -159,7 +180,18 @@ impl LeaseDocument {
     fn term(&self, asked_at: Duration, ttl: Duration, clock: &dyn Clock) -> Term {
         let stamped_ms = self.expires_at.timestamp_millis().saturating_sub(millis(ttl));
         let skew = SignedDuration::from_millis(stamped_ms.saturating_sub(clock.now().as_millisecond()));
-        Term::new(self.epoch, asked_at, ttl, skew)
+        Term { asked_to_leave: self.is_asked(), ..Term::new(self.epoch, asked_at, ttl, skew) }
+    }
+
+    /// Whether the holder of this very epoch was asked to leave: a request to an earlier one is over.
+    fn is_asked(&self) -> bool {
+        self.step_down == Some(self.epoch)
+    }
+
+    fn plain(self) -> Lease {
+        let asked_to_leave = self.is_asked();
+        let Self { holder, epoch, expires_at, since, .. } = self;
+        Lease { holder, epoch, expires_at: time(expires_at), since: since.map(time), asked_to_leave }
     }
 }
 

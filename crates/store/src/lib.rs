@@ -6,6 +6,7 @@
 //! about certificates, orders or jobs; it only refuses writes whose conditions no longer hold.
 
 mod abandoned;
+mod attention;
 mod audit;
 mod certificates;
 mod challenges;
@@ -13,6 +14,7 @@ mod document;
 mod error;
 mod fact;
 mod idempotency;
+mod instances;
 mod issuers;
 mod jobs;
 mod keys;
@@ -23,6 +25,7 @@ mod recorder;
 mod renewals;
 mod schema;
 mod tokens;
+mod topology;
 mod transaction;
 
 use std::time::Duration;
@@ -36,6 +39,7 @@ pub use certificates::{CertificateChange, CertificateRecord, VersionRecord};
 pub use challenges::ChallengeCache;
 pub use error::StoreError;
 pub use idempotency::{Mutation, Replay, Request};
+pub use instances::Beat;
 pub use issuers::{IssuerChange, IssuerRecord, IssuerUser, Registration};
 pub use jobs::{Claimed, JobRecord, JobRefusal, JobWatch, Search};
 pub use leases::{LeaseWatch, SCHEDULER_LEASE};
@@ -45,6 +49,7 @@ pub use recorder::Writer;
 pub use renewals::Planned;
 pub use schema::{MigrateError, SchemaStatus};
 pub use tokens::TokenRecord;
+pub use topology::{MemberStanding, MemberState, ReplicaSetState};
 
 use crate::error::{classify, timed_out};
 

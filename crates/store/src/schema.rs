@@ -21,9 +21,10 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0001_foundation.json"),
     include_str!("../../../migrations/0002_queue.json"),
     include_str!("../../../migrations/0003_lanes.json"),
+    include_str!("../../../migrations/0004_members.json"),
 ];
 /// The lease that keeps two migrations from running at once.
-const LEASE: &str = "schema";
+pub(crate) const LEASE: &str = "schema";
 /// How long a migration's lease lasts: longer than any one command may take.
 const LEASE_TTL: Duration = Duration::from_secs(60);
 /// How long a migration waits for another that is running.

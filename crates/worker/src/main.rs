@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use cap_acme::Acme;
+use cap_core::instance::Doing;
 use cap_core::limits;
 use cap_runtime::config::{KekConfig, MongoConfig, WorkerConfig};
 use cap_runtime::{Exit, Failure, OrExit, Process, Role};
@@ -20,6 +21,9 @@ async fn work(
 ) -> Result<(), Failure> {
     let Some(cluster) = cap_boot::open(&process, &mongo, kek).await? else { return Ok(()) };
     let metrics = Metrics::new(process.metrics.registry()).or_exit(Exit::Bug)?;
+    let (counted, concurrency) = (metrics.clone(), u32::try_from(config.concurrency).unwrap_or(u32::MAX));
+    let doing = move || Doing::Worker { running: counted.running(), concurrency };
+    let member = cap_boot::enrol(&process, &cluster.store, doing);
     // A request that outlived its lease could meet a peer's: it ends well before.
     let request = limits::CA_REQUEST.min(config.job_lease / 3);
     let acme = Acme::new(process.clock.clone(), request, process.metrics.registry()).or_exit(Exit::Bug)?;
@@ -35,7 +39,10 @@ async fn work(
     let name = process.service.instance_name.clone();
     let runner = Runner::new(Arc::new(world), name, config.concurrency, config.job_lease, metrics);
     match runner.run(process.shutdown.soft(), process.service.shutdown_grace).await {
-        Drained::Clean => Ok(()),
+        Drained::Clean => {
+            member.leave();
+            Ok(())
+        }
         Drained::Abandoned(jobs) => {
             let error = anyhow::anyhow!(
                 "{jobs} jobs did not end in time; peers resume them when their leases run out"

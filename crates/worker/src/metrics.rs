@@ -59,4 +59,10 @@ impl Metrics {
         registry.register(Box::new(metrics.writes_refused.clone()))?;
         Ok(metrics)
     }
+
+    /// Jobs that this worker holds.
+    #[must_use]
+    pub fn running(&self) -> u32 {
+        u32::try_from(self.running.get()).unwrap_or(0)
+    }
 }

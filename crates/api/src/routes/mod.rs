@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The routes: one file a resource.
 
+mod attention;
 mod certificates;
 mod cluster;
 mod health;
@@ -32,6 +33,8 @@ pub enum Access {
     Bearer,
     /// Whoever has this role, or a higher one, in the project of the path.
     Project(Role),
+    /// Administrators and owners of the organisation.
+    Cluster,
     /// Owners of the organisation.
     Organisation,
 }
@@ -82,6 +85,7 @@ pub fn routes() -> Vec<Route> {
         tokens::routes(),
         issuers::routes(),
         certificates::routes(),
+        attention::routes(),
         jobs::routes(),
         cluster::routes(),
         health::routes(),

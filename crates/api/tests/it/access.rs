@@ -39,6 +39,9 @@ fn expected(access: Access, caller: &Caller) -> Told {
         Access::Project(_) => Told::Granted,
         Access::Organisation if caller.role == Role::Owner && caller.confined.is_none() => Told::Granted,
         Access::Organisation => Told::NeedsRole(Role::Owner),
+        Access::Cluster if caller.confined.is_some() => Told::NeedsRole(Role::Owner),
+        Access::Cluster if caller.role < Role::Admin => Told::NeedsRole(Role::Admin),
+        Access::Cluster => Told::Granted,
     }
 }
 
@@ -50,6 +53,8 @@ fn body(route: &Route) -> Option<Value> {
             return None;
         }
         ("PATCH", "/api/v1/projects/{p}/certificates/{c}" | "/api/v1/projects/{p}/issuers/{i}") => json!({}),
+        // Nobody leads here: there is nobody to be asked.
+        ("POST", "/api/v1/cluster/step-down") => json!({}),
         ("POST", "/api/v1/projects") => json!({ "name": "" }),
         ("POST", "/api/v1/tokens") => json!({ "name": "", "role": "viewer" }),
         ("POST", "/api/v1/projects/{p}/issuers") => json!({ "name": "", "directory_url": "" }),
@@ -75,7 +80,7 @@ fn told(answer: &Answer, project: &str) -> Told {
         404 if answer.problem(404, "not-found").contains(&format!("no project \"{project}\"")) => {
             Told::NoSuchProject
         }
-        200 | 404 | 422 => Told::Granted,
+        200 | 404 | 409 | 422 => Told::Granted,
         _ => panic!("{answer:?}"),
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where a command writes: data to stdout in the form that was asked for, talk to stderr.
 
+mod members;
 mod shown;
 mod table;
 pub(crate) mod text;
@@ -12,6 +13,7 @@ use clap::ValueEnum;
 use jiff::Timestamp;
 use serde::Serialize;
 
+pub(crate) use members::{heading, seconds};
 #[cfg(test)]
 pub(crate) use shown::tests as shown_tests;
 pub(crate) use shown::{Shown, names, word};
@@ -76,19 +78,7 @@ impl Output {
     pub(crate) fn list<T: Shown>(&mut self, records: &[T], now: Timestamp) -> Result<(), Failure> {
         match self.form {
             Form::Table | Form::Wide if records.is_empty() => self.say("There is nothing to show."),
-            Form::Table | Form::Wide => {
-                let wide = self.form == Form::Wide;
-                let head = T::HEAD.iter().chain(T::WIDE.iter().filter(|_| wide)).copied().collect();
-                let rows = records.iter().map(|record| {
-                    if !wide {
-                        return record.narrow_cells(now);
-                    }
-                    let mut cells = record.cells(now);
-                    cells.extend(record.wide_cells(now));
-                    cells
-                });
-                self.text(&table::render(head, rows.collect()))
-            }
+            Form::Table | Form::Wide => self.text(&table(records, now, self.form == Form::Wide)),
             Form::Name => {
                 let lines: String = records.iter().map(|record| format!("{}\n", record.id())).collect();
                 self.text(&lines)
@@ -143,6 +133,25 @@ impl Output {
             let _ = write!(self.talk, "\r\x1b[2K");
         }
     }
+}
+
+/// Records as a table.
+pub(crate) fn table<T: Shown>(records: &[T], now: Timestamp, wide: bool) -> String {
+    let head = T::HEAD.iter().chain(T::WIDE.iter().filter(|_| wide)).copied().collect();
+    let cells = records.iter().map(|record| {
+        if !wide {
+            return record.narrow_cells(now);
+        }
+        let mut cells = record.cells(now);
+        cells.extend(record.wide_cells(now));
+        cells
+    });
+    table::render(head, cells.collect())
+}
+
+/// Rows that are no records, as a table.
+pub(crate) fn rows(head: &[&str], cells: Vec<Vec<String>>) -> String {
+    table::render(head.to_vec(), cells)
 }
 
 /// What came of writing. A reader that goes away, as in `| head`, had what it wanted; the command goes on all the

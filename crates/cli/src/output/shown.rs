@@ -4,7 +4,7 @@
 use std::iter;
 use std::time::Duration;
 
-use cap_client::wire::{Certificate, Issuer, Job, Leader, Project, Queue, Token};
+use cap_client::wire::{Certificate, Issuer, Job, Project, Queue, Token};
 use cap_core::issuer::IssuerStatus;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -171,24 +171,6 @@ impl Shown for Token {
     }
 }
 
-impl Shown for Leader {
-    const HEAD: &'static [&'static str] = &["HOLDER", "STATE", "EPOCH", "LEASE ENDS"];
-
-    fn id(&self) -> String {
-        self.holder.clone()
-    }
-
-    fn cells(&self, now: Timestamp) -> Vec<String> {
-        let state = if self.expired { "expired" } else { "leading" };
-        vec![
-            self.holder.clone(),
-            state.to_owned(),
-            self.epoch.to_string(),
-            instant_from(self.expires_at, now),
-        ]
-    }
-}
-
 impl Shown for Queue {
     const HEAD: &'static [&'static str] = &["DEPTH", "OLDEST", "MEASURED"];
 
@@ -236,7 +218,7 @@ pub(crate) fn word<T: Serialize>(value: &T) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-fn or_dash(text: Option<String>) -> String {
+pub(super) fn or_dash(text: Option<String>) -> String {
     text.unwrap_or_else(|| "-".to_owned())
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `health`.
 
-use cap_client::ClientError;
+use cap_client::{Client, ClientError};
 use serde::Serialize;
 
 use crate::app::App;
@@ -36,6 +36,9 @@ pub(super) async fn run(args: Args, app: &mut App) -> Result<(), Failure> {
             app.output.text(&format!("{}\n", text::clean(readiness.report.trim_end())))?;
         }
     }
+    if args.deep && readiness.ready {
+        warn(&client, app).await?;
+    }
     if readiness.ready {
         return Ok(());
     }
@@ -45,6 +48,16 @@ pub(super) async fn run(args: Args, app: &mut App) -> Result<(), Failure> {
         return failure("a check failed", hint);
     }
     failure("it says that it is not", "`certautopilot health --deep` says what is wrong")
+}
+
+/// What is wrong beyond the process that answered, as far as the token may see it.
+async fn warn(client: &Client, app: &mut App) -> Result<(), Failure> {
+    // Readiness is what was asked for: an answer that is refused or does not come changes nothing about it.
+    let Ok(cluster) = client.cluster().await else { return Ok(()) };
+    for warning in &cluster.warnings {
+        app.output.say(&format!("warning: {warning}"))?;
+    }
+    Ok(())
 }
 
 /// An API that cannot be reached, or whose answer is no answer to the question, is not well either.

@@ -6,6 +6,7 @@ pub(crate) mod cert;
 pub(crate) mod completion;
 pub(crate) mod generate;
 pub(crate) mod health;
+pub(crate) mod instance;
 pub(crate) mod issuer;
 pub(crate) mod job;
 pub(crate) mod kek;
@@ -15,6 +16,7 @@ pub(crate) mod project;
 pub(crate) mod queue;
 pub(crate) mod schema;
 pub(crate) mod token;
+pub(crate) mod top;
 mod version;
 
 use cap_runtime::config::{ClientConfig, KekConfig, MongoConfig};
@@ -38,6 +40,8 @@ pub(crate) async fn run(verb: Option<Verb>, app: &mut App) -> Result<(), Failure
         Some(Verb::Job(verb)) => job::run(verb, app).await,
         Some(Verb::Queue(verb)) => queue::run(verb, app).await,
         Some(Verb::Leader(verb)) => leader::run(verb, app).await,
+        Some(Verb::Instance(verb)) => instance::run(verb, app).await,
+        Some(Verb::Top(args)) => top::run(args, app).await,
         Some(Verb::Token(verb)) => token::run(verb, app).await,
         Some(Verb::Schema(verb)) => schema::run(verb, app).await,
         Some(Verb::Kek(verb)) => kek::run(verb, app).await,
