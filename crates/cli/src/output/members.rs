@@ -8,7 +8,7 @@ use cap_core::instance::{Doing, Standing};
 use jiff::Timestamp;
 
 use super::shown::{Shown, or_dash};
-use super::text::{distance, instant, instant_from, span};
+use super::text::{distance, instant_from, span};
 
 impl Shown for Leader {
     const HEAD: &'static [&'static str] = &["HOLDER", "STATE", "EPOCH", "SINCE", "LEASE ENDS", "STANDBYS"];
@@ -96,11 +96,6 @@ fn doing(doing: Doing) -> String {
 /// Seconds as the API has them, in their largest unit.
 pub(crate) fn seconds(seconds: f64) -> String {
     span(Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs())
-}
-
-/// An instant alone, for a heading.
-pub(crate) fn heading(at: Timestamp) -> String {
-    instant(at)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use clap::ValueEnum;
 use jiff::Timestamp;
 use serde::Serialize;
 
-pub(crate) use members::{heading, seconds};
+pub(crate) use members::seconds;
 #[cfg(test)]
 pub(crate) use shown::tests as shown_tests;
 pub(crate) use shown::{Shown, names, word};

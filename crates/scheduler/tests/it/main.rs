@@ -8,5 +8,6 @@ mod clocks;
 mod gauge;
 mod handover;
 mod lead;
+mod members;
 mod renewals;
 mod world;

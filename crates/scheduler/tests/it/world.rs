@@ -65,7 +65,17 @@ async fn shared(slot: &'static OnceLock<RwLock<World>>, lease: &'static str) -> 
 
 impl World {
     pub(crate) async fn start(lease: &str) -> Self {
+        Self::start_with(lease, 1).await
+    }
+
+    /// With two apis and two workers.
+    pub(crate) async fn crowd(lease: &str) -> Self {
+        Self::start_with(lease, 2).await
+    }
+
+    async fn start_with(lease: &str, each: u8) -> Self {
         let mut options = StackOptions::for_test().with(Role::Scheduler, "CAP_SCHEDULER_LEASE", lease);
+        (options.apis, options.workers) = (each, each);
         options.schedulers = 3;
         options.pebble = PebbleOptions::with_every_profile();
         let stack = Stack::start(options).await.unwrap();

@@ -42,6 +42,14 @@ async fn the_documented_role_is_enough_and_ends_its_own_abandoned_transactions_o
     let world = World::at(documented).await;
     assert!(matches!(world.store.schema_status().await.unwrap(), SchemaStatus::Current(_)));
 
+    let instance = cap_core::id::InstanceId::generate(world.clock.as_ref(), world.entropy.as_ref());
+    crate::instances::Process::new(&world, "api-0").beat(&world, cap_core::instance::Doing::Api).await;
+    world.store.forget_replaced(instance, "api", "api-0", world.clock.now()).await.unwrap();
+    world.store.roll().await.unwrap();
+    assert_eq!(world.store.replica_set().await.unwrap().members.len(), 1);
+    world.store.watch_step_down(cap_store::SCHEDULER_LEASE).await.unwrap();
+    assert!(!world.store.ask_step_down(cap_store::SCHEDULER_LEASE, 1).await.unwrap());
+
     let mut left = Vec::new();
     for (who, id) in [(&ours, "left-by-us"), (&stranger, "left-by-another")] {
         left.push(leave_open(&set.uri_as(who, DATABASE), id).await);

@@ -2,12 +2,15 @@
 //! How the database carries out what is asked of the queue all the time. The commands are the store's own, as the
 //! database's profiler saw them.
 
-use cap_core::id::JobId;
+use cap_core::certificate::Status;
+use cap_core::id::{InstanceId, JobId};
+use cap_core::instance::Doing;
 use cap_core::job::partition;
-use cap_core::limits::QUEUE_COUNT;
+use cap_core::limits::{ATTENTION, QUEUE_COUNT};
 use cap_testkit::mongo::driver::Database;
 use cap_testkit::mongo::driver::bson::{Bson, DateTime, Document, doc};
 
+use crate::instances::Process;
 use crate::queue::{enqueue, raw};
 use crate::world::{LEASE, World};
 
@@ -27,12 +30,17 @@ const ENVELOPE: [&str; 8] = [
 
 /// What the database is asked about jobs while `work` goes on, as commands that can be explained.
 async fn asked(database: &Database, work: impl Future) -> Vec<Document> {
+    asked_of("jobs", database, work).await
+}
+
+/// What the database is asked about a collection.
+async fn asked_of(collection: &str, database: &Database, work: impl Future) -> Vec<Document> {
     use futures_util::TryStreamExt;
     database.run_command(doc! { "profile": 2 }).await.unwrap();
     work.await;
     database.run_command(doc! { "profile": 0 }).await.unwrap();
     let profile = database.collection::<Document>("system.profile");
-    let seen = doc! { "ns": format!("{}.jobs", database.name()), "op": { "$in": ["query", "command"] } };
+    let seen = doc! { "ns": format!("{}.{collection}", database.name()), "op": { "$in": ["query", "command", "remove"] } };
     let seen: Vec<Document> =
         profile.find(seen).sort(doc! { "ts": 1 }).await.unwrap().try_collect().await.unwrap();
     profile.drop().await.unwrap();
@@ -165,6 +173,65 @@ async fn the_depth_and_the_oldest_age_go_by_an_index_and_never_beyond_the_cap() 
             // One key more a partition where the scan goes on to the next.
             assert!(plan.keys <= cap + 1 + 64 && plan.documents == 0, "{plan:?} of {command}");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_roll_goes_by_an_index_and_so_does_forgetting() {
+    let world = World::new().await;
+    let database = raw(&world).await;
+    for name in ["api-0", "api-0", "api-1"] {
+        Process::new(&world, name).beat(&world, Doing::Api).await;
+    }
+    let now = world.clock.now();
+    let id = InstanceId::generate(world.clock.as_ref(), world.entropy.as_ref());
+    let commands = asked_of("instances", &database, async {
+        world.store.roll().await.unwrap();
+        world.store.roll_of("api", "api-0").await.unwrap();
+        world.store.forget_replaced(id, "api", "api-1", now).await.unwrap();
+    })
+    .await;
+    let [all, called, forgotten] = commands.as_slice() else { panic!("{commands:#?}") };
+    for command in [all, called] {
+        explain(&database, command).await.goes_by_an_index(command);
+    }
+    let plan = explain(&database, called).await;
+    assert_eq!((plan.keys, plan.documents), (2, 2), "{plan:?}");
+    // The profiler keeps what was looked for; how it is found does not depend on what is done with it.
+    let look = doc! { "find": "instances", "filter": forgotten.get_document("q").unwrap().clone() };
+    let plan = explain(&database, &look).await;
+    plan.goes_by_an_index(&look);
+    assert!(plan.keys <= 1, "{plan:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ends_soonest_is_found_without_a_look_at_the_rest() {
+    const REST: usize = 2_000;
+    let world = World::new().await;
+    let database = raw(&world).await;
+    let project = world.project.to_string();
+    let one = |n: usize, project: &str, status: &str| {
+        let end = DateTime::from_millis(i64::try_from(n).unwrap());
+        doc! { "_id": format!("{status}-{project}-{n}"), "project": project, "status": status, "version": { "not_after": end } }
+    };
+    let many = (0..REST).flat_map(|n| {
+        ["valid", "renewing", "failing", "requested"]
+            .into_iter()
+            .flat_map(move |status| ["prj_another", "own"].map(|whose| (n, whose, status)))
+    });
+    let many = many.map(|(n, whose, status)| one(n, if whose == "own" { &project } else { whose }, status));
+    database.collection::<Document>("certificates").insert_many(many).await.unwrap();
+    let commands = asked_of("certificates", &database, async {
+        // They are no whole certificates, so that they cannot be read; they are looked for all the same.
+        let _ = world.store.ending_soonest(world.project, &[Status::Failing]).await;
+        let _ = world.store.ending_soonest(world.project, &[Status::Valid, Status::Renewing]).await;
+    })
+    .await;
+    assert_eq!(commands.len(), 2, "{commands:#?}");
+    for command in &commands {
+        let plan = explain(&database, command).await;
+        plan.goes_by_an_index(command);
+        assert!(plan.keys <= ATTENTION + 4 && plan.documents <= ATTENTION + 2, "{plan:?} of {command}");
     }
 }
 

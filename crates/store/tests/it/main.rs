@@ -6,6 +6,7 @@ mod access;
 mod changes;
 mod explain;
 mod fuse;
+mod instances;
 mod jobs;
 mod keys;
 mod lanes;

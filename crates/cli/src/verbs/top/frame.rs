@@ -6,8 +6,8 @@ use cap_core::instance::{Doing, State};
 use jiff::Timestamp;
 
 use super::snapshot::{Snapshot, Work};
-use crate::output::text::{clean_line, cut, distance};
-use crate::output::{heading, names, rows, seconds, table};
+use crate::output::text::{clean_line, cut, distance, instant};
+use crate::output::{names, rows, seconds, table};
 
 /// Lines of a frame at most: no terminal has more.
 pub(super) const LINES_MAX: usize = 500;
@@ -22,7 +22,7 @@ const PROBLEM_COLUMNS: usize = 80;
 pub(super) fn render(snapshot: &Snapshot, wide: bool) -> Vec<String> {
     let (cluster, at) = (&snapshot.cluster, snapshot.at);
     let mut lines = vec![
-        format!("CertAutoPilot at {}: {}", heading(at), people(cluster)),
+        format!("CertAutoPilot at {}: {}", instant(at), people(cluster)),
         leader(cluster, at),
         queue(cluster),
         database(cluster),
