@@ -42,7 +42,7 @@ impl Screen {
         // The last line stays empty: writing it to its end would move all the others up.
         for line in lines.iter().take(rows.saturating_sub(1)) {
             frame.push_str(&crate::output::text::cut(line, columns));
-            frame.push_str("\x1b[K\r\n");
+            frame.push_str("\x1b[K\n");
         }
         frame.push_str("\x1b[J");
         write(&frame)

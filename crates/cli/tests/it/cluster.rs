@@ -104,7 +104,7 @@ async fn top_on_a_terminal_ends_with_q_and_with_ctrl_c_and_leaves_the_terminal_a
         let folder = Scratch::create().unwrap();
         let line = format!(
             "cd '{}'; touch out; \
-             inside='stty -a >before; \"$CLI\" top; echo $? >code; stty -a >after'; \
+             inside='trap : INT; stty -a >before; \"$CLI\" top; echo $? >code; stty -a >after'; \
              (for n in $(seq 600); do grep -q 'Leader: ' out && break; sleep 0.1; done; printf '{key}'; \
               for n in $(seq 600); do test -s after && break; sleep 0.1; done) \
              | SHELL=/bin/sh TERM=xterm timeout 150 script -qfc \"$inside\" out >/dev/null",

@@ -48,12 +48,15 @@ impl Roll {
     /// Schedulers that would take over at once if `holder` gave the lead up.
     #[must_use]
     pub fn standbys(&self, holder: &str) -> usize {
-        let candidates = self.living().filter(|one| one.state == State::Ready);
-        let candidates: Vec<&Instance> = candidates
-            .filter(|one| matches!(one.doing, Doing::Scheduler(standing) if standing != Standing::StandsBack))
-            .collect();
-        // Two may share a name: one of that name is the holder, whatever they said last.
-        candidates.len() - usize::from(candidates.iter().any(|one| one.name == holder))
+        let is_holder = |one: &&Instance| one.doing.role() == "scheduler" && one.name == holder;
+        let leads = |one: &Instance| matches!(one.doing, Doing::Scheduler(Standing::Leads { .. }));
+        let stands_by =
+            |one: &&Instance| one.state == State::Ready && one.doing == Doing::Scheduler(Standing::StandsBy);
+        let candidates = self.living().filter(stands_by).count();
+        // Whoever has just won may have said last that it stands by.
+        let won_just_now = !self.living().any(|one| is_holder(&one) && leads(one))
+            && self.living().filter(stands_by).any(|one| is_holder(&one));
+        candidates - usize::from(won_just_now)
     }
 
     /// How many are of this role and in this state.

@@ -83,6 +83,10 @@ fn only_a_ready_scheduler_that_is_a_candidate_stands_by() {
     assert_eq!(standbys(vec![one(2, "s-1", Standing::StandsBack)]), 0);
     assert_eq!(standbys(vec![Instance { state: State::Draining, ..one(2, "s-1", Standing::StandsBy) }]), 0);
     assert_eq!(standbys(vec![Instance { seen_at: at(10), ..one(2, "s-1", Standing::StandsBy) }]), 0);
+    assert_eq!(standbys(vec![one(2, "s-1", Standing::Leads { epoch: 2 })]), 0, "it led until just now");
+    let just_won =
+        Roll::call(vec![one(1, "s-0", Standing::StandsBy), one(2, "s-1", Standing::StandsBy)], at(101));
+    assert_eq!(just_won.standbys("s-0"), 1, "the holder is no standby, whatever it said last");
     assert_eq!(Roll::default().standbys("s-0"), 0);
 }
 
