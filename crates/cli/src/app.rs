@@ -2,15 +2,16 @@
 //! What every verb has at hand: options, output, time, luck, and a client when it wants one.
 
 use std::fs::File;
-use std::io::{self, BufRead, IsTerminal, Read};
+use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cap_client::{All, Client, PAGES_MAX, PageQuery, follow};
 use cap_core::clock::Clock;
 use cap_core::entropy::Entropy;
 use cap_core::page::Slice;
-use cap_runtime::config::{ClientConfig, Config, Group};
+use cap_runtime::config::{ClientConfig, Config, Group, format_duration};
 use cap_runtime::{CommonArgs, clock::SystemClock, entropy::OsEntropy};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -78,7 +79,7 @@ impl App {
         if config.token.is_some() && in_the_clear(&url) {
             self.output.say(&format!("warning: the token goes to {url} unencrypted; use https://"))?;
         }
-        Ok(Client::new(&url, config.token.as_ref(), ca.as_deref())?)
+        Ok(Client::new(&url, config.token.as_ref(), ca.as_deref())?.telling(tell_wait))
     }
 
     /// A client, and the project that the command is about: the one named, or the only one.
@@ -177,6 +178,14 @@ pub(crate) fn read_file(path: &Path, octets: u64, what: &str) -> Result<Vec<u8>,
         return Err(refuse(format!("it is longer than {octets} octets")));
     }
     Ok(bytes)
+}
+
+/// Says that the API asked to wait, and why.
+fn tell_wait(wait: Duration, status: u16) {
+    let why = if status == 429 { "asks for fewer requests" } else { "cannot answer now" };
+    let wait = format_duration(Duration::from_secs(wait.as_secs().max(1)));
+    // With stderr gone there is nobody to tell.
+    let _ = writeln!(io::stderr(), "the API {why} ({status}); trying again in {wait}");
 }
 
 /// Whether what is sent to `url` can be read on the way.

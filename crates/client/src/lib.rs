@@ -22,4 +22,4 @@ pub use cluster::Readiness;
 pub use error::ClientError;
 pub use jobs::JobQuery;
 pub use pages::{All, PAGE_ITEMS, PAGES_MAX, PageQuery, follow};
-pub use transport::{BODY_OCTETS, Client};
+pub use transport::{BODY_OCTETS, Client, OnWait};

@@ -31,16 +31,15 @@ pub(crate) enum Outcome {
 
 /// How long to wait before the next try; nothing when this was the last.
 ///
-/// GET changes nothing and POST carries an idempotency key, so both may be sent twice. Others are sent again only
-/// where nothing was sent before.
+/// GET changes nothing and POST carries an idempotency key, so both may be sent twice. Others are sent again only where
+/// nothing was done before: nothing was sent, or what was sent was refused for a limit's sake.
 pub(crate) fn wait(method: &Method, tries: u32, outcome: Outcome) -> Option<Duration> {
     let repeatable = method == Method::GET || method == Method::POST;
     let wanted = match outcome {
         Outcome::NotSent => true,
         Outcome::Broken => repeatable,
-        Outcome::Answered { status, .. } => {
-            repeatable && matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
-        }
+        Outcome::Answered { status: StatusCode::TOO_MANY_REQUESTS, .. } => true,
+        Outcome::Answered { status, .. } => repeatable && status == StatusCode::SERVICE_UNAVAILABLE,
     };
     if !wanted || tries > RETRIES {
         return None;
@@ -93,6 +92,7 @@ mod tests {
         for method in [Method::DELETE, Method::PATCH] {
             assert_eq!(wait(&method, 1, Outcome::Broken), None);
             assert_eq!(wait(&method, 1, answered(503, None)), None);
+            assert!(wait(&method, 1, answered(429, None)).is_some(), "a limit lets nothing happen");
             assert!(wait(&method, 1, Outcome::NotSent).is_some());
         }
     }

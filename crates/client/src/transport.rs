@@ -36,7 +36,11 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct Client {
     http: reqwest::Client,
     base: Url,
+    on_wait: Option<OnWait>,
 }
+
+/// Hears of a wait that an answer asked for, and of its status.
+pub type OnWait = fn(Duration, u16);
 
 /// An answer of whatever status, with its whole body.
 #[derive(Debug)]
@@ -85,7 +89,13 @@ impl Client {
         let http = builder.build().map_err(|error| {
             settings("TLS", &causes(&error), "install the platform's CA certificates, or give a CA file")
         })?;
-        Ok(Self { http, base })
+        Ok(Self { http, base, on_wait: None })
+    }
+
+    /// Tells `on_wait` before each wait that an answer asked for, so that a person knows why nothing happens.
+    #[must_use]
+    pub fn telling(self, on_wait: OnWait) -> Self {
+        Self { on_wait: Some(on_wait), ..self }
     }
 
     /// The URL of `segments` below the API's root.
@@ -126,7 +136,12 @@ impl Client {
             };
             let (result, outcome) = self.attempt(again).await;
             match retry::wait(request.method(), tries, outcome) {
-                Some(wait) => tokio::time::sleep(wait).await,
+                Some(wait) => {
+                    if let (Outcome::Answered { status, .. }, Some(tell)) = (outcome, self.on_wait) {
+                        tell(wait, status.as_u16());
+                    }
+                    tokio::time::sleep(wait).await;
+                }
                 None => return result,
             }
             tries += 1;

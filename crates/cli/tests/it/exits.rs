@@ -154,3 +154,18 @@ async fn a_configuration_is_checked_whole_and_nothing_is_opened() {
     others.run(&["--check-config"]).await.ends(64).tells(&["CAP_JOB_LEASE", "CAP_LOG"]);
     bad.run(&["schema", "status"]).await.ends(64).tells(&["CAP_NONSENSE", "CAP_MONGO_ALLOW_PLAINTEXT"]);
 }
+
+#[tokio::test]
+async fn a_wait_that_the_api_asks_for_is_told_and_bounded() {
+    for (status, told) in [
+        (
+            "429 Too Many Requests\r\nretry-after: 1",
+            "the API asks for fewer requests (429); trying again in 1s",
+        ),
+        ("503 Service Unavailable\r\nretry-after: 1", "the API cannot answer now (503); trying again in 1s"),
+    ] {
+        let cli = Cli::bare().with("CAP_API_URL", answering(status).await).with("CAP_TOKEN", "none");
+        let ran = cli.run(&["project", "list"]).await.ends(1);
+        assert_eq!(ran.talk.matches(told).count(), 3, "{}", ran.talk);
+    }
+}
