@@ -17,6 +17,7 @@ use jiff::Timestamp;
 
 use crate::auth::Caller;
 use crate::metrics::Metrics;
+use crate::overload::Overload;
 use crate::problem::ApiError;
 
 /// How often a request under way looks whether the primary is still confirmed.
@@ -44,6 +45,8 @@ pub struct App {
     pub entropy: Arc<dyn Entropy>,
     /// What it counts.
     pub metrics: Metrics,
+    /// What it takes on.
+    pub overload: Overload,
 }
 
 impl App {

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Who asks: the bearer token, looked up for every request at a primary that a majority confirms.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, FromRequestParts};
-use axum::http::header;
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
 use cap_core::access::{Action, Verdict, decide};
 use cap_core::actor::Actor;
 use cap_core::audit::Origin;
@@ -16,6 +15,7 @@ use cap_core::token::Token;
 use cap_store::TokenRecord;
 
 use crate::app::App;
+use crate::overload::Asker;
 use crate::problem::{ApiError, UNAUTHENTICATED};
 
 /// An authenticated caller.
@@ -54,30 +54,43 @@ impl FromRequestParts<Arc<App>> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        let refuse = |detail: &str| ApiError::new(UNAUTHENTICATED, detail);
-        let value = parts.headers.get(header::AUTHORIZATION);
-        let value = value
-            .ok_or_else(|| refuse("the request has no Authorization header; send \"Bearer\" and a token"))?;
-        let text = value.to_str().ok().and_then(|value| value.split_once(' '));
-        let text =
-            text.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
-        let text = text.ok_or_else(|| refuse("the Authorization header must be \"Bearer\" and a token"))?;
-        let token = Token::parse(text).map_err(|bad| refuse(&bad.to_string()))?;
+        let token = Token::parse(bearer(&parts.headers)?).map_err(|bad| refuse(&bad.to_string()))?;
+        let asker =
+            *parts.extensions.get::<Asker>().ok_or_else(|| ApiError::internal("nobody is said to ask"))?;
+        app.may_try(&asker)?;
         // Before, so that nobody waits for a database that is away; after, since the token was read in between.
         app.must_be_confirmed()?;
-        let record = authenticate(app, &token).await?;
+        let found = authenticate(app, &token).await;
+        if found.as_ref().err().is_none_or(|error| error.is(UNAUTHENTICATED)) {
+            app.tried(&asker, found.is_ok());
+        }
+        let record = found?;
         app.must_be_confirmed()?;
-        let source = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip().to_string());
+        let source = Some(asker.address.to_string());
         let scope = record.scope();
         let actor = Actor::Token { id: record.id, name: record.name.to_string(), role: record.role, scope };
         Ok(Self { actor, source })
     }
 }
 
+fn refuse(detail: &str) -> ApiError {
+    ApiError::new(UNAUTHENTICATED, detail)
+}
+
+/// The bearer token that a request shows.
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, ApiError> {
+    let value = headers.get(header::AUTHORIZATION);
+    let value = value
+        .ok_or_else(|| refuse("the request has no Authorization header; send \"Bearer\" and a token"))?;
+    let text = value.to_str().ok().and_then(|value| value.split_once(' '));
+    let text =
+        text.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
+    text.ok_or_else(|| refuse("the Authorization header must be \"Bearer\" and a token"))
+}
+
 async fn authenticate(app: &App, token: &Token) -> Result<TokenRecord, ApiError> {
-    let refuse = |detail: String| ApiError::new(UNAUTHENTICATED, detail);
     let unknown =
-        || refuse("the token is not known here; it was made by another installation, or is a forgery".into());
+        || refuse("the token is not known here; it was made by another installation, or is a forgery");
     let record = app.store.token(token.id()).await?.ok_or_else(unknown)?;
     let pepper = app.keyring.version(KeyId::TOKEN_PEPPER, record.pepper_version).await?;
     // Who does not have the secret learns nothing about the record, not even that it expired.
@@ -85,10 +98,10 @@ async fn authenticate(app: &App, token: &Token) -> Result<TokenRecord, ApiError>
         return Err(unknown());
     }
     if let Some(at) = record.revoked_at {
-        return Err(refuse(format!("the token was revoked at {at}; ask for a new one")));
+        return Err(refuse(&format!("the token was revoked at {at}; ask for a new one")));
     }
     if record.expires_at <= app.clock.now() {
-        return Err(refuse(format!("the token expired at {}; ask for a new one", record.expires_at)));
+        return Err(refuse(&format!("the token expired at {}; ask for a new one", record.expires_at)));
     }
     Ok(record)
 }

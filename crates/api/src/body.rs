@@ -4,8 +4,7 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::header;
 use axum::http::request::Parts;
@@ -16,15 +15,16 @@ use sha2::{Digest, Sha256};
 
 use crate::app::App;
 use crate::objects;
-use crate::problem::{ApiError, BODY_TOO_LARGE, MALFORMED_REQUEST, UNSUPPORTED_MEDIA_TYPE};
-
-/// Octets of a body.
-pub(crate) const BODY_OCTETS: usize = 1024 * 1024;
+use crate::overload::Share;
+use crate::problem::{ApiError, MALFORMED_REQUEST, UNSUPPORTED_MEDIA_TYPE};
+use crate::whole::{Whole, read};
 
 /// A JSON body, and the hash of its bytes.
 pub(crate) struct Body<T> {
     pub(crate) value: T,
     pub(crate) sha256: String,
+    /// The memory that it takes.
+    _held: Share,
 }
 
 impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
@@ -38,7 +38,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
             let detail = format!("the Content-Type is {kind:?}; send application/json");
             return Err(ApiError::new(UNSUPPORTED_MEDIA_TYPE, detail));
         }
-        let bytes = Bytes::from_request(request, app).await.map_err(unreadable)?;
+        let Whole { octets: bytes, held } = read(request, app).await?;
         let value = objects::read(&bytes).map_err(|error| {
             let must = match bytes.trim_ascii_start().first() {
                 Some(b'{') => "",
@@ -49,7 +49,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
                 format!("{must}the body cannot be read: {error}; see the API's reference"),
             )
         })?;
-        Ok(Self { value, sha256: hex::encode(Sha256::digest(&bytes)) })
+        Ok(Self { value, sha256: hex::encode(Sha256::digest(&bytes)), _held: held })
     }
 }
 
@@ -62,19 +62,11 @@ impl FromRequest<Arc<App>> for NoBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
-        let bytes = Bytes::from_request(request, app).await.map_err(unreadable)?;
+        let Whole { octets: bytes, held: _held } = read(request, app).await?;
         if !matches!(bytes.trim_ascii(), b"" | b"{}") {
             return Err(ApiError::new(MALFORMED_REQUEST, "this takes no settings; send no body, or {}"));
         }
         Ok(Self { sha256: hex::encode(Sha256::digest(b"{}")) })
-    }
-}
-
-fn unreadable(rejection: BytesRejection) -> ApiError {
-    if rejection.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
-        ApiError::new(BODY_TOO_LARGE, "the body has more than 1 MiB; send less")
-    } else {
-        ApiError::new(MALFORMED_REQUEST, "the body ended early or could not be read; send it again")
     }
 }
 

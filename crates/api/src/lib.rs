@@ -13,12 +13,15 @@ mod idempotency;
 mod metrics;
 mod middleware;
 mod objects;
+mod overload;
 mod problem;
 mod routes;
 mod view;
+mod whole;
 
 pub use app::App;
 pub use metrics::Metrics;
+pub use overload::Overload;
 pub use problem::{CATALOGUE, reference_markdown};
 pub use routes::{Access, Route, routes};
 
@@ -26,14 +29,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use cap_runtime::serve::{Bounds, IDLE};
+use cap_runtime::serve::{Bounds, IDLE, STALL};
 
-/// The bounds of the API's listener.
-pub const API_BOUNDS: Bounds =
-    Bounds { connections: 4096, head: Duration::from_secs(10), idle: IDLE, head_octets: 32 * 1024 };
+/// The bounds of the API's listener. One address may have half of the connections: behind a load balancer all share one.
+pub const API_BOUNDS: Bounds = Bounds {
+    connections: 4096,
+    head: Duration::from_secs(10),
+    idle: IDLE,
+    head_octets: 32 * 1024,
+    each: 2048,
+    stall: STALL,
+};
 /// The bounds of the challenge listener: CAs ask from several places, others ask for nothing that is there.
-pub const CHALLENGE_BOUNDS: Bounds =
-    Bounds { connections: 1024, head: Duration::from_secs(10), idle: IDLE, head_octets: 16 * 1024 };
+pub const CHALLENGE_BOUNDS: Bounds = Bounds {
+    connections: 1024,
+    head: Duration::from_secs(10),
+    idle: IDLE,
+    head_octets: 16 * 1024,
+    each: 1024,
+    stall: STALL,
+};
 
 /// The REST API, `/healthz`, `/livez` and `/readyz`.
 pub fn api(app: Arc<App>) -> Router {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use cap_api::{API_BOUNDS, App, CHALLENGE_BOUNDS, Metrics};
+use cap_api::{API_BOUNDS, App, CHALLENGE_BOUNDS, Metrics, Overload};
 use cap_core::instance::Doing;
 use cap_runtime::config::{ApiConfig, KekConfig, MongoConfig};
 use cap_runtime::{Exit, Failure, OrExit, Process, Role, serve};
@@ -36,6 +36,7 @@ async fn answer(
         clock: process.clock.clone(),
         entropy: process.entropy.clone(),
         metrics: Metrics::new(process.metrics.registry()).or_exit(Exit::Bug)?,
+        overload: Overload::new(&config.limits),
     });
     let api = bind(config.listen, "CAP_API_LISTEN").await?;
     let challenge = bind(config.challenge_listen, "CAP_CHALLENGE_LISTEN").await?;

@@ -3,6 +3,8 @@
 
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
+use crate::overload::REASONS;
+
 /// How a challenge was answered, as counted.
 pub(crate) const CHALLENGE_OUTCOMES: [&str; 3] = ["answered", "unknown", "unavailable"];
 
@@ -12,6 +14,7 @@ pub struct Metrics {
     pub(crate) requests: IntCounterVec,
     pub(crate) duration: HistogramVec,
     pub(crate) challenges: IntCounterVec,
+    pub(crate) shed: IntCounterVec,
 }
 
 impl Metrics {
@@ -28,17 +31,26 @@ impl Metrics {
             "certautopilot_challenge_responses_total",
             "HTTP-01 requests of CAs by how they were answered.",
         );
+        let shed = Opts::new(
+            "certautopilot_http_shed_total",
+            "Requests that were refused, or cut off, for a limit's sake, by why.",
+        );
         let metrics = Self {
             requests: IntCounterVec::new(requests, &["method", "route", "status"])?,
             duration: HistogramVec::new(duration, &["method", "route"])?,
             challenges: IntCounterVec::new(challenges, &["outcome"])?,
+            shed: IntCounterVec::new(shed, &["reason"])?,
         };
+        for reason in REASONS {
+            metrics.shed.with_label_values(&[reason]).reset();
+        }
         for outcome in CHALLENGE_OUTCOMES {
             metrics.challenges.with_label_values(&[outcome]).reset();
         }
         registry.register(Box::new(metrics.requests.clone()))?;
         registry.register(Box::new(metrics.duration.clone()))?;
         registry.register(Box::new(metrics.challenges.clone()))?;
+        registry.register(Box::new(metrics.shed.clone()))?;
         Ok(metrics)
     }
 

@@ -5,26 +5,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use tokio::sync::Semaphore;
 
 use crate::app::App;
-use crate::body::BODY_OCTETS;
-use crate::problem::{ApiError, Id, Logged, OVERLOADED, TIMED_OUT};
+use crate::overload::Asker;
+use crate::problem::{ApiError, Id, Logged, TIMED_OUT};
 use crate::routes::PREFIX;
 
 /// How long a request may take.
 const REQUEST: Duration = Duration::from_secs(30);
-/// Requests in flight; one more is refused, so that memory stays bounded.
-const IN_FLIGHT: usize = 1024;
 /// The header that tells the client the request's id.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Routes that cost nothing and are answered whatever else goes on.
 const HEALTH: [&str; 2] = ["/healthz", "/livez"];
+/// The one that costs nothing without a token.
+const READY: &str = "/readyz";
 
 tokio::task_local! {
     static CURRENT: Id;
@@ -37,47 +36,26 @@ pub(crate) fn request_id() -> Option<Id> {
 
 /// Puts the router behind everything above.
 pub(crate) fn wrap(router: Router<Arc<App>>, app: Arc<App>) -> Router {
-    let gate = Arc::new(Semaphore::new(IN_FLIGHT));
-    router
-        .layer(DefaultBodyLimit::max(BODY_OCTETS))
-        .layer(from_fn_with_state((app.clone(), gate), around))
-        .with_state(app)
+    router.layer(from_fn_with_state(app.clone(), around)).with_state(app)
 }
 
-async fn around(
-    State((app, gate)): State<(Arc<App>, Arc<Semaphore>)>,
-    request: Request,
-    next: Next,
-) -> Response {
+async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let id = Id::generate(app.clock.as_ref(), app.entropy.as_ref());
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let started = app.clock.boottime();
-    let mut response = CURRENT
-        .scope(id, async {
-            let place = gate.try_acquire();
-            // A load balancer must not take a replica out because it is busy: the others would only get busier.
-            if place.is_err() && !HEALTH.contains(&route.as_str()) {
-                return ApiError::new(
-                    OVERLOADED,
-                    "this replica answers as many requests as it can hold; try again soon",
-                )
-                .into_response();
-            }
-            let asks_database = request.uri().path().starts_with(PREFIX);
-            tokio::select! {
-                biased;
-                response = next.run(request) => response,
-                // Whatever waits for a database that is away is told so, and not after one bound behind the other.
-                refused = app.lost_confirmation(), if asks_database => refused.into_response(),
-                () = app.clock.sleep(REQUEST) => {
-                    ApiError::new(TIMED_OUT, "no answer within 30 s; repeat it with the same Idempotency-Key")
-                        .into_response()
-                }
-            }
-        })
-        .await;
+    let asker = app.overload.asker(&request, started);
+    request.extensions_mut().insert(asker);
+    let answering = async {
+        let answered = if is_free(&request, &route) {
+            Ok(next.run(request).await)
+        } else {
+            answer(&app, &asker, request, next, &route).await
+        };
+        answered.unwrap_or_else(IntoResponse::into_response)
+    };
+    let mut response = CURRENT.scope(id, answering).await;
     let took = app.clock.boottime().saturating_sub(started);
     let status = response.status();
     let labels = [counted(&method), &route, status.as_str()];
@@ -94,6 +72,39 @@ async fn around(
         response.headers_mut().insert(REQUEST_ID, value);
     }
     response
+}
+
+/// Whether a request has no limits: a load balancer must not take a replica out because it is busy, since the others would
+/// only get busier. `/readyz` with a token looks that up, and has them.
+fn is_free(request: &Request, route: &str) -> bool {
+    HEALTH.contains(&route) || (route == READY && !request.headers().contains_key(header::AUTHORIZATION))
+}
+
+/// Answers within the limits.
+async fn answer(
+    app: &App,
+    asker: &Asker,
+    request: Request,
+    next: Next,
+    route: &str,
+) -> Result<Response, ApiError> {
+    let _place = app.admit(asker)?;
+    let asks_database = request.uri().path().starts_with(PREFIX);
+    let answered = async {
+        let _turn = app.turn(request.method(), route).await?;
+        Ok::<_, ApiError>(next.run(request).await)
+    };
+    let response = tokio::select! {
+        biased;
+        response = answered => response?,
+        // Whatever waits for a database that is away is told so, and not after one bound behind the other.
+        refused = app.lost_confirmation(), if asks_database => return Err(refused),
+        () = app.clock.sleep(REQUEST) => {
+            let detail = "no answer within 30 s; repeat it with the same Idempotency-Key";
+            return Err(ApiError::new(TIMED_OUT, detail));
+        }
+    };
+    app.hold_answer(asker.who, response).await
 }
 
 /// The method as it is counted. Clients may invent methods, and each label value is kept for ever.

@@ -3,6 +3,7 @@
 //! logged beside it.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -54,9 +55,19 @@ catalogue! {
     PRECONDITION_FAILED = "precondition-failed", PRECONDITION_FAILED, "It is not what you looked at",
         "If-Match names another state of it than the present one. Read it again, and decide anew with its new ETag.";
     BODY_TOO_LARGE = "body-too-large", PAYLOAD_TOO_LARGE, "The body is too large",
-        "A body may have 1 MiB.";
+        "A body may have 1 MiB, and 10,000 commas.";
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "The body is not JSON",
         "Send the header Content-Type: application/json.";
+    BODY_TOO_SLOW = "body-too-slow", REQUEST_TIMEOUT, "The body took too long",
+        "A body must be there within the time of CAP_API_BODY_TIMEOUT after its head. Nothing was done; send it again over a better connection.";
+    RATE_LIMITED = "rate-limited", TOO_MANY_REQUESTS, "Too many requests",
+        "The token, or the address of callers that are not known yet, asks more often than it may. Nothing was done; repeat it after the time in Retry-After, and send fewer.";
+    TOO_MANY_FAILURES = "too-many-failures", TOO_MANY_REQUESTS, "Too many bad tokens from there",
+        "Too many tokens from this address were refused, so only those that were good lately are looked at. Nothing was done; repeat it with a valid token after the time in Retry-After.";
+    TOO_MANY_AT_ONCE = "too-many-at-once", TOO_MANY_REQUESTS, "Too many requests at once",
+        "One caller may have a quarter of the places, and of the memory for bodies and answers. Nothing was done; repeat it after the time in Retry-After, with fewer beside it.";
+    TOO_MUCH_WAITING = "too-much-waiting", TOO_MANY_REQUESTS, "Too many certificates wait",
+        "As many certificates of the project as may wait for their first attempt. Nothing was done; repeat it after the time in Retry-After, or see in the queue why they wait.";
     INVALID = "invalid", UNPROCESSABLE_ENTITY, "A value cannot be used",
         "The body can be read, but a value in it makes no sense. The detail says which, why, and what to write instead.";
     IDEMPOTENCY_MISMATCH = "idempotency-mismatch", UNPROCESSABLE_ENTITY, "The idempotency key belongs to another request",
@@ -64,15 +75,15 @@ catalogue! {
     TIMED_OUT = "timed-out", SERVICE_UNAVAILABLE, "The request took too long",
         "It was given up after 30 s; whether it was carried out is unknown. Repeat it with the same Idempotency-Key.";
     OVERLOADED = "overloaded", SERVICE_UNAVAILABLE, "Too much is going on",
-        "This replica has as many requests as it can hold. Repeat it after the time in Retry-After.";
+        "This replica has as many requests, or as much of them in memory, as it can hold. Nothing was done; repeat it after the time in Retry-After.";
     UNAVAILABLE = "unavailable", SERVICE_UNAVAILABLE, "The database or the KEK cannot be reached",
         "Nothing is guessed without them. Whether a change was made is unknown; repeat it with the same Idempotency-Key.";
     INTERNAL = "internal", INTERNAL_SERVER_ERROR, "We have a bug",
         "Report it with the request id; the cause is in the log of the replica that answered.";
 }
 
-/// Seconds that a client should wait before it repeats a request that was refused for now.
-const RETRY_AFTER_S: &str = "2";
+/// How long a client should wait before it repeats a request that was refused for now, where nothing better is known.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// An error on its way out: what the client may read, and what only the operator does.
 #[derive(Debug)]
@@ -80,11 +91,12 @@ pub(crate) struct ApiError {
     kind: &'static Kind,
     detail: String,
     cause: Option<String>,
+    retry_after: Option<Duration>,
 }
 
 impl ApiError {
     pub(crate) fn new(kind: &'static Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), cause: None }
+        Self { kind, detail: detail.into(), cause: None, retry_after: None }
     }
 
     /// A value that cannot be used; the error says why and what to write instead.
@@ -106,19 +118,30 @@ impl ApiError {
     /// A bug of ours: the client learns nothing but the request id.
     pub(crate) fn internal(cause: impl std::fmt::Display) -> Self {
         let detail = "something went wrong on our side; report it with the request id".to_owned();
-        Self { kind: INTERNAL, detail, cause: Some(cause.to_string()) }
+        Self::new(INTERNAL, detail).because(cause)
     }
 
     pub(crate) fn unavailable(cause: impl std::fmt::Display) -> Self {
         let detail = "the database or the KEK cannot be reached now, and nothing is guessed; \
                       repeat the request with the same Idempotency-Key";
-        Self { kind: UNAVAILABLE, detail: detail.to_owned(), cause: Some(cause.to_string()) }
+        Self::new(UNAVAILABLE, detail).because(cause)
     }
 
     /// What the operator must read besides, and the client must not: it is logged with the request's id.
     pub(crate) fn because(mut self, cause: impl std::fmt::Display) -> Self {
         self.cause = Some(cause.to_string());
         self
+    }
+
+    /// When it is worth another try.
+    pub(crate) fn after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// Whether it is of this kind.
+    pub(crate) fn is(&self, kind: &'static Kind) -> bool {
+        self.kind == kind
     }
 
     pub(crate) fn cause(&self) -> Option<&str> {
@@ -186,8 +209,14 @@ impl IntoResponse for ApiError {
         let mut response = (status, Json(details)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+        let wait = self.retry_after.or((status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER));
+        if let Some(wait) = wait {
+            // Whole seconds, and never a moment too early.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        if status == StatusCode::REQUEST_TIMEOUT {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -11,11 +11,17 @@ use axum::routing::get;
 
 use crate::health::{Readiness, ReadyQuery, report};
 use crate::metrics::Metrics;
-use crate::serve::{Bounds, IDLE};
+use crate::serve::{Bounds, IDLE, STALL};
 
 /// A scraper, two probes and a few people.
-pub const BOUNDS: Bounds =
-    Bounds { connections: 64, head: Duration::from_secs(10), idle: IDLE, head_octets: 16 * 1024 };
+pub const BOUNDS: Bounds = Bounds {
+    connections: 64,
+    head: Duration::from_secs(10),
+    idle: IDLE,
+    head_octets: 16 * 1024,
+    each: 64,
+    stall: STALL,
+};
 
 #[derive(Debug, Clone)]
 struct Shown {

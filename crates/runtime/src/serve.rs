@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Serving HTTP with bounds: connections, the size of a head, the time that it may take to arrive, idle time.
+//! Serving HTTP with bounds: connections, the size of a head, the time that it may take to arrive, idle time, the time
+//! that an answer may lie untaken.
 
+mod crowd;
 mod turn;
 
 use std::net::SocketAddr;
@@ -29,11 +31,15 @@ use tower::ServiceExt;
 
 use crate::config::{TlsFiles, secret_file};
 
+use crowd::Crowd;
 use turn::{Timed, Turn};
 
 /// How long a connection may idle between two requests. Longer than load balancers keep theirs, which is 60 s with most:
 /// of two sides, the one that sends requests must be the first to close, or a request meets a closed connection.
 pub const IDLE: Duration = Duration::from_secs(90);
+
+/// How long a peer may take no octet of an answer: the answer stays in memory until it has.
+pub const STALL: Duration = Duration::from_secs(30);
 
 /// The wait after the kernel gave no connection (too many open files, say): trying on at once would only burn time.
 const ACCEPT_WAIT: Duration = Duration::from_millis(100);
@@ -50,6 +56,10 @@ pub struct Bounds {
     pub idle: Duration,
     /// Octets of a head.
     pub head_octets: usize,
+    /// Connections of one address at once; one more is closed, so that no single one can take all of them.
+    pub each: usize,
+    /// How long the peer may take no octet of an answer; [`STALL`] unless there is a reason.
+    pub stall: Duration,
 }
 
 /// What a TLS listener needs, from PEM files.
@@ -82,6 +92,7 @@ pub async fn serve(
 ) {
     let places = Arc::new(Semaphore::new(bounds.connections));
     let connections = TaskTracker::new();
+    let crowd = Crowd::new(bounds.each);
     loop {
         let place = tokio::select! {
             place = Arc::clone(&places).acquire_owned() => place,
@@ -93,6 +104,10 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
+                let Some(own) = crowd.enter(peer.ip()) else {
+                    tracing::debug!(%peer, "its address has as many connections as it may; one more is closed");
+                    continue;
+                };
                 // Answers are small: waiting to fill a packet would only delay them.
                 let _ = stream.set_nodelay(true);
                 let (router, tls, stop) = (router.clone(), tls.clone(), stop.clone());
@@ -105,7 +120,7 @@ pub async fn serve(
                             Err(_) => tracing::debug!(%peer, "no TLS session in time"),
                         },
                     }
-                    drop(place);
+                    drop((place, own));
                 });
             }
             Err(error) => {
@@ -145,7 +160,7 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(bounds.idle)
         .max_buf_size(bounds.head_octets)
-        .serve_connection(TokioIo::new(Timed::new(io, turn, bounds.head)), service);
+        .serve_connection(TokioIo::new(Timed::new(io, turn, bounds.head, bounds.stall)), service);
     let mut served = std::pin::pin!(served);
     let ended = tokio::select! {
         ended = served.as_mut() => ended,

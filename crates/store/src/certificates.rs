@@ -293,6 +293,16 @@ impl Store {
         self.job(job.project, id).await?.ok_or_else(gone)
     }
 
+    /// How many certificates of a project wait for their first attempt, counted no further than `most`.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn waiting_certificates(&self, project: ProjectId, most: u64) -> Result<u64, StoreError> {
+        let waiting = doc! { "project": project.to_string(), "status": Status::Requested.as_str() };
+        let certificates = self.collection::<Document>("certificates");
+        bounded("count what waits", certificates.count_documents(waiting).limit(most)).await
+    }
+
     /// A certificate's versions, the newest first: at most a page of them.
     ///
     /// # Errors

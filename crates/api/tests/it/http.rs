@@ -35,6 +35,12 @@ impl Http {
         Self { base: base.to_owned(), client }
     }
 
+    /// The same server, asked from another address of this host.
+    pub(crate) fn from(&self, address: &str) -> Self {
+        let client = Client::builder().timeout(REQUEST_LIMIT).no_proxy().local_address(address.parse().ok());
+        Self { base: self.base.clone(), client: client.build().unwrap() }
+    }
+
     pub(crate) fn call(&self, method: &str, path: &str) -> Call {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         Call(self.client.request(method, format!("{}{path}", self.base)))

@@ -12,6 +12,7 @@ mod idempotency;
 mod issuers;
 mod jobs;
 mod metrics;
+mod overload;
 mod paging;
 mod replicas;
 mod scan;

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::{Config, Fault, Group, secret_file};
+use super::{ApiLimits, Config, Fault, Group, secret_file};
 
 /// What the api is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct ApiConfig {
     pub public_url: Option<String>,
     /// Serve REST over TLS with these.
     pub tls: Option<TlsFiles>,
+    /// How much each caller may ask for.
+    pub limits: ApiLimits,
 }
 
 /// A certificate chain and its key, both PEM.
@@ -39,10 +41,17 @@ impl Group for ApiConfig {
         let is_apart = apart(config, &[listens[0], listens[1], admin_listen]);
         let url_is_wrong = public_url.is_none() && config.is_given("CAP_API_PUBLIC_URL");
         let tls = tls(config);
+        let limits = ApiLimits::read(config);
         if url_is_wrong || !is_apart {
             return None;
         }
-        Some(Self { listen: listen?, challenge_listen: challenge_listen?, public_url, tls: tls? })
+        Some(Self {
+            listen: listen?,
+            challenge_listen: challenge_listen?,
+            public_url,
+            tls: tls?,
+            limits: limits?,
+        })
     }
 }
 

@@ -42,6 +42,13 @@ fn the_defaults_are_the_contracts() {
     assert_eq!(api.listen.to_string(), "127.0.0.1:8181");
     assert_eq!(api.challenge_listen.to_string(), "127.0.0.1:8080");
     assert_eq!((api.public_url, api.tls), (None, None));
+    let limits = api.limits;
+    assert_eq!(
+        (limits.per_token, limits.per_address, limits.failures, limits.waiting),
+        (500, 100, 60, 10_000)
+    );
+    assert_eq!((limits.places, limits.body), (1024, Duration::from_secs(10)));
+    assert!(limits.trusted_proxies.is_empty(), "nobody's word is taken for who a caller is");
     assert_eq!((worker.job_lease, worker.concurrency), (Duration::from_secs(60), 32));
     assert_eq!(scheduler.lease, Duration::from_secs(15));
     let kek = read(None, &env).finish::<KekConfig>().unwrap();
@@ -286,4 +293,15 @@ fn no_two_listeners_of_the_api_want_the_same_place() {
     }
     let any = [("CAP_API_LISTEN", "127.0.0.1:0"), ("CAP_ADMIN_LISTEN", "127.0.0.1:0")];
     assert!(read(None, &any).finish::<ApiConfig>().is_ok());
+}
+
+#[test]
+fn limits_and_trusted_proxies_are_read_and_a_wrong_one_is_told() {
+    let env = [("CAP_API_RATE_PER_TOKEN", "0"), ("CAP_API_TRUSTED_PROXIES", "10.0.0.0/8, ::1")];
+    let limits = read(None, &env).finish::<ApiConfig>().unwrap().limits;
+    assert_eq!((limits.per_token, limits.trusted_proxies.len()), (0, 2));
+    let wrong = [("CAP_API_RATE_PER_ADDRESS", "-1"), ("CAP_API_TRUSTED_PROXIES", "10.0.0.1/8")];
+    let faults = faults::<ApiConfig>(None, &wrong);
+    assert_eq!(faults.len(), 2, "{faults:?}");
+    assert!(faults[1].contains("bits behind its prefix; write addresses and networks"), "{faults:?}");
 }

@@ -18,8 +18,14 @@ use super::*;
 use crate::harden;
 
 const PATIENCE: Duration = Duration::from_secs(10);
-const BOUNDS: Bounds =
-    Bounds { connections: 8, head: Duration::from_millis(300), idle: IDLE, head_octets: 16 * 1024 };
+const BOUNDS: Bounds = Bounds {
+    connections: 8,
+    head: Duration::from_millis(300),
+    idle: IDLE,
+    head_octets: 16 * 1024,
+    each: 8,
+    stall: STALL,
+};
 
 /// Files of a certificate for `localhost`, and a client that trusts it.
 fn identity(dir: &TempDir, name: &str) -> (TlsFiles, TlsConnector) {

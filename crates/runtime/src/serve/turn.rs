@@ -5,6 +5,8 @@
 //! load balancer and cut off who sends a head octet by octet. So hyper is given the idle time, and a stream below it counts
 //! from the first octet of a head. What that cannot see is a piece of a head that came together with the request before
 //! it: such a piece counts as idle time, and hyper's bound ends it.
+//!
+//! The same stream ends when the peer takes no octet of an answer for too long.
 
 use std::io;
 use std::pin::Pin;
@@ -41,6 +43,9 @@ pub(super) struct Timed<IO> {
     turn: Turn,
     head: Duration,
     alarm: Pin<Box<Sleep>>,
+    stall: Duration,
+    /// Runs while octets of ours lie untaken.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl Turn {
@@ -88,8 +93,21 @@ impl Drop for Answer {
 }
 
 impl<IO> Timed<IO> {
-    pub(super) fn new(io: IO, turn: Turn, head: Duration) -> Self {
-        Self { io, turn, head, alarm: Box::pin(sleep_until(Instant::now() + head)) }
+    pub(super) fn new(io: IO, turn: Turn, head: Duration, stall: Duration) -> Self {
+        let alarm = Box::pin(sleep_until(Instant::now() + head));
+        Self { io, turn, head, alarm, stall, stalled: None }
+    }
+
+    /// What came of trying to hand octets on: an end where the peer has taken none for too long.
+    fn taken<T>(&mut self, cx: &mut Context<'_>, handed: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if handed.is_ready() {
+            self.stalled = None;
+            return handed;
+        }
+        let stall = self.stall;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + stall)));
+        ready!(stalled.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "nobody takes the answer")))
     }
 }
 
@@ -117,11 +135,13 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Timed<IO> {
 
 impl<IO: AsyncWrite + Unpin> AsyncWrite for Timed<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, octets)
+        let handed = Pin::new(&mut self.io).poll_write(cx, octets);
+        self.taken(cx, handed)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let handed = Pin::new(&mut self.io).poll_flush(cx);
+        self.taken(cx, handed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -133,7 +153,8 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Timed<IO> {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, parts)
+        let handed = Pin::new(&mut self.io).poll_write_vectored(cx, parts);
+        self.taken(cx, handed)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -289,11 +289,12 @@ async fn a_process_whose_database_is_away_goes_on_and_tells_of_itself_again() {
     bench.migrate(&kek).await;
     let scheduler = bench.scheduler(&kek, "scheduler-0", "3s");
     scheduler.wait_ready(READY_WITHIN).await.unwrap();
-    let told = |what: &'static str| {
+    let told = async |what: &'static str| {
         wait::until(what, SHOWN_WITHIN, || async {
             let log = std::fs::read_to_string(scheduler.process().log()).map_err(Pending::not_yet)?;
             if log.contains(what) { Ok(()) } else { Err(Pending::not_yet(scheduler.process().log_tail())) }
         })
+        .await
     };
     wait_metric(&scheduler, LEADER, 1.0).await;
     set.pause(0).unwrap();

@@ -245,3 +245,23 @@ async fn a_look_through_the_whole_collection_and_a_sort_in_memory_are_noticed() 
         assert!(plan.stages.iter().any(|seen| seen == stage), "{plan:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_in_a_project_is_counted_in_the_index_alone_and_no_further_than_asked() {
+    let world = World::new().await;
+    let database = raw(&world).await;
+    let certificates = database.collection::<Document>("certificates");
+    let project = world.project.to_string();
+    let status = |n: usize| ["requested", "valid"][n % 2];
+    let many = (0..200).map(|n| doc! { "_id": format!("crt_{n}"), "project": &project, "status": status(n) });
+    certificates.insert_many(many).await.unwrap();
+    let mut counted = 0;
+    let work = async { counted = world.store.waiting_certificates(world.project, 60).await.unwrap() };
+    let commands = asked_of("certificates", &database, work).await;
+    assert_eq!(counted, 60);
+    assert_eq!(world.store.waiting_certificates(world.project, 1000).await.unwrap(), 100);
+    let [command] = commands.as_slice() else { panic!("{commands:#?}") };
+    let plan = explain(&database, command).await;
+    plan.goes_by_an_index(command);
+    assert!(plan.keys <= 61 && plan.documents == 0, "{plan:?} of {command}");
+}

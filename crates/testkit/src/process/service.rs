@@ -138,6 +138,17 @@ impl Service {
         Ok(answer.text().await?)
     }
 
+    /// The most memory, in MiB, that it ever had since it started.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn peak_mib(&self) -> anyhow::Result<usize> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<usize>().ok());
+        Ok(kib.context("its status does not tell its peak")? / 1024)
+    }
+
     /// Starts it again with what it was started with. What still runs of it is killed first.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::body::{At, Body};
 use crate::idempotency::IdempotencyKey;
+use crate::overload::waiting;
 use crate::problem::ApiError;
 
 use super::etag;
@@ -32,6 +33,7 @@ pub(super) async fn create(
     if let Some(earlier) = key.earlier(&app, &caller, &body.sha256).await? {
         return Ok(etag::created(super::find(&app, project, &earlier.resource).await?, app.now()));
     }
+    waiting::one_more(&app, project).await?;
     let issuer = body.value.issuer.clone();
     let spec = spec(body.value)?;
     let found = app.store.issuer(project, &issuer).await?;

@@ -17,6 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const HEAD: Duration = Duration::from_secs(1);
 /// Longer than a head may take.
 const LONGER: Duration = Duration::from_millis(1_500);
+/// Octets of an answer that no kernel takes in one go.
+const LARGE: usize = 64 * 1024 * 1024;
 const NEVER: Duration = Duration::from_secs(3600);
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
@@ -24,8 +26,18 @@ const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
 async fn connect(idle: Duration) -> TcpStream {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at: SocketAddr = listener.local_addr().unwrap();
-    let router = Router::new().route("/", get(async || "well")).route("/", post(async |body: String| body));
-    let bounds = Bounds { connections: 8, head: HEAD, idle, head_octets: 16 * 1024 };
+    let router = Router::new()
+        .route("/", get(async || "well"))
+        .route("/", post(async |body: String| body))
+        .route("/large", get(async || vec![b'x'; LARGE]));
+    let bounds = Bounds {
+        connections: 8,
+        head: HEAD,
+        idle,
+        head_octets: 16 * 1024,
+        each: 8,
+        stall: Duration::from_secs(1),
+    };
     tokio::spawn(serve(listener, router, None, bounds, CancellationToken::new()));
     TcpStream::connect(at).await.unwrap()
 }
@@ -91,4 +103,48 @@ async fn a_body_may_take_longer_than_a_head() {
     sleep(LONGER).await;
     stream.write_all(b"ow").await.unwrap();
     answer(&mut stream, "slow").await;
+}
+
+#[tokio::test]
+async fn who_takes_nothing_of_an_answer_is_cut_off_and_who_reads_it_has_it_all() {
+    let large = b"GET /large HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    for (takes, whole) in [(true, true), (false, false)] {
+        let mut stream = connect(NEVER).await;
+        stream.write_all(large).await.unwrap();
+        // As long as the peer takes something, it has the time that it needs.
+        let wait = if takes { Duration::ZERO } else { 3 * Duration::from_secs(1) };
+        sleep(wait).await;
+        let mut answer = Vec::new();
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("an end in time");
+        assert_eq!(answer.len() > LARGE, whole, "{} octets", answer.len());
+    }
+}
+
+#[tokio::test]
+async fn an_address_with_all_of_its_connections_gets_no_more_and_another_does() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at: SocketAddr = listener.local_addr().unwrap();
+    let bounds = Bounds {
+        connections: 8,
+        head: PATIENCE,
+        idle: NEVER,
+        head_octets: 16 * 1024,
+        each: 2,
+        stall: PATIENCE,
+    };
+    let router = Router::new().route("/", get(async || "well"));
+    tokio::spawn(serve(listener, router, None, bounds, CancellationToken::new()));
+    let mut kept = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        stream.write_all(GET).await.unwrap();
+        answer(&mut stream, "well").await;
+        kept.push(stream);
+    }
+    is_closed(TcpStream::connect(at).await.unwrap()).await;
+    let other = tokio::net::TcpSocket::new_v4().unwrap();
+    other.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut other = other.connect(at).await.unwrap();
+    other.write_all(GET).await.unwrap();
+    answer(&mut other, "well").await;
 }
