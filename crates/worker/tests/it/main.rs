@@ -11,6 +11,7 @@ mod bench;
 mod crashes;
 mod drain;
 mod failpoints;
+mod full;
 mod issuance;
 mod load;
 mod outages;
