@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use cap_core::clock::later;
 use cap_core::limits;
 use cap_store::{Replay, Request};
 use sha2::{Digest, Sha256};
@@ -78,6 +79,7 @@ impl IdempotencyKey {
         resource: String,
     ) -> Option<Request> {
         let id = self.id(caller)?;
-        Some(Request { id, body_sha256: body_sha256.to_owned(), status, resource, at: app.clock.now() })
+        let remembered_until = later(app.clock.now(), app.store.retention().idempotency);
+        Some(Request { id, body_sha256: body_sha256.to_owned(), status, resource, remembered_until })
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use cap_api::{API_BOUNDS, App, CHALLENGE_BOUNDS, Metrics, Overload};
 use cap_core::instance::Doing;
+use cap_core::retention::Retention;
 use cap_runtime::config::{ApiConfig, KekConfig, MongoConfig};
 use cap_runtime::{Exit, Failure, OrExit, Process, Role, serve};
 use cap_store::ChallengeCache;
@@ -19,14 +20,14 @@ fn main() -> ExitCode {
 
 async fn answer(
     process: Process,
-    (mongo, kek, config): (MongoConfig, KekConfig, ApiConfig),
+    (mongo, kek, config, retention): (MongoConfig, KekConfig, ApiConfig, Retention),
 ) -> Result<(), Failure> {
     let tls = config.tls.as_ref().map(serve::tls).transpose().or_exit(Exit::Config)?;
     let Some(cluster) = cap_boot::open(&process, &mongo, kek).await? else { return Ok(()) };
     let member = cap_boot::enrol(&process, &cluster.store, || Doing::Api);
     let challenges = ChallengeCache::new(cluster.store.clone(), process.clock.clone());
     let app = Arc::new(App {
-        store: cluster.store.recording_in_groups(),
+        store: cluster.store.keeping(retention).recording_in_groups(),
         keyring: cluster.keyring,
         auditor: cluster.auditor,
         canary: cluster.canary,

@@ -3,7 +3,10 @@
 
 use cap_client::wire;
 use cap_core::job::Work;
-use cap_store::{CertificateRecord, IssuerRecord, JobRecord, ProjectRecord, TokenRecord, VersionRecord};
+use cap_store::{
+    CertificateRecord, IssuerRecord, JobRecord, NoticeRecord, ProjectRecord, TokenRecord, TotalRecord,
+    VersionRecord,
+};
 use jiff::Timestamp;
 
 pub(crate) fn project(record: ProjectRecord) -> wire::Project {
@@ -85,5 +88,26 @@ pub(crate) fn job(record: JobRecord) -> wire::Job {
         problem: record.problem,
         created_at: record.created_at,
         finished_at: record.finished_at,
+    }
+}
+
+pub(crate) fn job_total(record: TotalRecord) -> wire::JobTotal {
+    let TotalRecord { id, jobs } = record;
+    wire::JobTotal { hour: id.hour.start(), kind: id.kind, outcome: id.outcome.to_owned(), jobs }
+}
+
+pub(crate) fn notice(record: NoticeRecord) -> wire::Notice {
+    wire::Notice {
+        id: record.id.to_string(),
+        certificate: record.id.certificate,
+        version: record.id.version,
+        project: record.project,
+        name: record.name,
+        kind: record.id.threshold,
+        not_after: record.not_after,
+        reason: record.reason,
+        problem: record.problem,
+        noticed_at: record.noticed_at,
+        resolved_at: record.resolved_at,
     }
 }

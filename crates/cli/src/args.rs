@@ -10,8 +10,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::output::Form;
 use crate::parse;
 use crate::verbs::{
-    admin, cert, completion, generate, health, instance, issuer, job, kek, leader, project, queue, schema,
-    token, top,
+    admin, cert, completion, generate, health, instance, issuer, job, kek, leader, notice, project, queue,
+    schema, token, top,
 };
 
 /// Keeps TLS certificates valid: requests, renews and shows them
@@ -87,6 +87,9 @@ pub(crate) enum Verb {
     /// Jobs: work in the background
     #[command(subcommand)]
     Job(job::Verb),
+    /// Certificates that were not renewed in time
+    #[command(subcommand)]
+    Notice(notice::Verb),
     /// The queue of all jobs
     #[command(subcommand)]
     Queue(queue::Verb),

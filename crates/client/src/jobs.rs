@@ -4,13 +4,14 @@
 use cap_core::id::JobId;
 use cap_core::job::JobState;
 use cap_core::page::Slice;
+use jiff::Timestamp;
 use reqwest::{Method, RequestBuilder};
 use serde::Serialize;
 
 use crate::error::ClientError;
 use crate::pages::PageQuery;
 use crate::transport::Client;
-use crate::wire::{CancelledJob, Job};
+use crate::wire::{CancelledJob, Job, JobTotal};
 
 /// Which jobs.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -26,7 +27,31 @@ pub struct JobQuery {
     pub subject: Option<String>,
 }
 
+/// Which totals.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct TotalQuery {
+    /// Which page.
+    #[serde(flatten)]
+    pub page: PageQuery,
+    /// Only from the hour on that this time is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+}
+
 impl Client {
+    /// A page of the hourly totals of a project's finished jobs.
+    ///
+    /// # Errors
+    /// When the API refuses or cannot be reached.
+    pub async fn job_totals(
+        &self,
+        project: &str,
+        query: &TotalQuery,
+    ) -> Result<Slice<JobTotal>, ClientError> {
+        let path = ["api", "v1", "projects", project, "jobs", "totals"];
+        self.exchange(self.request(Method::GET, &path)?.query(query)).await?.json()
+    }
+
     /// A page of a project's jobs.
     ///
     /// # Errors

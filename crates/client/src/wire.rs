@@ -10,6 +10,7 @@ pub use cluster::{
 
 use cap_core::actor::Role;
 use cap_core::certificate::{ChallengeType, KeyType, Status};
+use cap_core::expiry::{Reason, Threshold};
 use cap_core::id::{CertificateId, IssuerId, JobId, ProjectId, RequestId, TokenId, VersionId};
 use cap_core::issuer::IssuerStatus;
 use cap_core::job::{JobState, Lane};
@@ -287,6 +288,46 @@ pub struct CancelledJob {
     pub job: Job,
     /// What becomes of its work now, for people.
     pub next: String,
+}
+
+/// How many jobs of a project ended in an hour, of one kind and one way.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JobTotal {
+    /// When the hour begins.
+    pub hour: Timestamp,
+    /// What kind of work it was.
+    pub kind: String,
+    /// How they ended: `succeeded`, `dead` or `cancelled`.
+    pub outcome: String,
+    /// How many.
+    pub jobs: u64,
+}
+
+/// A certificate that was not renewed in time.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Notice {
+    /// Its name: certificate, version and kind.
+    pub id: String,
+    /// The certificate.
+    pub certificate: CertificateId,
+    /// Its version that runs out.
+    pub version: VersionId,
+    /// Whose.
+    pub project: ProjectId,
+    /// The certificate's first name.
+    pub name: String,
+    /// How far it has run out.
+    pub kind: Threshold,
+    /// When the version ends.
+    pub not_after: Timestamp,
+    /// Why it was not renewed in time, as it was when the notice was made.
+    pub reason: Reason,
+    /// What was in the way then.
+    pub problem: Option<Problem>,
+    /// When the notice was made.
+    pub noticed_at: Timestamp,
+    /// When another version took its place, or the certificate was deleted.
+    pub resolved_at: Option<Timestamp>,
 }
 
 /// How deep the queue is, as the scheduler that leads sees it.

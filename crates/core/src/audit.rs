@@ -46,6 +46,8 @@ pub enum Action {
     CertificateIssued,
     CertificateAttemptFailed,
     CertificateKeyExported,
+    CertificateExpiryNoticed,
+    OrderAbandoned,
     JobRetried,
     JobCancelled,
     LeaderStepDownRequested,
@@ -53,7 +55,7 @@ pub enum Action {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::AdminBootstrapped,
         Self::AdminTokenRecovered,
         Self::TokenCreated,
@@ -72,6 +74,8 @@ impl Action {
         Self::CertificateIssued,
         Self::CertificateAttemptFailed,
         Self::CertificateKeyExported,
+        Self::CertificateExpiryNoticed,
+        Self::OrderAbandoned,
         Self::JobRetried,
         Self::JobCancelled,
         Self::LeaderStepDownRequested,
@@ -99,6 +103,8 @@ impl Action {
             Self::CertificateIssued => "certificate.issued",
             Self::CertificateAttemptFailed => "certificate.attempt_failed",
             Self::CertificateKeyExported => "certificate.key_exported",
+            Self::CertificateExpiryNoticed => "certificate.expiry_noticed",
+            Self::OrderAbandoned => "order.abandoned",
             Self::JobRetried => "job.retried",
             Self::JobCancelled => "job.cancelled",
             Self::LeaderStepDownRequested => "leader.step_down_requested",

@@ -26,7 +26,10 @@ impl Mutant {
     }
 }
 
-/// Every failpoint there is, in the order in which an issuance passes them.
+/// Failpoints of the leader's duties.
+pub const LEADER_POINTS: &[&str] = &["totals.within"];
+
+/// Every failpoint of an issuance, in the order in which it passes them.
 pub const POINTS: &[&str] = &[
     "claim.before",
     "claim.within",
@@ -89,12 +92,13 @@ pub fn install(hook: fn(&'static str)) {
     let _ = HOOK.set(hook);
 }
 
-/// Passes the failpoint `name`, one of [`POINTS`].
+/// Passes the failpoint `name`, one of [`POINTS`] or [`LEADER_POINTS`].
 #[inline]
 pub fn point(name: &'static str) {
     #[cfg(feature = "drill")]
     {
-        debug_assert!(POINTS.contains(&name), "{name} is not in fault::POINTS");
+        let is_known = POINTS.contains(&name) || LEADER_POINTS.contains(&name);
+        debug_assert!(is_known, "{name} is not in fault::POINTS or fault::LEADER_POINTS");
         if let Some(hook) = HOOK.get() {
             hook(name);
         }

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -41,6 +42,22 @@ macro_rules! typed_id {
             #[must_use]
             pub fn generate(clock: &dyn Clock, entropy: &dyn Entropy) -> Self {
                 Self(uuid_v7(clock, entropy))
+            }
+
+            /// When it was made, to the millisecond, by the clock of whoever made it.
+            #[must_use]
+            pub fn made_at(self) -> Timestamp {
+                let (high, _) = self.0.as_u64_pair();
+                i64::try_from(high >> 16)
+                    .ok()
+                    .and_then(|millis| Timestamp::from_millisecond(millis).ok())
+                    .unwrap_or(Timestamp::MAX)
+            }
+
+            /// What every id that was made at `at` or later sorts behind, and every earlier one before.
+            #[must_use]
+            pub fn text_from(at: Timestamp) -> String {
+                format!("{}_{:012x}", $prefix, at.as_millisecond().max(0))
             }
         }
 
@@ -120,6 +137,15 @@ fn parse(prefix: &'static str, text: &str) -> Result<Uuid, BadId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_tells_when_it_was_made_and_sorts_by_it() {
+        let id: OrderId = "ord_0192f0c1a3d27b4e8f6a5c4d3e2f1a0b".parse().unwrap();
+        let made_at = id.made_at();
+        assert_eq!(made_at.as_millisecond(), 0x0192_f0c1_a3d2);
+        assert!(OrderId::text_from(made_at) < id.to_string());
+        assert!(OrderId::text_from(made_at + std::time::Duration::from_millis(1)) > id.to_string());
+    }
 
     #[test]
     fn an_id_reads_back_and_no_other_kind_does() {

@@ -68,6 +68,9 @@ pub const PERSIST_WAIT: Duration = Duration::from_millis(100);
 pub const CHALLENGE_KEPT: Duration = Duration::from_secs(10 * 60);
 /// How long the answer to a challenge is kept when the CA does not say when the order expires.
 pub const CHALLENGE_LIFE_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
+/// How long the answer to a challenge is kept at most, whatever the CA says about its order: no CA of ours validates that
+/// long after.
+pub const CHALLENGE_KEPT_MAX: Duration = Duration::from_secs(30 * 86_400);
 /// The longest wait that a CA's Retry-After may impose: beyond it we look again anyway.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// How long past an order's expiry one that may have been finalized is still watched: this host's clock may be ahead of

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Metrics;
 use crate::census::Census;
+use crate::duties::Duties;
 use crate::planner::Planner;
 use crate::sampler::Sampler;
 
@@ -147,6 +148,14 @@ impl Scheduler {
             epoch: term.epoch,
             metrics: &self.metrics,
         };
+        let duties = Duties {
+            store: &self.store,
+            auditor: &self.auditor,
+            clock: self.clock.as_ref(),
+            mandate: &mandate,
+            epoch: term.epoch,
+            metrics: &self.metrics,
+        };
         let census = Census {
             store: &self.store,
             clock: self.clock.as_ref(),
@@ -160,6 +169,7 @@ impl Scheduler {
             () = planner.run() => Some(Lost::RanOut),
             () = sampler.run() => Some(Lost::RanOut),
             () = census.run() => Some(Lost::RanOut),
+            () = duties.run() => Some(Lost::RanOut),
         };
         self.metrics.leader.set(0);
         self.metrics.queue.clear();

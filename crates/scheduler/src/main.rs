@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 use cap_core::instance::{Doing, Standing};
+use cap_core::retention::Retention;
 use cap_runtime::config::{KekConfig, MongoConfig, SchedulerConfig};
 use cap_runtime::{Exit, Failure, OrExit, Process, Role};
 use cap_scheduler::{Metrics, Scheduler};
@@ -15,13 +16,13 @@ fn main() -> ExitCode {
 
 async fn schedule(
     process: Process,
-    (mongo, kek, config): (MongoConfig, KekConfig, SchedulerConfig),
+    (mongo, kek, config, retention): (MongoConfig, KekConfig, SchedulerConfig, Retention),
 ) -> Result<(), Failure> {
     let Some(cluster) = cap_boot::open(&process, &mongo, kek).await? else { return Ok(()) };
     let (standing, stands) = watch::channel(Standing::StandsBy);
     let member = cap_boot::enrol(&process, &cluster.store, move || Doing::Scheduler(*stands.borrow()));
     let scheduler = Scheduler {
-        store: cluster.store,
+        store: cluster.store.keeping(retention),
         auditor: cluster.auditor,
         instance: process.service.instance_name.clone(),
         ttl: config.lease,

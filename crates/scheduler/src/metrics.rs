@@ -7,7 +7,8 @@ mod queue;
 use std::sync::Arc;
 
 use cap_core::clock::Clock;
-use prometheus::{Gauge, IntCounter, IntGauge, Registry};
+use cap_core::expiry::Threshold;
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use instances::InstanceGauges;
 use queue::QueueGauges;
@@ -21,6 +22,9 @@ pub struct Metrics {
     pub(crate) skew: Gauge,
     pub(crate) queue: QueueGauges,
     pub(crate) instances: InstanceGauges,
+    pub(crate) notices: IntCounterVec,
+    pub(crate) counted: IntCounter,
+    pub(crate) duty_failures: IntCounterVec,
 }
 
 impl Metrics {
@@ -45,13 +49,40 @@ impl Metrics {
             )?,
             queue: QueueGauges::new(clock.clone())?,
             instances: InstanceGauges::new(clock)?,
+            notices: IntCounterVec::new(
+                Opts::new(
+                    "certautopilot_notices_total",
+                    "Notices that this scheduler made about certificates that run out, by how far they have.",
+                ),
+                &["kind"],
+            )?,
+            counted: IntCounter::new(
+                "certautopilot_jobs_counted_total",
+                "Finished jobs that this scheduler counted into the hourly totals.",
+            )?,
+            duty_failures: IntCounterVec::new(
+                Opts::new(
+                    "certautopilot_duty_failures_total",
+                    "Looks of a duty of the leader that failed; it looks again by itself.",
+                ),
+                &["duty"],
+            )?,
         };
+        for kind in Threshold::ALL {
+            metrics.notices.with_label_values(&[kind.as_str()]);
+        }
+        for duty in crate::duties::NAMES {
+            metrics.duty_failures.with_label_values(&[duty]);
+        }
         registry.register(Box::new(metrics.leader.clone()))?;
         registry.register(Box::new(metrics.transitions.clone()))?;
         registry.register(Box::new(metrics.renewals.clone()))?;
         registry.register(Box::new(metrics.skew.clone()))?;
         registry.register(Box::new(metrics.queue.clone()))?;
         registry.register(Box::new(metrics.instances.clone()))?;
+        registry.register(Box::new(metrics.notices.clone()))?;
+        registry.register(Box::new(metrics.counted.clone()))?;
+        registry.register(Box::new(metrics.duty_failures.clone()))?;
         Ok(metrics)
     }
 

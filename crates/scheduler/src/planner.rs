@@ -40,9 +40,9 @@ pub(crate) struct Planner<'a> {
 /// Certificates that have a fault of their own, and the boot time at which each is tried again.
 type Aside = HashMap<CertificateId, Duration>;
 
-/// Why a renewal was not planned.
+/// Why something was not planned for a certificate.
 #[derive(Debug)]
-enum Fault {
+pub(crate) enum Fault {
     /// Nobody's can be, for now.
     Everybody(anyhow::Error),
     /// This one cannot; the others behind it can.

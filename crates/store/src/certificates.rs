@@ -229,6 +229,7 @@ impl Store {
             let orders = self.collection::<Document>("orders");
             orders.delete_many(own).session(&mut transaction.session).await.map_err(&failed)?;
             self.cancel_jobs(&mut transaction, &id.to_string()).await?;
+            self.resolve_notices(&mut transaction, id).await?;
             self.write_within(&mut transaction, &[Fact::new(DOING).accompanied(&mutation)]).await?;
             transaction.commit().await
         })

@@ -11,9 +11,6 @@ use crate::error::StoreError;
 use crate::fact::Fact;
 use crate::{Store, bounded};
 
-/// How long a request is remembered: longer than any client goes on repeating it.
-const REMEMBERED: std::time::Duration = std::time::Duration::from_secs(86_400);
-
 /// A request that its client may repeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
@@ -25,8 +22,8 @@ pub struct Request {
     pub status: u16,
     /// What it made or changed.
     pub resource: String,
-    /// When it came.
-    pub at: Timestamp,
+    /// Until when it is remembered: longer than any client goes on repeating it.
+    pub remembered_until: Timestamp,
 }
 
 /// A request that was carried out before.
@@ -54,7 +51,7 @@ impl Fact {
     pub(crate) fn accompanied(self, mutation: &Mutation<'_>) -> Self {
         let fact = self.audited(mutation.audit);
         let Some(request) = mutation.request else { return fact };
-        let expire_at: DateTime = date(cap_core::clock::later(request.at, REMEMBERED));
+        let expire_at: DateTime = date(request.remembered_until);
         let record = doc! {
             "_id": &request.id,
             "body_sha256": &request.body_sha256,

@@ -10,7 +10,9 @@ mod attention;
 mod audit;
 mod certificates;
 mod challenges;
+mod cleanup;
 mod document;
+mod duties;
 mod error;
 mod fact;
 mod idempotency;
@@ -19,6 +21,7 @@ mod issuers;
 mod jobs;
 mod keys;
 mod leases;
+mod notices;
 mod orders;
 mod projects;
 mod recorder;
@@ -26,23 +29,27 @@ mod renewals;
 mod schema;
 mod tokens;
 mod topology;
+mod totals;
 mod transaction;
 
 use std::time::Duration;
 
 use bson::doc;
+use cap_core::retention::Retention;
 use mongodb::options::{ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern};
 use mongodb::{Client, Collection, Database};
 use secrecy::{ExposeSecret, SecretString};
 
 pub use certificates::{CertificateChange, CertificateRecord, VersionRecord};
 pub use challenges::ChallengeCache;
+pub use cleanup::Expiring;
 pub use error::StoreError;
 pub use idempotency::{Mutation, Replay, Request};
 pub use instances::Beat;
 pub use issuers::{IssuerChange, IssuerRecord, IssuerUser, Registration};
 pub use jobs::{Claimed, JobRecord, JobRefusal, JobWatch, Search};
 pub use leases::{LeaseWatch, SCHEDULER_LEASE};
+pub use notices::{Due, NoticeRecord, Noticed};
 pub use orders::{OpenOrder, Opened};
 pub use projects::ProjectRecord;
 pub use recorder::Writer;
@@ -50,6 +57,7 @@ pub use renewals::Planned;
 pub use schema::{MigrateError, SchemaStatus};
 pub use tokens::TokenRecord;
 pub use topology::{MemberStanding, MemberState, ReplicaSetState};
+pub use totals::{COUNT_PAGE, TotalRecord};
 
 use crate::error::{classify, timed_out};
 
@@ -75,6 +83,7 @@ pub struct Store {
     client: Client,
     database: Database,
     recorder: Option<recorder::Recorder>,
+    retention: Retention,
 }
 
 impl Store {
@@ -112,7 +121,7 @@ impl Store {
         let name = database.map(str::to_owned).or_else(|| options.default_database.clone());
         let client = Client::with_options(options).map_err(unusable)?;
         let database = client.database(name.as_deref().unwrap_or(DATABASE));
-        Ok(Self { client, database, recorder: None })
+        Ok(Self { client, database, recorder: None, retention: Retention::default() })
     }
 
     /// Whether the database has a primary that a majority follows. A primary that is cut off answers other reads until
@@ -126,6 +135,18 @@ impl Store {
         let read = read.read_concern(ReadConcern::linearizable()).max_time(CONFIRM_BOUND);
         bounded("have the primary confirmed by a majority", read).await?;
         Ok(())
+    }
+
+    /// The same store, which keeps what is over for as long as `retention` says; without it, as long as its default says.
+    #[must_use]
+    pub fn keeping(self, retention: Retention) -> Self {
+        Self { retention, ..self }
+    }
+
+    /// How long what is over is kept.
+    #[must_use]
+    pub fn retention(&self) -> &Retention {
+        &self.retention
     }
 
     fn collection<T: Send + Sync>(&self, name: &str) -> Collection<T> {

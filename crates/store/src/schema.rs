@@ -22,6 +22,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0002_queue.json"),
     include_str!("../../../migrations/0003_lanes.json"),
     include_str!("../../../migrations/0004_members.json"),
+    include_str!("../../../migrations/0005_retention.json"),
 ];
 /// The lease that keeps two migrations from running at once.
 pub(crate) const LEASE: &str = "schema";

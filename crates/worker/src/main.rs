@@ -7,6 +7,7 @@ use std::sync::Arc;
 use cap_acme::Acme;
 use cap_core::instance::Doing;
 use cap_core::limits;
+use cap_core::retention::Retention;
 use cap_runtime::config::{KekConfig, MongoConfig, WorkerConfig};
 use cap_runtime::{Exit, Failure, OrExit, Process, Role};
 use cap_worker::{Drained, Metrics, Runner, World};
@@ -17,7 +18,7 @@ fn main() -> ExitCode {
 
 async fn work(
     process: Process,
-    (mongo, kek, config): (MongoConfig, KekConfig, WorkerConfig),
+    (mongo, kek, config, retention): (MongoConfig, KekConfig, WorkerConfig, Retention),
 ) -> Result<(), Failure> {
     let Some(cluster) = cap_boot::open(&process, &mongo, kek).await? else { return Ok(()) };
     let metrics = Metrics::new(process.metrics.registry()).or_exit(Exit::Bug)?;
@@ -28,7 +29,7 @@ async fn work(
     let request = limits::CA_REQUEST.min(config.job_lease / 3);
     let acme = Acme::new(process.clock.clone(), request, process.metrics.registry()).or_exit(Exit::Bug)?;
     let world = World {
-        store: cluster.store.recording_in_groups(),
+        store: cluster.store.keeping(retention).recording_in_groups(),
         ca: Arc::new(acme),
         keyring: cluster.keyring,
         auditor: cluster.auditor,

@@ -7,6 +7,7 @@ mod cluster;
 mod health;
 mod issuers;
 mod jobs;
+mod notices;
 mod projects;
 mod tokens;
 
@@ -87,6 +88,7 @@ pub fn routes() -> Vec<Route> {
         certificates::routes(),
         attention::routes(),
         jobs::routes(),
+        notices::routes(),
         cluster::routes(),
         health::routes(),
     ];

@@ -7,6 +7,7 @@ mod bad_input;
 mod etag;
 mod freshness;
 mod health;
+mod history;
 mod http;
 mod idempotency;
 mod issuers;

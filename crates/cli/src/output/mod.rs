@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where a command writes: data to stdout in the form that was asked for, talk to stderr.
 
+mod history;
 mod members;
 mod shown;
 mod table;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `job list|get|retry|cancel`.
+//! `job list|get|totals|retry|cancel`.
 
-use cap_client::{Client, JobQuery};
+use std::time::Duration;
+
+use cap_client::{Client, JobQuery, TotalQuery};
 use cap_core::id::JobId;
 use cap_core::job::JobState;
 use clap::Subcommand;
@@ -23,6 +25,12 @@ pub(crate) enum Verb {
     Get {
         /// Its id
         job: JobId,
+    },
+    /// How many jobs ended, hour by hour; the last minute's may be missing
+    Totals {
+        /// How far back, as in 12h or 30d
+        #[arg(long, default_value = "1d", value_parser = parse::duration, value_name = "DURATION")]
+        since: Duration,
     },
     /// Run a job now that waits for its next attempt, or that is dead
     Retry {
@@ -50,6 +58,12 @@ pub(super) async fn run(verb: Verb, app: &mut App) -> Result<(), Failure> {
         Verb::Get { job } => {
             let found = client.job(&project, job).await?;
             app.output.show(&found, app.clock.now())
+        }
+        Verb::Totals { since } => {
+            let since = app.clock.now().checked_sub(since).ok();
+            let page = async |page| client.job_totals(&project, &TotalQuery { page, since }).await;
+            let all = every(page).await?;
+            app.list(&all)
         }
         Verb::Retry { job, wait } => retry(app, &client, &project, job, wait).await,
         Verb::Cancel { job } => {

@@ -11,6 +11,7 @@ pub(crate) mod issuer;
 pub(crate) mod job;
 pub(crate) mod kek;
 pub(crate) mod leader;
+pub(crate) mod notice;
 mod offline;
 pub(crate) mod project;
 pub(crate) mod queue;
@@ -38,6 +39,7 @@ pub(crate) async fn run(verb: Option<Verb>, app: &mut App) -> Result<(), Failure
         Some(Verb::Issuer(verb)) => issuer::run(verb, app).await,
         Some(Verb::Cert(verb)) => cert::run(verb, app).await,
         Some(Verb::Job(verb)) => job::run(verb, app).await,
+        Some(Verb::Notice(verb)) => notice::run(verb, app).await,
         Some(Verb::Queue(verb)) => queue::run(verb, app).await,
         Some(Verb::Leader(verb)) => leader::run(verb, app).await,
         Some(Verb::Instance(verb)) => instance::run(verb, app).await,

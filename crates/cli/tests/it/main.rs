@@ -7,6 +7,7 @@ mod cluster;
 mod exits;
 mod files;
 mod forms;
+mod history;
 mod jobs;
 mod keks;
 mod readme;

@@ -5,6 +5,7 @@
 //! and what the CA said; [`engine`] does one thing at a time and writes down one fact after each; [`retry`] says what
 //! becomes of failures. The CA and the ledger are ports.
 
+mod abandon;
 mod ca;
 mod engine;
 mod fuse;
@@ -13,6 +14,7 @@ mod retry;
 mod state;
 mod step;
 
+pub use abandon::is_abandoned;
 pub use ca::{Authorization, CaAccount, CaError, CaRequest, CertificateAuthority, RemoteOrder, Seen};
 pub use engine::{Engine, Outcome};
 pub use fuse::Fuse;

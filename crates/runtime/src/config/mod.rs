@@ -21,6 +21,7 @@ mod mongo;
 mod mongo_uri;
 mod nearest;
 mod reference;
+mod retention;
 mod scheduler;
 pub(crate) mod secret_file;
 mod service;
@@ -41,6 +42,8 @@ pub use reference::reference_markdown;
 pub use scheduler::SchedulerConfig;
 pub use service::{LogFormat, ServiceConfig};
 pub use worker::WorkerConfig;
+
+use cap_core::retention::Retention;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -66,8 +69,10 @@ pub struct Config {
 }
 
 /// Every group there is, so that a value is refused wherever it is given and not only by the process that reads it.
-type Every =
-    ((ServiceConfig, MongoConfig, KekConfig), (ApiConfig, WorkerConfig, SchedulerConfig, ClientConfig));
+type Every = (
+    (ServiceConfig, MongoConfig, KekConfig),
+    (ApiConfig, WorkerConfig, SchedulerConfig, ClientConfig, Retention),
+);
 
 impl Config {
     /// Reads the file that `--config` names and this process's environment.

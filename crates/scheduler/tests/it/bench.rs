@@ -38,9 +38,20 @@ impl Bench {
 
     /// Starts a scheduler, and answers while it is still on its way.
     pub(crate) fn scheduler(&self, kek: &std::path::Path, name: &str, lease: &str) -> Service {
+        self.scheduler_with(kek, name, lease, &[])
+    }
+
+    /// The same, with further variables.
+    pub(crate) fn scheduler_with(
+        &self,
+        kek: &std::path::Path,
+        name: &str,
+        lease: &str,
+        variables: &[(&str, &str)],
+    ) -> Service {
         let port = reserve_one().unwrap();
         let address = format!("127.0.0.1:{}", port.port());
-        let env = BTreeMap::from([
+        let mut env = BTreeMap::from([
             ("CAP_MONGO_URI".to_owned(), self.mongo_uri.clone()),
             ("CAP_KEK_DIR".to_owned(), kek.display().to_string()),
             ("CAP_ADMIN_LISTEN".to_owned(), address.clone()),
@@ -48,6 +59,7 @@ impl Bench {
             ("CAP_SCHEDULER_LEASE".to_owned(), lease.to_owned()),
             ("CAP_LOG_FORMAT".to_owned(), "json".to_owned()),
         ]);
+        env.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let ready = format!("http://{address}/readyz");
         let program = self.binaries.path("certautopilot-scheduler").unwrap();
         let launch = Launch { name: name.into(), program, args: vec![], env, address };

@@ -5,6 +5,7 @@
 mod bench;
 mod boot;
 mod clocks;
+mod duties;
 mod gauge;
 mod handover;
 mod lead;

@@ -165,7 +165,7 @@ fn revive(fence: i64, stages: Vec<Document>) -> Vec<Document> {
         "state": "queued", "alive": true, "claim_at": "$$NOW", "fence": { "$max": ["$fence", fence] },
         "setbacks": null, "lost": 0, "finished_at": null,
     };
-    let mut all = vec![doc! { "$set": queued }, doc! { "$unset": "expire_at" }];
+    let mut all = vec![doc! { "$set": queued }, doc! { "$unset": ["expire_at", "uncounted"] }];
     all.extend(stages);
     all
 }

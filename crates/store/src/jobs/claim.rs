@@ -18,9 +18,6 @@ use crate::jobs::look::{Found, Search};
 use crate::transaction::{Transaction, transact};
 use crate::{Store, bounded};
 
-/// How long an attempt's record is kept.
-const ATTEMPT_KEPT: Duration = Duration::from_secs(30 * 86_400);
-
 /// What was claimed.
 #[derive(Debug, Default)]
 pub struct Claimed {
@@ -109,7 +106,7 @@ impl Store {
             self.taken_in(&mut transaction, candidates, token).await?
         };
         let started: DateTime = date(now);
-        let expire_at = date(cap_core::clock::later(now, ATTEMPT_KEPT));
+        let expire_at = date(cap_core::clock::later(now, self.retention.attempts));
         let attempts = claimed.iter().map(|job| {
             doc! {
                 "_id": format!("{}/{}", job.id, job.attempt), "job": job.id.to_string(), "attempt": job.attempt,

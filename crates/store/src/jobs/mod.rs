@@ -29,9 +29,6 @@ pub use claim::Claimed;
 pub use look::Search;
 pub use watch::JobWatch;
 
-/// How long a job that is over is kept.
-const KEPT: std::time::Duration = std::time::Duration::from_secs(7 * 86_400);
-
 /// A job as it is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct JobDocument {

@@ -13,13 +13,14 @@ use crate::Store;
 use crate::document::{bson, database_now_plus, date};
 use crate::error::StoreError;
 use crate::fact::Fact;
-use crate::jobs::{KEPT, rank, subject};
+use crate::jobs::{rank, subject};
 
-/// A stage that takes a job out of the claimers' sight and gives its key free.
+/// A stage that takes a job out of the claimers' sight and gives its key free. It is kept until the leader has counted it:
+/// the time at which it goes is set with that.
 pub(super) fn over(state: &str) -> Vec<Document> {
     vec![
         doc! { "$set": {
-            "state": state, "alive": false, "owner": null, "finished_at": "$$NOW", "expire_at": database_now_plus(KEPT),
+            "state": state, "alive": false, "owner": null, "finished_at": "$$NOW", "uncounted": true,
         } },
         doc! { "$unset": ["claim_at", "token"] },
     ]

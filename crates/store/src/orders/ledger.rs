@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use bson::{Document, doc};
 use cap_core::audit::Row;
 use cap_core::challenge::ChallengeAnswer;
+use cap_core::expiry::Threshold;
 use cap_core::job::Claim;
 use cap_core::order::{FailedAttempt, IssuedVersion, Ledger, LedgerError, Order, OrderState};
 use jiff::Timestamp;
@@ -15,9 +16,6 @@ use crate::certificates::{VersionDocument, VersionRecord};
 use crate::document::{bson, date, document};
 use crate::error::StoreError;
 use crate::fact::Fact;
-
-/// How long an order that is over is kept, for whoever asks what happened.
-const KEPT: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
 
 /// Looks at an order whose write was refused, and the wait between two: a new primary's majority lags for less.
 const LAG_LOOKS: u32 = 20;
@@ -57,8 +55,9 @@ impl Ledger for Store {
         let state = OrderState::Stored { placed, version: version.id };
         let fact = Fact::new("store a certificate")
             .within("record-issued.within")
-            .ending_order(order, &state, audit.time)?
+            .ending_order(order, &state, audit.time, self.retention.orders)?
             .with_version(claim, order, version, audit)?
+            .resolving(order.certificate, order.made_for, self.retention.notices)
             .ending(claim, "succeeded")
             .audited(audit);
         self.ended(order, &state, self.write(fact).await).await
@@ -79,7 +78,7 @@ impl Ledger for Store {
             "updated_at": date(audit.time), "last_event": audit.event.to_string(),
         } };
         let fact = Fact::new("record a failed attempt")
-            .ending_order(order, &state, audit.time)?
+            .ending_order(order, &state, audit.time, self.retention.orders)?
             .must("certificates", certificate_filter(order, claim.fence), change)
             .postponing(claim, failed.next_attempt_at, audit.time, &failed.problem)?
             .uncounted(order)
@@ -120,11 +119,17 @@ impl Store {
 
 impl Fact {
     /// With an order's last state; its lock and its key are gone from then on.
-    fn ending_order(self, order: &Order, state: &OrderState, at: Timestamp) -> Result<Self, StoreError> {
+    pub(crate) fn ending_order(
+        self,
+        order: &Order,
+        state: &OrderState,
+        at: Timestamp,
+        kept: std::time::Duration,
+    ) -> Result<Self, StoreError> {
         let wiped = bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes: vec![] };
         let change = doc! { "$set": {
             "state": bson("orders", state)?, "revision": order.revision + 1, "live": false, "key.sealed.ct": wiped,
-            "expire_at": date(cap_core::clock::later(at, KEPT)),
+            "expire_at": date(cap_core::clock::later(at, kept)),
         } };
         Ok(self.must("orders", fenced(order), change))
     }
@@ -141,7 +146,9 @@ impl Fact {
         let change = doc! { "$set": {
             "status": "valid", "problem": null, "next_attempt_at": null, "order": null,
             "versions": version.number, "version": bson("certificates", &record)?,
-            "renew_at": date(version.renew_at), "fence": claim.fence + 1,
+            "renew_at": date(version.renew_at),
+            "notice_at": date(Threshold::QuarterLeft.at(version.issued.not_before, version.issued.not_after)),
+            "fence": claim.fence + 1,
             "updated_at": date(audit.time), "last_event": audit.event.to_string(),
         } };
         let mut filter = certificate_filter(order, claim.fence);

@@ -18,7 +18,7 @@ use crate::fact::Fact;
 use crate::{Store, bounded};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct OrderDocument {
+pub(crate) struct OrderDocument {
     #[serde(rename = "_id")]
     id: OrderId,
     project: ProjectId,
@@ -124,7 +124,7 @@ impl Store {
 }
 
 /// The order, as long as nobody took it over and nothing was written since.
-fn fenced(order: &Order) -> Document {
+pub(crate) fn fenced(order: &Order) -> Document {
     doc! { "_id": order.id.to_string(), "fence": order.fence, "revision": order.revision, "live": true }
 }
 

@@ -84,7 +84,8 @@ async fn a_dead_job_is_revived_under_its_key_with_a_fence_above_every_other() {
     let world = World::new().await;
     let (certificate, first) = waiting(&world).await;
     die(&world, first.job).await;
-    set(&world, first.job, doc! { "$currentDate": { "expire_at": true } }).await;
+    set(&world, first.job, doc! { "$currentDate": { "expire_at": true }, "$set": { "uncounted": true } })
+        .await;
     let certificates = raw(&world).await.collection::<Document>("certificates");
     let id = doc! { "_id": certificate.id.to_string() };
     certificates.update_one(id, doc! { "$set": { "fence": 40_i64 } }).await.unwrap();
@@ -94,6 +95,10 @@ async fn a_dead_job_is_revived_under_its_key_with_a_fence_above_every_other() {
     let jobs = raw(&world).await.collection::<Document>("jobs");
     let stored = jobs.find_one(doc! { "_id": first.job.to_string() }).await.unwrap().unwrap();
     assert!(stored.get_bool("alive").unwrap() && !stored.contains_key("expire_at"), "{stored}");
+    assert!(
+        !stored.contains_key("uncounted"),
+        "one that lives would be counted as dead, and removed: {stored}"
+    );
     assert_eq!(world.claim("two", LEASE).await.remove(0).fence, 41);
 }
 

@@ -4,17 +4,21 @@
 
 mod access;
 mod changes;
+mod cleanup;
 mod explain;
+mod explain_duties;
 mod fuse;
 mod instances;
 mod jobs;
 mod keys;
 mod lanes;
 mod leases;
+mod notices;
 mod orders;
 mod queue;
 mod recorder;
 mod requests;
 mod schema;
 mod tokens;
+mod totals;
 mod world;

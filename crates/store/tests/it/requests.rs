@@ -44,7 +44,7 @@ async fn the_same_request_again_is_a_replay_of_the_first() {
         body_sha256: "ab".into(),
         status: 201,
         resource: project.id.to_string(),
-        at: world.clock.now(),
+        remembered_until: world.clock.now(),
     };
     let audit = world.row().await;
     let sent = request(&first);

@@ -3,6 +3,7 @@
 
 mod cancel;
 mod retry;
+mod totals;
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ use crate::view;
 pub(super) fn routes() -> Vec<Route> {
     vec![
         Route::get("/projects/{p}/jobs", Access::Project(Role::Viewer), list),
+        Route::get("/projects/{p}/jobs/totals", Access::Project(Role::Viewer), totals::totals),
         Route::get("/projects/{p}/jobs/{j}", Access::Project(Role::Viewer), read),
         Route::post("/projects/{p}/jobs/{j}/retry", Access::Project(Role::Operator), retry::retry),
         Route::post("/projects/{p}/jobs/{j}/cancel", Access::Project(Role::Operator), cancel::cancel),

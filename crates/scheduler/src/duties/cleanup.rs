@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Removes, page by page, what no TTL index can.
+
+use std::time::Duration;
+
+use cap_core::audit::{Action, Draft, Origin};
+use cap_core::limits::ORDER_LIFE_DEFAULT;
+use cap_core::order::{Order, is_abandoned};
+use cap_core::problem::{Class, Problem};
+use cap_store::{Expiring, StoreError};
+use jiff::Timestamp;
+
+use super::Duties;
+
+pub(super) const NAME: &str = "cleanup";
+/// The wait between two looks: what it removes has lain there for days.
+pub(super) const LOOK: Duration = Duration::from_secs(10 * 60);
+/// Records of one page.
+const PAGE: u32 = 500;
+/// Pages of one part of a look at most; the rest waits for the next look.
+const PAGES: u32 = 100;
+
+/// Does each part, although another one failed; answers the first failure.
+pub(super) async fn look(duties: &Duties<'_>) -> anyhow::Result<()> {
+    let mut result = Ok(());
+    for which in Expiring::ALL {
+        let now = duties.clock.now();
+        result = result.and(pages(duties, async || duties.store.shorten(which, now, PAGE).await).await);
+    }
+    let now = duties.clock.now();
+    result = result.and(pages(duties, async || duties.store.remove_dead_tokens(now, PAGE).await).await);
+    result.and(end_abandoned_orders(duties).await)
+}
+
+/// Does page after page, until one is not full.
+async fn pages(duties: &Duties<'_>, page: impl AsyncFn() -> Result<u32, StoreError>) -> anyhow::Result<()> {
+    for _ in 0..PAGES {
+        if !duties.mandate.holds() || page().await? < PAGE {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn end_abandoned_orders(duties: &Duties<'_>) -> anyhow::Result<()> {
+    let now = duties.clock.now();
+    let before = now.checked_sub(ORDER_LIFE_DEFAULT).unwrap_or(Timestamp::MIN);
+    let mut after = None;
+    for _ in 0..PAGES {
+        let orders = duties.store.old_live_orders(before, after, PAGE).await?;
+        for order in &orders {
+            if !duties.mandate.holds() {
+                return Ok(());
+            }
+            if is_abandoned(&order.state, order.id.made_at(), now) {
+                end(duties, order).await?;
+            }
+        }
+        after = orders.last().map(|order| order.id);
+        if orders.len() < usize::try_from(PAGE)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn end(duties: &Duties<'_>, order: &Order) -> anyhow::Result<()> {
+    let problem = Problem::new(
+        Class::Protocol,
+        "order-abandoned",
+        "no job went on with the order before it was over, so it was ended; a renewal places a new one",
+    );
+    let draft = Draft::new(Action::OrderAbandoned, Some(order.project), order.certificate)
+        .detail("order", order.id.to_string())
+        .detail("epoch", duties.epoch);
+    let draft = match order.state.placed() {
+        Some(placed) => draft.detail("order_url", placed.url.clone()),
+        None => draft,
+    };
+    let audit = duties.auditor.row(&Origin::service("scheduler"), &draft).await?;
+    if duties.store.end_abandoned_order(order, &problem, duties.epoch, &audit).await? {
+        tracing::info!(order = %order.id, certificate = %order.certificate, "an order that nobody went on with was ended");
+    }
+    Ok(())
+}
