@@ -265,18 +265,22 @@ async fn two_living_processes_of_one_name_are_both_shown_and_say_so() {
         (both.len() == 2 && warned && cluster["leader"]["standbys"] == 3).then_some(())
     })
     .await;
-    for process in [second.process(), world.stack.schedulers[0].process()] {
-        wait::until("the log to tell of the namesake", SHOWN_WITHIN, || async {
-            let log = std::fs::read_to_string(process.log()).map_err(Pending::not_yet)?;
-            let is_told = log.contains("give each a CAP_INSTANCE_NAME of its own");
-            if is_told { Ok(()) } else { Err(Pending::not_yet(process.log_tail())) }
-        })
-        .await
-        .unwrap();
+    for process in [&second, &world.stack.schedulers[0]] {
+        wait_told(process, "give each a CAP_INSTANCE_NAME of its own").await;
     }
     assert!(second.signal(Signal::TERM).unwrap());
     assert_eq!(second.wait_exit(READY_WITHIN).await.unwrap(), Some(0));
     wait_whole(&world).await;
+}
+
+/// Waits until a log has these words.
+async fn wait_told(service: &Service, words: &str) {
+    wait::until(&format!("{} to say: {words}", service.name()), SHOWN_WITHIN, || async {
+        let log = std::fs::read_to_string(service.process().log()).map_err(Pending::not_yet)?;
+        if log.contains(words) { Ok(()) } else { Err(Pending::not_yet(service.process().log_tail())) }
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]
@@ -289,19 +293,12 @@ async fn a_process_whose_database_is_away_goes_on_and_tells_of_itself_again() {
     bench.migrate(&kek).await;
     let scheduler = bench.scheduler(&kek, "scheduler-0", "3s");
     scheduler.wait_ready(READY_WITHIN).await.unwrap();
-    let told = async |what: &'static str| {
-        wait::until(what, SHOWN_WITHIN, || async {
-            let log = std::fs::read_to_string(scheduler.process().log()).map_err(Pending::not_yet)?;
-            if log.contains(what) { Ok(()) } else { Err(Pending::not_yet(scheduler.process().log_tail())) }
-        })
-        .await
-    };
     wait_metric(&scheduler, LEADER, 1.0).await;
     set.pause(0).unwrap();
-    told("the cluster could not be told that this process is there").await.unwrap();
+    wait_told(&scheduler, "the cluster could not be told that this process is there").await;
     assert!(scheduler.process().is_running());
     set.resume(0).unwrap();
-    told("the cluster knows of this process again").await.unwrap();
+    wait_told(&scheduler, "the cluster knows of this process again").await;
     wait_metric(&scheduler, LEADER, 1.0).await;
     let instances = raw(&bench.mongo_uri).await.collection::<Document>("instances");
     assert_eq!(instances.count_documents(doc! {}).await.unwrap(), 1);
