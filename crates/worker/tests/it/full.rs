@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A full worker claims nothing: what it has no place for stays in the queue, for others, and takes none of its memory.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use cap_testkit::stack::Role;
@@ -23,26 +24,19 @@ async fn a_full_worker_claims_nothing() {
     bench.ca.set_delay(Duration::from_millis(500)).await.unwrap();
     let asked = names("full", ASKED);
     bench.request_each(&asked).await;
-    let (mut most, mut stays_queued) = (0, 0);
-    wait::until("the worker to be full, and still full after some issuances", PATIENCE, || {
-        let jobs = bench.jobs();
-        let (most, stays_queued) = (&mut most, &mut stays_queued);
-        async move {
-            let jobs = jobs.await;
-            let count = |state: &str| jobs.iter().filter(|job| job["state"] == state).count();
-            let (running, queued, done) = (count("running"), count("queued"), count("succeeded"));
-            assert!(running <= IN_HAND, "{running} jobs are in hand, and {queued} wait");
-            *most = running.max(*most);
-            *stays_queued = queued.max(*stays_queued);
-            if done >= 3 * CONCURRENCY {
-                Ok(())
-            } else {
-                Err(Pending::not_yet(format_args!("{done} are done")))
-            }
-        }
+    let (most, stays_queued) = (Cell::new(0), Cell::new(0));
+    wait::until("the worker to be full, and still full after some issuances", PATIENCE, async || {
+        let jobs = bench.jobs().await;
+        let count = |state: &str| jobs.iter().filter(|job| job["state"] == state).count();
+        let (running, queued, done) = (count("running"), count("queued"), count("succeeded"));
+        assert!(running <= IN_HAND, "{running} jobs are in hand, and {queued} wait");
+        most.set(running.max(most.get()));
+        stays_queued.set(queued.max(stays_queued.get()));
+        if done >= 3 * CONCURRENCY { Ok(()) } else { Err(Pending::not_yet(format_args!("{done} are done"))) }
     })
     .await
     .unwrap();
+    let (most, stays_queued) = (most.get(), stays_queued.get());
     assert!(most >= 2 * CONCURRENCY, "it was never full: {most}");
     assert!(stays_queued >= ASKED - IN_HAND, "{stays_queued}");
     bench.ca.set_delay(Duration::ZERO).await.unwrap();
