@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use crate::document::{database_now_plus, millis, read, time};
 use crate::error::StoreError;
-use crate::{Store, bounded};
+use crate::{STREAM_WAIT, Store, bounded};
 
 /// The schedulers' lease.
 pub const SCHEDULER_LEASE: &str = "scheduler";
@@ -154,7 +154,8 @@ impl Store {
             "documentKey._id": name, "updateDescription.updatedFields.expires_at": given_up,
         } }];
         let leases = self.collection::<Document>("leases");
-        bounded("watch a lease", leases.watch().pipeline(stages)).await.map(LeaseWatch)
+        let watch = leases.watch().pipeline(stages).max_await_time(STREAM_WAIT);
+        bounded("watch a lease", watch).await.map(LeaseWatch)
     }
 
     async fn read_lease(&self, name: &str) -> Result<Option<LeaseDocument>, StoreError> {

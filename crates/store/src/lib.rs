@@ -74,6 +74,9 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 const SELECTION_BOUND: Duration = Duration::from_secs(5);
 /// Connections of one process at most: a claimer, a heart, streams, and requests beside them.
 const POOL: u32 = 64;
+/// How long the database keeps a change stream's question before it answers that nothing happened. What does happen is
+/// answered at once, so this only says how often a quiet stream asks: each second, were it not given.
+const STREAM_WAIT: Duration = Duration::from_secs(10);
 /// The database when neither the URI nor the configuration names one.
 const DATABASE: &str = "certautopilot";
 

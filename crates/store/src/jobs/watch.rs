@@ -7,7 +7,7 @@ use mongodb::change_stream::ChangeStream;
 use mongodb::change_stream::event::ChangeStreamEvent;
 
 use crate::error::{StoreError, classify};
-use crate::{Store, bounded};
+use crate::{STREAM_WAIT, Store, bounded};
 
 /// Tells when jobs become due sooner than they were.
 pub struct JobWatch(ChangeStream<ChangeStreamEvent<Document>>);
@@ -28,7 +28,8 @@ impl Store {
             doc! { "$project": { "_id": 1, "operationType": 1, "ns": 1, "documentKey": 1 } },
         ];
         let jobs = self.collection::<Document>("jobs");
-        bounded("watch the queue", jobs.watch().pipeline(stages)).await.map(JobWatch)
+        let watch = jobs.watch().pipeline(stages).max_await_time(STREAM_WAIT);
+        bounded("watch the queue", watch).await.map(JobWatch)
     }
 }
 
