@@ -21,8 +21,12 @@ use crate::duties::Duties;
 use crate::planner::Planner;
 use crate::sampler::Sampler;
 
-/// The longest wait of a standby between two tries, beside the wake-up when the leader steps down.
+/// The longest wait of a standby between two tries when it would not hear that the leader steps down.
 const STANDBY_WAIT_MAX: Duration = Duration::from_secs(1);
+/// The shortest wait between two tries: a lease that ends in this moment is not asked for in a busy loop.
+const STANDBY_WAIT_MIN: Duration = Duration::from_millis(20);
+/// Standbys that wake at the end of the same lease come apart by up to this.
+const STANDBY_JITTER: Duration = Duration::from_millis(100);
 
 /// Why a leader leads no more, though nobody asked it to stop.
 #[derive(Debug, Clone, Copy)]
@@ -100,15 +104,29 @@ impl Scheduler {
                 Ok(None) => is_told = self.tell_who_leads().await,
                 Err(error) => tracing::warn!(%error, "the lease could not be asked for; trying again"),
             }
-            let jitter = entropy::between(self.entropy.as_ref(), Duration::ZERO, heartbeat(self.ttl) / 4);
-            let wait = self.clock.sleep(heartbeat(self.ttl).min(STANDBY_WAIT_MAX) + jitter);
+            let wait = self.until_next_try(watch.is_some()).await;
             tokio::select! {
-                () = wait => {}
+                () = self.clock.sleep(wait) => {}
                 () = changed(&mut watch) => {}
                 () = stop.cancelled() => {}
             }
         }
         None
+    }
+
+    /// How long to wait for the next try. Who would be told that the lease is given up needs none before it runs out:
+    /// that is when a leader that is lost is replaced, and not a poll later.
+    async fn until_next_try(&self, is_watching: bool) -> Duration {
+        let jitter = entropy::between(self.entropy.as_ref(), Duration::ZERO, STANDBY_JITTER);
+        let poll = heartbeat(self.ttl).min(STANDBY_WAIT_MAX);
+        let left = self.store.lease_left(SCHEDULER_LEASE).await;
+        let wait = match left {
+            Ok(Some(left)) if is_watching => left,
+            Ok(Some(left)) => left.min(poll),
+            Ok(None) => STANDBY_WAIT_MIN,
+            Err(_) => poll,
+        };
+        wait.max(STANDBY_WAIT_MIN) + jitter
     }
 
     /// Says whom this scheduler stands by for; answers whether that is known.

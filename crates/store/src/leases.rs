@@ -110,6 +110,22 @@ impl Store {
         Ok(())
     }
 
+    /// How long a lease still runs by the database's clock; nothing when it has run out, or nobody ever had it.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn lease_left(&self, name: &str) -> Result<Option<Duration>, StoreError> {
+        use futures_util::TryStreamExt;
+        let left = doc! { "$cond": [is_running(), { "$subtract": ["$expires_at", "$$NOW"] }, null] };
+        let stages = vec![doc! { "$match": { "_id": name } }, doc! { "$project": { "left_ms": left } }];
+        let found: Option<Document> = bounded("read a lease", async {
+            self.collection::<Document>("leases").aggregate(stages).await?.try_next().await
+        })
+        .await?;
+        let left = found.and_then(|lease| lease.get_i64("left_ms").ok());
+        Ok(left.and_then(|left| u64::try_from(left).ok()).map(Duration::from_millis))
+    }
+
     /// A lease, and whether it has run out by the database's clock.
     ///
     /// # Errors

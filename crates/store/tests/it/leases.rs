@@ -83,6 +83,21 @@ async fn a_lease_that_ends_far_later_than_it_is_long_has_run_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_standby_learns_how_long_the_lease_runs_and_that_it_does_not() {
+    let world = World::new().await;
+    let left = async || world.store.lease_left(SCHEDULER_LEASE).await.unwrap();
+    assert_eq!(left().await, None, "nobody ever had it");
+    let term = acquire(&world, "one", TTL).await.unwrap();
+    let first = left().await.unwrap();
+    assert!(first <= TTL && first > TTL / 2, "{first:?}");
+    assert!(left().await.unwrap() < TTL);
+    world.store.release_lease(SCHEDULER_LEASE, term).await.unwrap();
+    assert_eq!(left().await, None, "it was given up");
+    acquire(&world, "two", Duration::ZERO).await.unwrap();
+    assert_eq!(left().await, None, "it has run out");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn stepping_down_wakes_the_standby() {
     let world = World::new().await;
     let term = acquire(&world, "one", TTL).await.unwrap();
