@@ -15,8 +15,10 @@ use cap_store::{Planned, Store, StoreError};
 
 use crate::Metrics;
 
-/// The wait between two looks at what is due.
-const LOOK: Duration = Duration::from_secs(1);
+/// The wait between two looks at what is due: what is due has days until it is late.
+const LOOK: Duration = Duration::from_secs(5);
+/// The wait after a look that failed.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Certificates of one page, beside those that are set aside.
 const PAGE: u32 = 500;
 /// How long a certificate is left alone after a fault of its own: it must neither fill the log nor be in the way.
@@ -54,25 +56,23 @@ impl Planner<'_> {
     pub(crate) async fn run(&self) {
         let (mut aside, mut failed_looks) = (Aside::new(), 0_u32);
         while self.mandate.holds() {
-            let has_more = match self.plan_page(&mut aside).await {
+            let wait = match self.plan_page(&mut aside).await {
                 Ok(has_more) => {
                     if failed_looks > 0 {
                         tracing::info!(failed_looks, "renewals are planned again");
                     }
                     failed_looks = 0;
-                    has_more
+                    if has_more { Duration::ZERO } else { LOOK }
                 }
                 Err(error) => {
                     if failed_looks.is_multiple_of(LOOKS_PER_LINE) {
                         tracing::warn!("renewals cannot be planned now; trying again each second: {error:#}");
                     }
                     failed_looks = failed_looks.wrapping_add(1);
-                    false
+                    LOOK_AGAIN
                 }
             };
-            if !has_more {
-                self.clock.sleep(LOOK).await;
-            }
+            self.clock.sleep(wait).await;
         }
     }
 
