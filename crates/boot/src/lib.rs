@@ -90,7 +90,8 @@ pub async fn open(
     let stop = process.shutdown.soft();
     let opening = async {
         let store = wait_for_store(mongo, process.role.binary(), process.clock.as_ref()).await?;
-        process.readiness.watch(Arc::new(MongoProbe(store.clone())), stop.clone());
+        let probe = MongoProbe { store: store.clone(), role: process.role };
+        process.readiness.watch(Arc::new(probe), stop.clone());
         process.readiness.watch(Arc::new(SchemaProbe(store.clone())), stop.clone());
         let canary = wait_for_canary(&store, process.clock.as_ref()).await?;
         // Before the wait, so that readiness tells why it is waited for.

@@ -6,10 +6,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use cap_core::envelope::{Canary, Kek};
 use cap_core::health::{Check, Probe};
+use cap_runtime::Role;
 use cap_store::{SchemaStatus, Store};
 
 /// The database has a primary that a majority follows.
-pub(crate) struct MongoProbe(pub(crate) Store);
+pub(crate) struct MongoProbe {
+    pub(crate) store: Store,
+    pub(crate) role: Role,
+}
+
+/// Where no caller is let in by a confirmation, it is asked for half as often: an idle process is to be a quiet one.
+const PACE_WITHOUT_CALLERS: u32 = 2;
 
 /// The database's schema is this build's, or an older one that is about to be migrated.
 pub(crate) struct SchemaProbe(pub(crate) Store);
@@ -27,7 +34,14 @@ impl Probe for MongoProbe {
     }
 
     async fn probe(&self) -> Result<(), String> {
-        self.0.confirm_primary().await.map_err(|error| error.to_string())
+        self.store.confirm_primary().await.map_err(|error| error.to_string())
+    }
+
+    fn pace(&self) -> u32 {
+        match self.role {
+            Role::Api => 1,
+            Role::Worker | Role::Scheduler => PACE_WITHOUT_CALLERS,
+        }
     }
 }
 

@@ -35,6 +35,12 @@ pub trait Probe: Send + Sync {
     /// Which check it is for.
     fn check(&self) -> Check;
 
+    /// How many times the usual wait there is between two tries that pass. More than one where nobody's answer hangs on
+    /// how fresh the last one is.
+    fn pace(&self) -> u32 {
+        1
+    }
+
     /// One try: nothing when it works, else what is wrong, for the operator. It may hang: it is given up in time.
     async fn probe(&self) -> Result<(), String>;
 }

@@ -102,7 +102,7 @@ impl Readiness {
     /// One try, scored. Returns how long to wait for the next.
     async fn ask(&self, probe: &dyn Probe) -> Duration {
         let (check, clock) = (probe.check(), &self.inner.clock);
-        let rule = Rule::of(check);
+        let rule = Rule::of(check).paced(probe.pace());
         let asked_at = clock.boottime();
         let answer = tokio::select! {
             answer = probe.probe() => answer,

@@ -61,6 +61,8 @@ enum World {
 struct Scripted {
     check: Check,
     world: Mutex<World>,
+    pace: u32,
+    tries: AtomicU64,
 }
 
 #[async_trait]
@@ -69,7 +71,12 @@ impl Probe for Scripted {
         self.check
     }
 
+    fn pace(&self) -> u32 {
+        self.pace
+    }
+
     async fn probe(&self) -> Result<(), String> {
+        self.tries.fetch_add(1, Ordering::SeqCst);
         let world = *self.world.lock().unwrap();
         match world {
             World::Well => Ok(()),
@@ -88,10 +95,14 @@ struct Bench {
 
 impl Bench {
     async fn well(check: Check) -> Self {
+        Self::paced(check, 1).await
+    }
+
+    async fn paced(check: Check, pace: u32) -> Self {
         let hands = Arc::new(Hands::default());
         let readiness = Readiness::new(Arc::clone(&hands) as Arc<dyn Clock>);
         let world = Mutex::new(World::Well);
-        let probe = Arc::new(Scripted { check, world });
+        let probe = Arc::new(Scripted { check, world, pace, tries: AtomicU64::new(0) });
         let stop = CancellationToken::new();
         readiness.watch(Arc::clone(&probe) as Arc<dyn Probe>, stop.clone());
         assert!(!readiness.ready(), "nothing is known yet");
@@ -112,15 +123,28 @@ impl Bench {
 
 #[tokio::test]
 async fn a_lost_database_shows_within_five_seconds_and_its_return_by_itself() {
-    for loss in [World::Refusing, World::Hanging] {
-        let bench = Bench::well(Check::Mongo).await;
+    for (loss, pace) in [World::Refusing, World::Hanging].into_iter().flat_map(|loss| [(loss, 1), (loss, 2)])
+    {
+        let bench = Bench::paced(Check::Mongo, pace).await;
         bench.turn(loss);
         bench.pass_s(5).await;
-        assert!(!bench.readiness.ready(), "{loss:?}");
+        assert!(!bench.readiness.ready(), "{loss:?}, pace {pace}");
         bench.turn(World::Well);
         bench.pass_s(5).await;
-        assert!(bench.readiness.ready(), "{loss:?}");
+        assert!(bench.readiness.ready(), "{loss:?}, pace {pace}");
     }
+}
+
+#[tokio::test]
+async fn a_probe_of_half_the_pace_is_asked_half_as_often() {
+    let mut tries = Vec::new();
+    for pace in [1, 2] {
+        let bench = Bench::paced(Check::Mongo, pace).await;
+        let before = bench.probe.tries.load(Ordering::SeqCst);
+        bench.pass_s(60).await;
+        tries.push(bench.probe.tries.load(Ordering::SeqCst) - before);
+    }
+    assert_eq!(tries, [60, 30]);
 }
 
 #[tokio::test]
