@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use crate::document::{date, time};
 use crate::error::StoreError;
 use crate::fact::Fact;
-use crate::{Store, bounded};
+use crate::{STREAM_WAIT, Store, bounded};
 
 /// Answers kept in memory at most; beyond it the cache starts anew and the database answers.
 const CACHED: usize = 20_000;
@@ -80,7 +80,7 @@ impl ChallengeCache {
         loop {
             let tokens = self.store.collection::<Document>("challenge_tokens");
             let inserts = vec![doc! { "$match": { "operationType": "insert" } }];
-            match tokens.watch().pipeline(inserts).await {
+            match tokens.watch().pipeline(inserts).max_await_time(STREAM_WAIT).await {
                 Ok(mut stream) => {
                     while let Some(Ok(event)) = stream.next().await {
                         if let Some((token, answer)) = event.full_document.as_ref().and_then(read_answer) {
