@@ -15,8 +15,6 @@ use crate::wait::{self, Pending};
 
 /// A cold start, or a recovery from the journal after a kill.
 const START_LIMIT_SECONDS: u64 = 60;
-/// The smallest cache that WiredTiger takes; test data are small, and three members share the machine.
-const CACHE_GB: &str = "0.25";
 /// A primary that is told to stop waits this long for its clients to move on (15 s by default).
 const QUIESCE_MS: u32 = 500;
 
@@ -117,11 +115,12 @@ fn arguments(port: u16, data: &Path, options: &ReplicaSetOptions, key_file: Opti
     pair("--port", port.to_string());
     pair("--dbpath", data.display().to_string());
     pair("--oplogSize", options.oplog_mb.to_string());
-    pair("--wiredTigerCacheSizeGB", CACHE_GB.to_owned());
-    // Nothing is compressed: a scan of the files for secrets must be able to find them.
-    pair("--wiredTigerCollectionBlockCompressor", "none".to_owned());
-    pair("--wiredTigerJournalCompressor", "none".to_owned());
-    pair("--wiredTigerIndexPrefixCompression", "false".to_owned());
+    pair("--wiredTigerCacheSizeGB", format!("{:.3}", f64::from(options.cache_mb) / 1_024.0));
+    // A scan of the files for secrets must be able to find them.
+    let compressor = if options.compresses { "snappy" } else { "none" };
+    pair("--wiredTigerCollectionBlockCompressor", compressor.to_owned());
+    pair("--wiredTigerJournalCompressor", compressor.to_owned());
+    pair("--wiredTigerIndexPrefixCompression", options.compresses.to_string());
     let fixed = [
         "enableTestCommands=1".to_owned(),
         "diagnosticDataCollectionEnabled=false".to_owned(),

@@ -37,6 +37,11 @@ pub struct ReplicaSetOptions {
     pub heartbeat_interval_ms: i64,
     /// The oplog's size; drills that write much while a member is down need more.
     pub oplog_mb: u32,
+    /// The cache of each member; test data are small, and three members share the machine.
+    pub cache_mb: u32,
+    /// Whether data are compressed. Not in a test that looks for secrets in the files; where there are millions of
+    /// records, the disk wants it.
+    pub compresses: bool,
     /// More `--setParameter NAME=VALUE`.
     pub parameters: Vec<String>,
     /// Whether whoever comes needs a user and a password. There is one user then, who may do everything, and whom
@@ -52,6 +57,8 @@ impl Default for ReplicaSetOptions {
             election_timeout_ms: 2_000,
             heartbeat_interval_ms: 500,
             oplog_mb: 128,
+            cache_mb: 256,
+            compresses: false,
             parameters: Vec::new(),
             asks_for_passwords: false,
         }
