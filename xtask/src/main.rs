@@ -63,6 +63,13 @@ enum Command {
         #[command(subcommand)]
         bench: bench::Bench,
     },
+    /// A worker of `bench queue`, as a process of its own.
+    #[command(hide = true)]
+    BenchWorker {
+        /// What it does, JSON.
+        #[arg(long)]
+        orders: String,
+    },
     /// The CA proxy of a local stack, as a process of its own.
     #[command(hide = true)]
     CaProxy {
@@ -93,6 +100,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Tidy => tidy::run(),
         Command::Codegen { check } => codegen::run(check),
         Command::Bench { bench } => block_on(bench::run(bench)),
+        Command::BenchWorker { orders } => block_on(bench::worker(orders)),
         Command::CaProxy { config } => block_on(local::ca_proxy(config)),
     }
 }

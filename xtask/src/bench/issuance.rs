@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use cap_testkit::process::{Binaries, Launcher, Lifetime, series};
-use cap_testkit::progress::say;
 use cap_testkit::scratch::Scratch;
 use cap_testkit::stack::{ApiClient, Demo, Infrastructure, Role, Stack, StackOptions};
 use cap_testkit::wait::{self, Pending};
@@ -16,7 +15,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::bare::Bare;
 use super::usage::{self, Usage};
-use crate::{cargo, workspace};
+use crate::workspace;
 
 /// Requests for certificates that are under way at once.
 const POSTS: usize = 8;
@@ -53,23 +52,7 @@ struct Figures {
 }
 
 pub(crate) async fn run(args: IssuanceArgs) -> anyhow::Result<ExitCode> {
-    say("building the optimised binaries");
-    cargo::run(&[
-        "build",
-        "--release",
-        "-p",
-        "cap-api",
-        "-p",
-        "cap-worker",
-        "-p",
-        "cap-scheduler",
-        "-p",
-        "cap-cli",
-        "--bins",
-    ])
-    .await?;
-    // What the build wrote is still on its way to the disk, and the database's journal would wait behind it.
-    rustix::fs::sync();
+    super::build().await?;
     let mut met = true;
     for (title, in_flight, delay, target) in [
         ("as fast as the CA goes", args.in_flight, Duration::ZERO, 0.3),

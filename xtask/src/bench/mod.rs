@@ -3,7 +3,15 @@
 //! machine; the ratio is the figure.
 
 mod bare;
+mod figures;
+mod ground;
 mod issuance;
+mod lease;
+mod plan;
+mod queue;
+mod scheduler;
+mod seed;
+mod stamps;
 mod usage;
 
 use std::process::ExitCode;
@@ -19,6 +27,29 @@ use crate::cargo;
 pub(crate) enum Bench {
     /// Certificates a second through the whole system, against a bare ACME client at the same CA.
     Issuance(issuance::IssuanceArgs),
+    /// Jobs a second through the queue, against raw inserts; wake-up, size, and what idle processes ask.
+    Queue(queue::QueueArgs),
+    /// How long nobody leads when a scheduler is killed, paused or asked to end.
+    Lease(lease::LeaseArgs),
+    /// What it costs the scheduler to plan among a million certificates.
+    Plan(plan::PlanArgs),
+}
+
+/// One of the bench's own workers, as a process.
+pub(crate) async fn worker(orders: String) -> anyhow::Result<ExitCode> {
+    queue::worker::run(&orders).await
+}
+
+/// Builds the services as they are shipped.
+async fn build() -> anyhow::Result<()> {
+    say("building the optimised binaries");
+    let packages = ["cap-api", "cap-worker", "cap-scheduler", "cap-cli"];
+    let mut command = vec!["build", "--release", "--bins"];
+    command.extend(packages.iter().flat_map(|package| ["-p", package]));
+    cargo::run(&command).await?;
+    // What the build wrote is still on its way to the disk, and the database's journal would wait behind it.
+    rustix::fs::sync();
+    Ok(())
 }
 
 /// The same command, by an optimised build of this one.
@@ -36,5 +67,8 @@ pub(crate) async fn run(bench: Bench) -> anyhow::Result<ExitCode> {
     }
     match bench {
         Bench::Issuance(args) => issuance::run(args).await,
+        Bench::Queue(args) => queue::run(args).await,
+        Bench::Lease(args) => lease::run(args).await,
+        Bench::Plan(args) => plan::run(args).await,
     }
 }
