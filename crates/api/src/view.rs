@@ -2,15 +2,32 @@
 //! Records as clients see them.
 
 use cap_client::wire;
+use cap_core::drift::{DriftSettings, DriftTarget};
 use cap_core::job::Work;
+use cap_runtime::config::format_duration;
 use cap_store::{
-    CertificateRecord, IssuerRecord, JobRecord, NoticeRecord, ProjectRecord, TokenRecord, TotalRecord,
-    VersionRecord,
+    CertificateRecord, DriftRecord, IssuerRecord, JobRecord, NoticeRecord, ProjectDrift, ProjectRecord,
+    TokenRecord, TotalRecord, VersionRecord,
 };
 use jiff::Timestamp;
 
 pub(crate) fn project(record: ProjectRecord) -> wire::Project {
-    wire::Project { id: record.id, name: record.name.to_string(), created_at: record.created_at }
+    let DriftSettings { enabled, port, interval } =
+        record.drift.as_ref().map(ProjectDrift::settings).unwrap_or_default();
+    let drift = wire::ProjectDrift { enabled, port, interval: format_duration(interval) };
+    wire::Project { id: record.id, name: record.name.to_string(), drift, created_at: record.created_at }
+}
+
+/// Nothing where nobody set anything up.
+fn drift(record: DriftRecord) -> Option<wire::Drift> {
+    let DriftRecord { target, on, state, seen, .. } = record;
+    if target.is_none() && on != Some(true) {
+        return None;
+    }
+    let DriftTarget { host, port } = target.unwrap_or_default();
+    let (version, scanned_at, names) =
+        seen.map_or((None, None, Vec::new()), |seen| (Some(seen.version), Some(seen.scanned_at), seen.names));
+    Some(wire::Drift { host: host.map(String::from), port, state, version, scanned_at, names })
 }
 
 pub(crate) fn token(record: TokenRecord) -> wire::Token {
@@ -64,6 +81,7 @@ pub(crate) fn certificate(record: CertificateRecord, now: Timestamp) -> wire::Ce
         next_attempt_at: record.next_attempt_at,
         version: record.version.map(version),
         renew_at: record.renew_at,
+        drift: drift(record.drift),
         created_at: record.created_at,
         updated_at: record.updated_at,
     }
@@ -71,7 +89,7 @@ pub(crate) fn certificate(record: CertificateRecord, now: Timestamp) -> wire::Ce
 
 pub(crate) fn job(record: JobRecord) -> wire::Job {
     let (certificate, issuer) = match &record.work {
-        Work::Issue { certificate, .. } => (Some(*certificate), None),
+        Work::Issue { certificate, .. } | Work::DriftScan { certificate } => (Some(*certificate), None),
         Work::RegisterIssuer { issuer } => (None, Some(*issuer)),
     };
     wire::Job {

@@ -10,8 +10,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::output::Form;
 use crate::parse;
 use crate::verbs::{
-    admin, cert, completion, generate, health, instance, issuer, job, kek, leader, notice, project, queue,
-    schema, token, top,
+    admin, cert, completion, drift, generate, health, instance, issuer, job, kek, leader, notice, project,
+    queue, schema, token, top,
 };
 
 /// Keeps TLS certificates valid: requests, renews and shows them
@@ -84,6 +84,9 @@ pub(crate) enum Verb {
     /// Certificates
     #[command(subcommand)]
     Cert(cert::Verb),
+    /// Drift: what certificates' names serve
+    #[command(subcommand)]
+    Drift(drift::Verb),
     /// Jobs: work in the background
     #[command(subcommand)]
     Job(job::Verb),

@@ -30,6 +30,8 @@ pub(crate) fn duration_text(text: &str) -> Result<String, String> {
 pub(crate) const STATUSES: &[&str] = &["requested", "issuing", "valid", "renewing", "failing", "expired"];
 /// The words of [`cap_core::job::JobState`].
 pub(crate) const JOB_STATES: &[&str] = &["queued", "running", "succeeded", "dead", "cancelled"];
+/// The words of [`cap_core::drift::DriftState`].
+pub(crate) const DRIFT_STATES: &[&str] = &["served", "drifted", "unreachable"];
 /// The words of [`cap_core::actor::Role`].
 pub(crate) const ROLES: &[&str] = &["viewer", "operator", "admin", "owner"];
 /// The words of [`cap_core::certificate::KeyType`].
@@ -40,6 +42,7 @@ mod tests {
     use super::*;
     use cap_core::actor::Role;
     use cap_core::certificate::{KeyType, Status};
+    use cap_core::drift::DriftState;
     use cap_core::job::JobState;
 
     fn all_read<T: DeserializeOwned>(words: &[&str]) {
@@ -52,6 +55,8 @@ mod tests {
     fn every_word_that_is_offered_is_read() {
         all_read::<Status>(STATUSES);
         all_read::<JobState>(JOB_STATES);
+        all_read::<DriftState>(DRIFT_STATES);
+        assert_eq!(DRIFT_STATES, DriftState::ALL.map(DriftState::as_str));
         all_read::<Role>(ROLES);
         all_read::<KeyType>(KEY_TYPES);
         assert_eq!(STATUSES, Status::ALL.map(Status::as_str));

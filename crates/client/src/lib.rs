@@ -7,6 +7,7 @@
 
 mod certificates;
 mod cluster;
+mod drift;
 mod error;
 mod issuers;
 mod jobs;
@@ -20,6 +21,7 @@ pub mod wire;
 
 pub use certificates::{CertificateQuery, DownloadFormat};
 pub use cluster::Readiness;
+pub use drift::DriftQuery;
 pub use error::ClientError;
 pub use jobs::{JobQuery, TotalQuery};
 pub use notices::NoticeQuery;

@@ -7,6 +7,9 @@ pub use cluster::{
     Attention, Cluster, Database, DatabaseMember, Instance, Leader, Lease, MemberState, StepDown,
     SteppingDown,
 };
+mod drift;
+
+pub use drift::{Drift, DriftTarget, ProjectDrift, UpdateProject, UpdateProjectDrift};
 
 use cap_core::actor::Role;
 use cap_core::certificate::{ChallengeType, KeyType, Status};
@@ -49,6 +52,8 @@ pub struct Project {
     pub id: ProjectId,
     /// Its name.
     pub name: String,
+    /// How its certificates are scanned for drift.
+    pub drift: ProjectDrift,
     /// When it was made.
     pub created_at: Timestamp,
 }
@@ -182,6 +187,9 @@ pub struct CreateCertificate {
     /// Whether it is renewed without being asked.
     #[serde(default = "yes")]
     pub auto_renew: bool,
+    /// Where it is served, where that is not at its names and the project's port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<DriftTarget>,
 }
 
 /// `PATCH /projects/{p}/certificates/{c}`: what is absent stays.
@@ -191,6 +199,9 @@ pub struct UpdateCertificate {
     /// Whether it is renewed without being asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto_renew: Option<bool>,
+    /// Where it is served, as a whole; at its names and the project's port when null.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub drift: Option<Option<DriftTarget>>,
 }
 
 /// A certificate.
@@ -224,6 +235,9 @@ pub struct Certificate {
     pub version: Option<Version>,
     /// When it is due to be renewed.
     pub renew_at: Option<Timestamp>,
+    /// What is known of its drift; nothing where the project is not scanned and nothing is configured.
+    #[serde(default)]
+    pub drift: Option<Drift>,
     /// When it was asked for.
     pub created_at: Timestamp,
     /// When this record last changed.

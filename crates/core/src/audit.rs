@@ -33,6 +33,7 @@ pub enum Action {
     TokenCreated,
     TokenRevoked,
     ProjectCreated,
+    ProjectUpdated,
     IssuerCreated,
     IssuerUpdated,
     IssuerDeleted,
@@ -48,6 +49,7 @@ pub enum Action {
     CertificateKeyExported,
     CertificateExpiryNoticed,
     OrderAbandoned,
+    CertificateDriftScanRequested,
     JobRetried,
     JobCancelled,
     LeaderStepDownRequested,
@@ -55,12 +57,13 @@ pub enum Action {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::AdminBootstrapped,
         Self::AdminTokenRecovered,
         Self::TokenCreated,
         Self::TokenRevoked,
         Self::ProjectCreated,
+        Self::ProjectUpdated,
         Self::IssuerCreated,
         Self::IssuerUpdated,
         Self::IssuerDeleted,
@@ -76,6 +79,7 @@ impl Action {
         Self::CertificateKeyExported,
         Self::CertificateExpiryNoticed,
         Self::OrderAbandoned,
+        Self::CertificateDriftScanRequested,
         Self::JobRetried,
         Self::JobCancelled,
         Self::LeaderStepDownRequested,
@@ -90,6 +94,7 @@ impl Action {
             Self::TokenCreated => "token.created",
             Self::TokenRevoked => "token.revoked",
             Self::ProjectCreated => "project.created",
+            Self::ProjectUpdated => "project.updated",
             Self::IssuerCreated => "issuer.created",
             Self::IssuerUpdated => "issuer.updated",
             Self::IssuerDeleted => "issuer.deleted",
@@ -105,6 +110,7 @@ impl Action {
             Self::CertificateKeyExported => "certificate.key_exported",
             Self::CertificateExpiryNoticed => "certificate.expiry_noticed",
             Self::OrderAbandoned => "order.abandoned",
+            Self::CertificateDriftScanRequested => "certificate.drift_scan_requested",
             Self::JobRetried => "job.retried",
             Self::JobCancelled => "job.cancelled",
             Self::LeaderStepDownRequested => "leader.step_down_requested",

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Time-driven work: pure planners that look at a page of the world and say what to queue.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
+use crate::drift::DriftSettings;
 use crate::id::{CertificateId, ProjectId, VersionId};
 use crate::job::Work;
 
@@ -32,11 +35,35 @@ pub fn renewal(candidate: &Candidate, now: Timestamp) -> Option<Work> {
     due.then_some(Work::Issue { certificate: candidate.certificate, made_for: candidate.current })
 }
 
+/// A certificate as the planner of drift scans sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DriftCandidate {
+    /// Which certificate.
+    pub certificate: CertificateId,
+    /// Whose.
+    pub project: ProjectId,
+    /// When it is due.
+    pub drift_at: Timestamp,
+    /// The fence to start the job from.
+    pub fence: i64,
+}
+
+/// The drift scan that is due for `candidate`, if one is, and how long after it the next one shall be; `settings` are its
+/// project's.
+#[must_use]
+pub fn drift_scan(
+    candidate: &DriftCandidate,
+    settings: &DriftSettings,
+    now: Timestamp,
+) -> Option<(Work, Duration)> {
+    let due = settings.enabled && candidate.drift_at <= now;
+    due.then_some((Work::DriftScan { certificate: candidate.certificate }, settings.interval))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::later;
-    use std::time::Duration;
 
     #[test]
     fn what_is_due_is_renewed_and_nothing_else() {
@@ -54,5 +81,22 @@ mod tests {
         let early = Candidate { renew_at: later(now, Duration::from_secs(1)), ..candidate.clone() };
         assert_eq!(renewal(&early, now), None);
         assert_eq!(renewal(&Candidate { auto_renew: false, ..candidate }, now), None);
+    }
+
+    #[test]
+    fn what_is_due_is_scanned_where_the_project_wants_it() {
+        let now = Timestamp::from_second(1_790_000_000).unwrap();
+        let candidate = DriftCandidate {
+            certificate: format!("crt_{}", "0".repeat(32)).parse().unwrap(),
+            project: format!("prj_{}", "0".repeat(32)).parse().unwrap(),
+            drift_at: now,
+            fence: 3,
+        };
+        let (off, on) = (DriftSettings::default(), DriftSettings { enabled: true, ..Default::default() });
+        let (work, next) = drift_scan(&candidate, &on, now).unwrap();
+        assert_eq!((work.kind(), next), ("drift-scan", on.interval));
+        assert_eq!(drift_scan(&candidate, &off, now), None);
+        let early = DriftCandidate { drift_at: later(now, Duration::from_secs(1)), ..candidate };
+        assert_eq!(drift_scan(&early, &on, now), None);
     }
 }

@@ -36,11 +36,16 @@ pub enum Work {
         /// Which issuer.
         issuer: IssuerId,
     },
+    /// Look at what a certificate's names serve.
+    DriftScan {
+        /// Which certificate.
+        certificate: CertificateId,
+    },
 }
 
 impl Work {
     /// The kinds of work there are.
-    pub const KINDS: [&'static str; 2] = ["issue", "register-issuer"];
+    pub const KINDS: [&'static str; 3] = ["issue", "register-issuer", "drift-scan"];
 
     /// The kind, as shown and counted.
     #[must_use]
@@ -48,6 +53,7 @@ impl Work {
         match self {
             Self::Issue { .. } => "issue",
             Self::RegisterIssuer { .. } => "register-issuer",
+            Self::DriftScan { .. } => "drift-scan",
         }
     }
 
@@ -58,6 +64,7 @@ impl Work {
             Self::Issue { certificate, made_for: None } => format!("issue/{certificate}/first"),
             Self::Issue { certificate, made_for: Some(version) } => format!("issue/{certificate}/{version}"),
             Self::RegisterIssuer { issuer } => format!("register-issuer/{issuer}"),
+            Self::DriftScan { certificate } => format!("drift-scan/{certificate}"),
         }
     }
 }
@@ -284,6 +291,16 @@ impl Mandate {
     }
 }
 
+/// Where in the queue a job stands. Drift scans have partitions of their own behind the others: however many of them wait,
+/// nobody who claims work for a CA meets one.
+#[must_use]
+pub fn place_in_queue(job: JobId, work: &Work) -> u16 {
+    match work {
+        Work::DriftScan { .. } => limits::JOB_PARTITIONS + partition(job) % limits::DRIFT_PARTITIONS,
+        Work::Issue { .. } | Work::RegisterIssuer { .. } => partition(job),
+    }
+}
+
 /// The partition of a job: by the hash of its id, so that claimers spread over the queue.
 #[must_use]
 pub fn partition(job: JobId) -> u16 {
@@ -303,5 +320,16 @@ mod tests {
         let next = Work::Issue { certificate, made_for: version };
         assert_ne!(first.key(), next.key());
         assert_eq!(next.key(), next.clone().key());
+    }
+
+    #[test]
+    fn a_drift_scan_never_stands_where_work_for_a_ca_does() {
+        let certificate = format!("crt_{}", "0".repeat(32)).parse().unwrap();
+        for n in 0..1_000 {
+            let job: JobId = format!("job_{n:032x}").parse().unwrap();
+            let scan = place_in_queue(job, &Work::DriftScan { certificate });
+            assert!((64..72).contains(&scan), "{scan}");
+            assert!(place_in_queue(job, &Work::Issue { certificate, made_for: None }) < 64);
+        }
     }
 }

@@ -100,6 +100,37 @@ pub const CLAIM_BATCH: usize = 50;
 /// Jobs that are counted to tell how deep the queue is; beyond it the depth is an estimate, since counting them all takes
 /// half a second with a million of them.
 pub const QUEUE_COUNT: u64 = 10_000;
+/// Partitions of the queue that drift scans have to themselves: whoever claims work for a CA does not see them.
+pub const DRIFT_PARTITIONS: u16 = 8;
+/// Drift scans that one worker runs at once, beside its work for CAs.
+pub const DRIFT_SCANS: usize = 4;
+/// Names that one drift scan looks at at once.
+pub const DRIFT_LOOKS: usize = 16;
+/// How long a look at one name may take: its addresses are resolved, connected to and shaken hands with.
+pub const DRIFT_LOOK: Duration = Duration::from_secs(5);
+/// Addresses of one name that are looked at: behind more of them stands the same thing.
+pub const DRIFT_ADDRESSES: usize = 4;
+/// The port that is looked at unless asked otherwise.
+pub const DRIFT_PORT_DEFAULT: u16 = 443;
+/// From one drift scan of a certificate to the next, unless asked otherwise.
+pub const DRIFT_INTERVAL_DEFAULT: Duration = Duration::from_secs(6 * 3_600);
+/// The shortest time from one drift scan to the next: more often is an attack on somebody's server.
+pub const DRIFT_INTERVAL_MIN: Duration = Duration::from_secs(5 * 60);
+/// The longest: less often finds nothing in the life of a certificate.
+pub const DRIFT_INTERVAL_MAX: Duration = Duration::from_secs(30 * 86_400);
+/// How long after a new version is stored a server is given to load it, before it is looked at.
+pub const DRIFT_GRACE: Duration = Duration::from_secs(60);
+/// The time that each certificate adds over which the first scans of a project are spread: fifty begin in a second.
+pub const DRIFT_SPREAD: Duration = Duration::from_millis(20);
+/// How long after a project's settings changed certificates are looked for that were made under the old ones: longer than
+/// any request may take.
+pub const DRIFT_SETTLING: Duration = Duration::from_secs(60);
+/// Certificates of one state of drift that are counted for the metric; beyond it the count ends.
+pub const DRIFT_COUNT: u64 = 100_000;
+/// How long a count of drift is shown.
+pub const DRIFT_COUNT_KEPT: Duration = Duration::from_secs(150);
+/// Networks that an administrator may list as allowed.
+pub const OUTBOUND_NETWORKS: usize = 64;
 /// How long a sample of the queue is told: whoever scales by an old one scales by what is not there any more.
 pub const QUEUE_SAMPLE_KEPT: Duration = Duration::from_secs(30);
 /// Certificates of a project that are listed, of each kind, as those to look at first.

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Metrics;
 use crate::census::Census;
+use crate::drift::DriftPlanner;
 use crate::duties::Duties;
 use crate::planner::Planner;
 use crate::sampler::Sampler;
@@ -166,6 +167,14 @@ impl Scheduler {
             epoch: term.epoch,
             metrics: &self.metrics,
         };
+        let drift = DriftPlanner {
+            store: &self.store,
+            clock: self.clock.as_ref(),
+            entropy: self.entropy.as_ref(),
+            mandate: &mandate,
+            epoch: term.epoch,
+            metrics: &self.metrics,
+        };
         let duties = Duties {
             store: &self.store,
             auditor: &self.auditor,
@@ -188,10 +197,12 @@ impl Scheduler {
             () = sampler.run() => Some(Lost::RanOut),
             () = census.run() => Some(Lost::RanOut),
             () = duties.run() => Some(Lost::RanOut),
+            () = drift.run() => Some(Lost::RanOut),
         };
         self.metrics.leader.set(0);
         self.metrics.queue.clear();
         self.metrics.instances.clear();
+        self.metrics.drift.clear();
         match lost {
             None => self.step_down(term).await,
             Some(Lost::RanOut) => tracing::warn!(

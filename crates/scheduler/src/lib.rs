@@ -5,6 +5,7 @@
 //! noticing changes nothing.
 
 mod census;
+mod drift;
 mod duties;
 mod election;
 mod metrics;

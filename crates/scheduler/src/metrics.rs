@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a scheduler counts.
 
+mod drift;
 mod instances;
 mod queue;
 
@@ -10,6 +11,7 @@ use cap_core::clock::Clock;
 use cap_core::expiry::Threshold;
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
+use drift::DriftGauge;
 use instances::InstanceGauges;
 use queue::QueueGauges;
 
@@ -25,6 +27,8 @@ pub struct Metrics {
     pub(crate) notices: IntCounterVec,
     pub(crate) counted: IntCounter,
     pub(crate) duty_failures: IntCounterVec,
+    pub(crate) drift: DriftGauge,
+    pub(crate) drift_scans: IntCounter,
 }
 
 impl Metrics {
@@ -48,7 +52,7 @@ impl Metrics {
                 "How far the database's clock was ahead of this host's when the lease was won or extended last.",
             )?,
             queue: QueueGauges::new(clock.clone())?,
-            instances: InstanceGauges::new(clock)?,
+            instances: InstanceGauges::new(clock.clone())?,
             notices: IntCounterVec::new(
                 Opts::new(
                     "certautopilot_notices_total",
@@ -67,6 +71,11 @@ impl Metrics {
                 ),
                 &["duty"],
             )?,
+            drift: DriftGauge::new(clock)?,
+            drift_scans: IntCounter::new(
+                "certautopilot_drift_scans_planned_total",
+                "Drift scans that this scheduler queued.",
+            )?,
         };
         for kind in Threshold::ALL {
             metrics.notices.with_label_values(&[kind.as_str()]);
@@ -83,6 +92,8 @@ impl Metrics {
         registry.register(Box::new(metrics.notices.clone()))?;
         registry.register(Box::new(metrics.counted.clone()))?;
         registry.register(Box::new(metrics.duty_failures.clone()))?;
+        registry.register(Box::new(metrics.drift.clone()))?;
+        registry.register(Box::new(metrics.drift_scans.clone()))?;
         Ok(metrics)
     }
 
@@ -90,5 +101,6 @@ impl Metrics {
     pub fn show_all(&self) {
         self.queue.show_empty();
         self.instances.show_empty();
+        self.drift.show_empty();
     }
 }

@@ -3,6 +3,7 @@
 
 use bson::{Document, doc};
 use cap_core::certificate::{Spec, Status};
+use cap_core::drift::DriftTarget;
 use cap_core::envelope::Sealed;
 use cap_core::id::{CertificateId, IssuerId, OrderId, ProjectId, VersionId};
 use cap_core::job::JobDraft;
@@ -11,7 +12,8 @@ use cap_core::problem::Problem;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::document::{as_date, as_date_option, date, document, read};
+use crate::document::{as_date, as_date_option, bson, date, document, read};
+use crate::drift::DriftRecord;
 use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
 use crate::idempotency::{Mutation, Request};
@@ -51,6 +53,9 @@ pub struct CertificateRecord {
     pub order: Option<OrderId>,
     /// The fence that the last job on it left behind.
     pub fence: i64,
+    /// What is known of its drift.
+    #[serde(flatten)]
+    pub drift: DriftRecord,
     /// When it was asked for.
     #[serde(with = "as_date")]
     pub created_at: Timestamp,
@@ -96,10 +101,12 @@ pub(crate) struct VersionDocument {
 }
 
 /// What may be changed about a certificate; what is absent stays.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct CertificateChange {
     /// Whether it is renewed without being asked.
     pub auto_renew: Option<bool>,
+    /// Where it is served; at its names when it is to be unset.
+    pub drift_target: Option<Option<DriftTarget>>,
 }
 
 impl Store {
@@ -187,6 +194,12 @@ impl Store {
         if let Some(auto_renew) = change.auto_renew {
             set.insert("auto_renew", auto_renew);
         }
+        let mut fact = Fact::new(DOING).accompanied(&mutation);
+        if let Some(target) = &change.drift_target {
+            // None is null, which reads as none.
+            set.insert("drift_target", bson("certificates", target)?);
+            fact = fact.scanning_now(id);
+        }
         transact!(DOING, {
             let mut transaction = self.begin(DOING).await?;
             let failed = transaction.failed();
@@ -198,7 +211,7 @@ impl Store {
             if update.await.map_err(failed)?.matched_count == 0 {
                 return Ok(false);
             }
-            self.write_within(&mut transaction, &[Fact::new(DOING).accompanied(&mutation)]).await?;
+            self.write_within(&mut transaction, std::slice::from_ref(&fact)).await?;
             transaction.commit().await?;
             Ok(true)
         })

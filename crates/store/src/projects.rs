@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{as_date, document, read};
+use crate::drift::enrolment::ProjectDrift;
 use crate::error::StoreError;
 use crate::fact::Fact;
 use crate::idempotency::Mutation;
@@ -22,6 +23,9 @@ pub struct ProjectRecord {
     pub id: ProjectId,
     /// Its name.
     pub name: Label,
+    /// How its certificates are scanned for drift; absent until somebody says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<ProjectDrift>,
     /// When it was made.
     #[serde(with = "as_date")]
     pub created_at: Timestamp,

@@ -23,6 +23,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0003_lanes.json"),
     include_str!("../../../migrations/0004_members.json"),
     include_str!("../../../migrations/0005_retention.json"),
+    include_str!("../../../migrations/0006_drift.json"),
 ];
 /// The lease that keeps two migrations from running at once.
 pub(crate) const LEASE: &str = "schema";

@@ -138,6 +138,8 @@ impl Store {
         let failed = transaction.failed();
         let ids: Vec<String> = finished.iter().map(|job| job.id.to_string()).collect();
         let expire_at = database_now_plus(self.retention.jobs);
+        // What goes sooner anyway still does.
+        let expire_at = doc! { "$min": ["$expire_at", expire_at] };
         let counted = vec![doc! { "$set": { "expire_at": expire_at } }, doc! { "$unset": "uncounted" }];
         let jobs = self.collection::<Document>("jobs");
         let update = jobs.update_many(doc! { "_id": { "$in": ids }, "uncounted": true }, counted);

@@ -16,6 +16,7 @@ pub mod mongo;
 pub mod process;
 pub mod progress;
 pub mod scratch;
+pub mod site;
 pub mod stack;
 pub mod tls;
 pub mod wait;

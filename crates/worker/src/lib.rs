@@ -9,6 +9,7 @@ mod heart;
 mod metrics;
 mod place;
 mod runner;
+mod scans;
 
 pub use handlers::World;
 pub use metrics::Metrics;

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use cap_acme::Acme;
+use cap_connectors::lookout::TlsLookout;
 use cap_core::instance::Doing;
 use cap_core::limits;
 use cap_core::retention::Retention;
-use cap_runtime::config::{KekConfig, MongoConfig, WorkerConfig};
+use cap_runtime::config::{KekConfig, MongoConfig, OutboundConfig, WorkerConfig};
 use cap_runtime::{Exit, Failure, OrExit, Process, Role};
 use cap_worker::{Drained, Metrics, Runner, World};
 
@@ -18,7 +19,13 @@ fn main() -> ExitCode {
 
 async fn work(
     process: Process,
-    (mongo, kek, config, retention): (MongoConfig, KekConfig, WorkerConfig, Retention),
+    (mongo, kek, config, retention, outbound): (
+        MongoConfig,
+        KekConfig,
+        WorkerConfig,
+        Retention,
+        OutboundConfig,
+    ),
 ) -> Result<(), Failure> {
     let Some(cluster) = cap_boot::open(&process, &mongo, kek).await? else { return Ok(()) };
     let metrics = Metrics::new(process.metrics.registry()).or_exit(Exit::Bug)?;
@@ -31,6 +38,7 @@ async fn work(
     let world = World {
         store: cluster.store.keeping(retention).recording_in_groups(),
         ca: Arc::new(acme),
+        lookout: Arc::new(TlsLookout::new(outbound.rule)),
         keyring: cluster.keyring,
         auditor: cluster.auditor,
         clock: process.clock.clone(),

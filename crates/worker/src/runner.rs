@@ -36,11 +36,11 @@ const GRACE_BEATS: u32 = 2;
 
 /// Runs jobs until it is told to stop.
 pub struct Runner {
-    world: Arc<World>,
-    owner: String,
+    pub(crate) world: Arc<World>,
+    pub(crate) owner: String,
     concurrency: usize,
-    lease: Duration,
-    metrics: Metrics,
+    pub(crate) lease: Duration,
+    pub(crate) metrics: Metrics,
 }
 
 /// What a look at the queue found.
@@ -92,9 +92,9 @@ impl Runner {
     pub async fn run(&self, stop: CancellationToken, grace: Duration) -> Drained {
         let heart =
             Heart::new(self.world.store.clone(), self.world.clock.clone(), self.lease, self.metrics.clone());
-        let wake = Arc::new(Notify::new());
+        let (wake, wake_scans) = (Arc::new(Notify::new()), Notify::new());
         let places = Places::new(self.concurrency);
-        let mut jobs = JoinSet::new();
+        let (mut jobs, mut scans) = (JoinSet::new(), JoinSet::new());
         let claiming = async {
             let (mut looked, mut turn) = (Look::Nothing, Turn::default());
             // Only the waits end at once when the stop comes: a claim that is under way is awaited, so that what it
@@ -107,20 +107,23 @@ impl Runner {
                 }
             }
         };
+        let scanning = self.scan(&stop, &wake_scans, &heart, &mut scans);
         let beating = heart.clone();
-        let background = async { tokio::join!(beating.beat(), self.listen(&wake), self.sweep()) };
+        let wakes = [wake.as_ref(), &wake_scans];
+        let background = async { tokio::join!(beating.beat(), self.listen(wakes), self.sweep()) };
         tokio::pin!(background);
         tokio::select! {
-            () = claiming => {}
+            ((), ()) = async { tokio::join!(claiming, scanning) } => {}
             _ = &mut background => {}
         }
         heart.stop_all();
-        let draining = async { while jobs.join_next().await.is_some() {} };
+        let draining =
+            async { while jobs.join_next().await.is_some() || scans.join_next().await.is_some() {} };
         let drained = tokio::select! {
             finished = tokio::time::timeout(grace, draining) => finished.is_ok(),
             _ = &mut background => false,
         };
-        if drained { Drained::Clean } else { Drained::Abandoned(jobs.len()) }
+        if drained { Drained::Clean } else { Drained::Abandoned(jobs.len() + scans.len()) }
     }
 
     /// Places for the next jobs, at least one; where there is more to do than there was room for, for several.
@@ -195,6 +198,7 @@ impl Runner {
                 partitions,
                 held: &held,
                 after: turn.after,
+                by_lanes: true,
                 is_crowded: before == Look::More,
                 takes_over,
                 now: clock.now(),
@@ -229,14 +233,15 @@ impl Runner {
     }
 
     /// Follows the wake-up stream for ever; ends only when dropped.
-    async fn listen(&self, wake: &Notify) {
+    async fn listen(&self, wakes: [&Notify; 2]) {
+        let wake = || wakes.iter().for_each(|wake| wake.notify_one());
         loop {
             match self.world.store.watch_jobs().await {
                 Ok(mut watch) => {
                     // Jobs queued before the stream was open would wake nobody.
-                    wake.notify_one();
+                    wake();
                     while watch.queued().await.is_ok() {
-                        wake.notify_one();
+                        wake();
                     }
                 }
                 Err(error) => tracing::warn!(%error, "the queue cannot be watched; polling"),
@@ -247,7 +252,7 @@ impl Runner {
 }
 
 /// Runs one job and gives its place back.
-async fn carry(
+pub(crate) async fn carry(
     world: Arc<World>,
     heart: Heart,
     metrics: Metrics,

@@ -4,6 +4,7 @@
 mod attention;
 mod certificates;
 mod cluster;
+mod drift;
 mod health;
 mod issuers;
 mod jobs;
@@ -87,6 +88,7 @@ pub fn routes() -> Vec<Route> {
         issuers::routes(),
         certificates::routes(),
         attention::routes(),
+        drift::routes(),
         jobs::routes(),
         notices::routes(),
         cluster::routes(),

@@ -10,10 +10,12 @@ use cap_client::wire;
 use cap_core::access::Action;
 use cap_core::actor::{Actor, Role, Scope};
 use cap_core::audit::{self, Draft};
+use cap_core::drift::DriftSettings;
 use cap_core::id::ProjectId;
 use cap_core::name::Label;
 use cap_core::page::Slice;
-use cap_store::{Mutation, ProjectRecord, StoreError};
+use cap_runtime::config::parse_duration;
+use cap_store::{DriftChange, Mutation, ProjectRecord, StoreError};
 
 use crate::answer::created;
 use crate::app::App;
@@ -29,6 +31,7 @@ pub(super) fn routes() -> Vec<Route> {
         Route::get("/projects", Access::Bearer, list),
         Route::post("/projects", Access::Organisation, create),
         Route::get("/projects/{p}", Access::Project(Role::Viewer), read),
+        Route::patch("/projects/{p}", Access::Project(Role::Admin), update),
     ]
 }
 
@@ -44,7 +47,7 @@ async fn create(
     }
     let name: Label = body.value.name.parse().map_err(ApiError::invalid)?;
     let id = ProjectId::generate(app.clock.as_ref(), app.entropy.as_ref());
-    let project = ProjectRecord { id, name, created_at: app.now() };
+    let project = ProjectRecord { id, name, drift: None, created_at: app.now() };
     let draft =
         Draft::new(audit::Action::ProjectCreated, Some(id), id).detail("name", project.name.to_string());
     let audit = app.audit(&caller, &draft).await?;
@@ -69,6 +72,39 @@ async fn again(app: &App, caller: &Caller, project: &str) -> Result<Response, Ap
 
 fn answer(project: ProjectRecord) -> Response {
     created(&format!("projects/{}", project.id), view::project(project))
+}
+
+async fn update(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    At(named): At<String>,
+    body: Body<wire::UpdateProject>,
+) -> Result<Json<wire::Project>, ApiError> {
+    let project = app.project(&caller, &named, Action::AdministerProject).await?;
+    let asked = body.value.drift.unwrap_or_default();
+    let change = drift_change(&asked)?;
+    if change.is_empty() {
+        return Ok(Json(view::project(project)));
+    }
+    let draft = Draft::new(audit::Action::ProjectUpdated, Some(project.id), project.id)
+        .detail("drift_enabled", asked.enabled)
+        .detail("drift_port", asked.port)
+        .detail("drift_interval", asked.interval);
+    let audit = app.audit(&caller, &draft).await?;
+    if !app.store.change_drift(project.id, &change, Mutation { audit: &audit, request: None }).await? {
+        return Err(ApiError::not_found("project", &named));
+    }
+    Ok(Json(view::project(app.project(&caller, &project.id.to_string(), Action::ReadProject).await?)))
+}
+
+fn drift_change(asked: &wire::UpdateProjectDrift) -> Result<DriftChange, ApiError> {
+    let port = asked.port.map(DriftSettings::port).transpose().map_err(ApiError::invalid)?;
+    let interval = asked.interval.as_deref().map(|text| {
+        let interval =
+            parse_duration(text).map_err(|bad| ApiError::invalid(format!("drift.interval: {bad}")))?;
+        DriftSettings::interval(interval).map_err(ApiError::invalid)
+    });
+    Ok(DriftChange { enabled: asked.enabled, port, interval: interval.transpose()? })
 }
 
 async fn list(

@@ -49,10 +49,17 @@ fn expected(access: Access, caller: &Caller) -> Told {
 fn body(route: &Route) -> Option<Value> {
     Some(match (route.method, route.path.as_str()) {
         ("GET" | "DELETE", _) => return None,
-        ("POST", path) if ["/renew", "/retry", "/cancel"].iter().any(|verb| path.ends_with(verb)) => {
+        ("POST", path)
+            if ["/renew", "/retry", "/cancel", "/drift-scan"].iter().any(|verb| path.ends_with(verb)) =>
+        {
             return None;
         }
-        ("PATCH", "/api/v1/projects/{p}/certificates/{c}" | "/api/v1/projects/{p}/issuers/{i}") => json!({}),
+        (
+            "PATCH",
+            "/api/v1/projects/{p}"
+            | "/api/v1/projects/{p}/certificates/{c}"
+            | "/api/v1/projects/{p}/issuers/{i}",
+        ) => json!({}),
         // Nobody leads here: there is nobody to be asked.
         ("POST", "/api/v1/cluster/step-down") => json!({}),
         ("POST", "/api/v1/projects") => json!({ "name": "" }),

@@ -4,6 +4,7 @@
 
 mod access;
 mod bad_input;
+mod drift;
 mod etag;
 mod freshness;
 mod health;

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::text::{cut, distance, instant, instant_from, span};
 
 /// Columns of a name in a table: with them a row fits most terminals. Wide tables, JSON and YAML have all of it.
-const NAME_COLUMNS: usize = 48;
+pub(crate) const NAME_COLUMNS: usize = 48;
 
 /// A record with a table.
 pub(crate) trait Shown: Serialize {
@@ -40,6 +40,7 @@ pub(crate) trait Shown: Serialize {
 
 impl Shown for Project {
     const HEAD: &'static [&'static str] = &["NAME", "ID", "CREATED"];
+    const WIDE: &'static [&'static str] = &["DRIFT SCANS"];
 
     fn id(&self) -> String {
         self.id.to_string()
@@ -47,6 +48,12 @@ impl Shown for Project {
 
     fn cells(&self, _now: Timestamp) -> Vec<String> {
         vec![self.name.clone(), self.id(), instant(self.created_at)]
+    }
+
+    fn wide_cells(&self, _now: Timestamp) -> Vec<String> {
+        let drift = &self.drift;
+        let on = format!("every {} at port {}", drift.interval, drift.port);
+        vec![if drift.enabled { on } else { "off".to_owned() }]
     }
 }
 
@@ -197,7 +204,7 @@ pub(crate) fn names(certificate: &Certificate) -> Vec<String> {
 }
 
 /// A certificate's first name, cut to some columns, and how many more there are.
-fn first_name(certificate: &Certificate, room: usize) -> String {
+pub(crate) fn first_name(certificate: &Certificate, room: usize) -> String {
     let all = names(certificate);
     let first = all.first().map_or("", String::as_str);
     let more = if all.len() > 1 { format!(" +{}", all.len() - 1) } else { String::new() };

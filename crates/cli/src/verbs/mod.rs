@@ -4,6 +4,7 @@
 pub(crate) mod admin;
 pub(crate) mod cert;
 pub(crate) mod completion;
+pub(crate) mod drift;
 pub(crate) mod generate;
 pub(crate) mod health;
 pub(crate) mod instance;
@@ -38,6 +39,7 @@ pub(crate) async fn run(verb: Option<Verb>, app: &mut App) -> Result<(), Failure
         Some(Verb::Project(verb)) => project::run(verb, app).await,
         Some(Verb::Issuer(verb)) => issuer::run(verb, app).await,
         Some(Verb::Cert(verb)) => cert::run(verb, app).await,
+        Some(Verb::Drift(verb)) => drift::run(verb, app).await,
         Some(Verb::Job(verb)) => job::run(verb, app).await,
         Some(Verb::Notice(verb)) => notice::run(verb, app).await,
         Some(Verb::Queue(verb)) => queue::run(verb, app).await,

@@ -4,6 +4,7 @@
 
 mod certificates;
 mod cluster;
+mod drift;
 mod exits;
 mod files;
 mod forms;

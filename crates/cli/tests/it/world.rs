@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use cap_testkit::mongo::ReplicaSet;
 use cap_testkit::scratch::Scratch;
-use cap_testkit::stack::{Demo, Stack, StackOptions};
+use cap_testkit::stack::{Demo, Role, Stack, StackOptions};
 use tokio::sync::RwLock;
 
 use crate::run::Cli;
@@ -32,7 +32,7 @@ pub(crate) async fn world() -> &'static RwLock<World> {
 
 impl World {
     async fn start() -> Self {
-        let mut options = StackOptions::for_test();
+        let mut options = StackOptions::for_test().with(Role::Worker, "CAP_OUTBOUND_PRIVATE", "127.0.0.0/8");
         (options.apis, options.workers, options.schedulers) = (2, 2, 2);
         let stack = Stack::start(options).await.unwrap();
         Demo::create(&stack.client(0).unwrap(), stack.ca(), "demo", "local-ca").await.unwrap();

@@ -96,6 +96,7 @@ pub const VARIABLES: &[Variable] = &[
     plain("CAP_ISSUANCE_FUSE", Unset::Value("10"), &[Worker], "Orders for the same names in one project, within a week or the life of their certificate if that is shorter, after which no more are begun until the first of them is so old. Failed ones are not counted. From 3 to 1000."),
     plain("CAP_JOB_LEASE", Unset::Value("60s"), &[Worker], "A peer may re-claim a job after it. From 5s to 10m."),
     plain("CAP_WORKER_CONCURRENCY", Unset::Value("32"), &[Worker], "Jobs at the CA; as many more may be on their way there, and on their way out. From 1 to 1000."),
+    plain("CAP_OUTBOUND_PRIVATE", Unset::Words("none"), &[Worker], "Private networks that drift scans may connect to, with commas between them, like `10.0.0.0/8,fd00::/8`. Public addresses are always allowed; link-local, multicast and metadata addresses never are."),
     plain("CAP_SCHEDULER_LEASE", Unset::Value("15s"), &[Scheduler], "How long a leader that is killed or lost is waited for. From 3s to 5m."),
     plain("CAP_RETENTION_JOBS", Unset::Value("7d"), SERVICES, "How long a finished job is kept, from when the leader has counted it. From 1h to 90d. Give every service the same `CAP_RETENTION_*`: of two the shorter one holds."),
     plain("CAP_RETENTION_ATTEMPTS", Unset::Value("30d"), SERVICES, "How long an attempt at a job is kept, from its start. From 1d to 365d."),

@@ -33,3 +33,4 @@ tuples!(A B);
 tuples!(A B C);
 tuples!(A B C D);
 tuples!(A B C D E);
+tuples!(A B C D E F);

@@ -20,6 +20,7 @@ mod limits;
 mod mongo;
 mod mongo_uri;
 mod nearest;
+mod outbound;
 mod reference;
 mod retention;
 mod scheduler;
@@ -38,6 +39,7 @@ pub use group::Group;
 pub use kek::{KekConfig, KekProvider};
 pub use limits::{ApiLimits, Network};
 pub use mongo::MongoConfig;
+pub use outbound::OutboundConfig;
 pub use reference::reference_markdown;
 pub use scheduler::SchedulerConfig;
 pub use service::{LogFormat, ServiceConfig};
@@ -71,7 +73,7 @@ pub struct Config {
 /// Every group there is, so that a value is refused wherever it is given and not only by the process that reads it.
 type Every = (
     (ServiceConfig, MongoConfig, KekConfig),
-    (ApiConfig, WorkerConfig, SchedulerConfig, ClientConfig, Retention),
+    (ApiConfig, WorkerConfig, SchedulerConfig, ClientConfig, Retention, OutboundConfig),
 );
 
 impl Config {

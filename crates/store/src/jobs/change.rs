@@ -3,14 +3,14 @@
 
 use bson::{Document, doc};
 use cap_core::id::{JobId, ProjectId};
-use cap_core::job::JobState;
+use cap_core::job::{JobState, Work};
 
 use crate::Store;
 use crate::document::read;
 use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
 use crate::idempotency::Mutation;
-use crate::jobs::{JobDocument, JobRecord, forward, rank, settle, subject};
+use crate::jobs::{JobDocument, JobRecord, fence_field, forward, rank, settle, subject};
 use crate::transaction::{Transaction, transact};
 
 /// Why it was not done.
@@ -91,12 +91,15 @@ impl Store {
             let (collection, subject) = subject(&job.work);
             // The next job takes over the order in flight only with a fence above all that this one had.
             let idle = doc! { "$cond": [{ "$ifNull": ["$version", false] }, "valid", "requested"] };
-            let left = vec![
-                doc! { "$set": {
-                    "fence": { "$max": ["$fence", job.fence + 1] }, "status": idle, "problem": null, "next_attempt_at": null,
-                } },
-                doc! { "$unset": "planned_for" },
-            ];
+            let fence = fence_field(&job.work);
+            let above = doc! { "$max": [format!("${fence}"), job.fence + 1] };
+            let left = match &job.work {
+                Work::Issue { .. } | Work::RegisterIssuer { .. } => vec![
+                    doc! { "$set": { fence: above, "status": idle, "problem": null, "next_attempt_at": null } },
+                    doc! { "$unset": "planned_for" },
+                ],
+                Work::DriftScan { .. } => vec![doc! { "$set": { fence: above } }],
+            };
             let fact = Fact::new(DOING)
                 .must("jobs", as_seen(&job), stages)
                 .may(collection, doc! { "_id": subject }, left)
@@ -148,9 +151,9 @@ impl Store {
         let failed = transaction.failed();
         let (collection, id) = subject(&job.work);
         let subjects = self.collection::<Document>(collection);
-        let found = subjects.find_one(doc! { "_id": id }).projection(doc! { "fence": 1 });
+        let found = subjects.find_one(doc! { "_id": id }).projection(doc! { fence_field(&job.work): 1 });
         let found = found.session(&mut transaction.session).await.map_err(failed)?;
-        Ok(found.map(|subject| subject.get_i64("fence").unwrap_or(0)))
+        Ok(found.map(|subject| subject.get_i64(fence_field(&job.work)).unwrap_or(0)))
     }
 }
 

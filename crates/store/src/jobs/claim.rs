@@ -6,15 +6,15 @@ use std::time::Duration;
 use bson::{DateTime, Document, doc};
 use cap_core::fault;
 use cap_core::id::{ClaimId, JobId};
-use cap_core::job::{Claim, JobState, ProjectLane};
+use cap_core::job::{Claim, JobState, ProjectLane, Work};
 use cap_core::lease::WRONG_AHEAD;
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
 use crate::document::{database_now_plus, date, millis, read};
 use crate::error::{Failure, StoreError};
-use crate::jobs::JobDocument;
 use crate::jobs::look::{Found, Search};
+use crate::jobs::{JobDocument, SCAN_KEPT};
 use crate::transaction::{Transaction, transact};
 use crate::{Store, bounded};
 
@@ -106,8 +106,9 @@ impl Store {
             self.taken_in(&mut transaction, candidates, token).await?
         };
         let started: DateTime = date(now);
-        let expire_at = date(cap_core::clock::later(now, self.retention.attempts));
         let attempts = claimed.iter().map(|job| {
+            let kept = if matches!(job.work, Work::DriftScan { .. }) { SCAN_KEPT } else { self.retention.attempts };
+            let expire_at = date(cap_core::clock::later(now, kept));
             doc! {
                 "_id": format!("{}/{}", job.id, job.attempt), "job": job.id.to_string(), "attempt": job.attempt,
                 "owner": owner, "token": token.to_string(), "fence": job.fence, "started_at": started,

@@ -37,6 +37,8 @@ pub struct Search<'a> {
     pub held: &'a BTreeMap<ProjectLane, usize>,
     /// The lane that the last look ended with.
     pub after: Option<ProjectLane>,
+    /// Whether places are dealt out among lanes where they are short.
+    pub by_lanes: bool,
     /// Whether more is likely to wait than there is room for.
     pub is_crowded: bool,
     /// Whether jobs whose lease ran out are taken as well.
@@ -57,6 +59,10 @@ impl Store {
     /// The jobs to claim, at most [`limits::CLAIM_BATCH`].
     pub(super) async fn look(&self, search: &Search<'_>) -> Result<Found, StoreError> {
         let room = Room { all: search.room.all.min(limits::CLAIM_BATCH), ..search.room };
+        if !search.by_lanes {
+            let jobs = self.due_jobs(search, room.all).await?;
+            return Ok(Found { jobs, last: None });
+        }
         if !search.is_crowded {
             let mut jobs = self.due_jobs(search, room.all + 1).await?;
             if jobs.len() <= room.all {

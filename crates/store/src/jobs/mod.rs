@@ -12,7 +12,7 @@ mod watch;
 
 use bson::{Bson, DateTime, Document, doc};
 use cap_core::id::{ClaimId, JobId, ProjectId};
-use cap_core::job::{JobDraft, JobState, Lane, Need, ProjectLane, Setbacks, Work, partition};
+use cap_core::job::{JobDraft, JobState, Lane, Need, ProjectLane, Setbacks, Work, place_in_queue};
 use cap_core::page::{Page, Slice};
 use cap_core::problem::Problem;
 use jiff::Timestamp;
@@ -29,6 +29,10 @@ pub use claim::Claimed;
 pub use look::Search;
 pub use watch::JobWatch;
 
+/// How long a drift scan that is over is kept, and its attempt: there are many of them, and what they saw is on the
+/// certificate. Longer than a request for one is remembered.
+const SCAN_KEPT: std::time::Duration = std::time::Duration::from_secs(2 * 86_400);
+
 /// A job as it is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct JobDocument {
@@ -42,7 +46,7 @@ struct JobDocument {
     alive: bool,
     p: i32,
     work: Work,
-    /// Beside whom it waits; jobs of earlier versions have none yet.
+    /// Beside whom it waits; scans, and jobs of earlier versions, are in none.
     #[serde(default)]
     lane: Option<ProjectLane>,
     /// Before whom it goes, of those in its lane.
@@ -200,7 +204,7 @@ impl Store {
 /// has been due keeps its age. It leaves quarantine: whoever asks has mended something.
 fn forward() -> Document {
     let come = |now: Bson, field: &str| doc! { "$cond": [{ "$eq": ["$state", "queued"] }, now, field] };
-    let main = doc! { "$concat": ["$project", "/", Lane::Main.as_str()] };
+    let main = doc! { "$cond": [{ "$ifNull": ["$lane", false] }, { "$concat": ["$project", "/", Lane::Main.as_str()] }, null] };
     doc! {
         "claim_at": come(doc! { "$min": ["$claim_at", "$$NOW"] }.into(), "$claim_at"),
         "hastened": come("$$NOW".into(), "$hastened"),
@@ -209,8 +213,18 @@ fn forward() -> Document {
     }
 }
 
+/// Where a new job waits. Drift scans have partitions of the queue to themselves, and need no lane to be fair in.
+fn lane(draft: &JobDraft) -> Option<ProjectLane> {
+    match draft.work {
+        Work::Issue { .. } | Work::RegisterIssuer { .. } => {
+            Some(ProjectLane { project: draft.project, lane: Lane::Main })
+        }
+        Work::DriftScan { .. } => None,
+    }
+}
+
 impl JobDocument {
-    /// Its lane; the main one for a job of an earlier version.
+    /// Its lane; the main one for a job without.
     fn lane(&self) -> ProjectLane {
         self.lane.unwrap_or(ProjectLane { project: self.project, lane: Lane::Main })
     }
@@ -219,8 +233,18 @@ impl JobDocument {
 /// What a job works on: its collection and its id.
 fn subject(work: &Work) -> (&'static str, String) {
     match work {
-        Work::Issue { certificate, .. } => ("certificates", certificate.to_string()),
+        Work::Issue { certificate, .. } | Work::DriftScan { certificate } => {
+            ("certificates", certificate.to_string())
+        }
         Work::RegisterIssuer { issuer } => ("issuers", issuer.to_string()),
+    }
+}
+
+/// The field of the subject that has the fence of such work: a drift scan must not stand in the way of an issuance.
+fn fence_field(work: &Work) -> &'static str {
+    match work {
+        Work::Issue { .. } | Work::RegisterIssuer { .. } => "fence",
+        Work::DriftScan { .. } => "drift_fence",
     }
 }
 
@@ -247,9 +271,9 @@ impl From<&JobDraft> for JobDocument {
             subject: subject(&draft.work).1,
             key: draft.work.key(),
             alive: true,
-            p: i32::from(partition(draft.id)),
+            p: i32::from(place_in_queue(draft.id, &draft.work)),
             work: draft.work.clone(),
-            lane: Some(ProjectLane { project: draft.project, lane: Lane::Main }),
+            lane: lane(draft),
             rank: draft.need.floor(),
             rank_floor: draft.need.floor(),
             needed_before: draft.need.before.map(date),

@@ -13,7 +13,7 @@ use crate::Store;
 use crate::document::{bson, database_now_plus, date};
 use crate::error::StoreError;
 use crate::fact::Fact;
-use crate::jobs::{rank, subject};
+use crate::jobs::{SCAN_KEPT, fence_field, rank, subject};
 
 /// A stage that takes a job out of the claimers' sight and gives its key free. It is kept until the leader has counted it:
 /// the time at which it goes is set with that.
@@ -75,7 +75,11 @@ impl Store {
 impl Fact {
     /// With the claim's job ended.
     pub(crate) fn ending(self, claim: &Claim, state: &str) -> Self {
-        self.must("jobs", own(claim), over(state))
+        let mut stages = over(state);
+        if let Work::DriftScan { .. } = claim.work {
+            stages.push(doc! { "$set": { "expire_at": database_now_plus(SCAN_KEPT) } });
+        }
+        self.must("jobs", own(claim), stages)
     }
 
     /// With the claim's job put back for its next attempt; this one failed.
@@ -95,10 +99,13 @@ impl Fact {
     }
 
     /// With a fence left behind that every later job on the subject starts from: fences never restart.
-    fn leaving_fence(self, claim: &Claim) -> Self {
+    pub(crate) fn leaving_fence(self, claim: &Claim) -> Self {
         let (collection, id) = subject(&claim.work);
-        let filter = doc! { "_id": id, "fence": { "$lte": claim.fence } };
-        self.may(collection, filter, doc! { "$set": { "fence": claim.fence + 1 } })
+        self.may(
+            collection,
+            doc! { "_id": id },
+            doc! { "$max": { fence_field(&claim.work): claim.fence + 1 } },
+        )
     }
 
     /// With what needs a person shown on the record that somebody looks at. A renewal is never given up: without anybody's
@@ -121,6 +128,10 @@ impl Fact {
 
     /// With what is in the way shown on the record that somebody looks at.
     fn showing(self, claim: &Claim, problem: &Problem, next: Timestamp) -> Result<Self, StoreError> {
+        if matches!(claim.work, Work::DriftScan { .. }) {
+            // The certificate is as good as it was; the job says why nobody could look.
+            return Ok(self);
+        }
         let (collection, id) = subject(&claim.work);
         let filter = doc! { "_id": id, "fence": { "$lte": claim.fence } };
         let change = doc! { "$set": {

@@ -58,6 +58,7 @@ impl Ledger for Store {
             .ending_order(order, &state, audit.time, self.retention.orders)?
             .with_version(claim, order, version, audit)?
             .resolving(order.certificate, order.made_for, self.retention.notices)
+            .rescanning(order.certificate)
             .ending(claim, "succeeded")
             .audited(audit);
         self.ended(order, &state, self.write(fact).await).await

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use crate::notices::issue;
 use crate::queue::raw;
-use crate::world::{LEASE, World};
+use crate::world::{FUSE, LEASE, World};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const PAGE: u32 = 3;
@@ -142,8 +142,11 @@ async fn in_flight(world: &World, name: &str) -> Order {
     let certificate = world.certificate(name).await;
     let claim = world.claim("one", LEASE).await.remove(0);
     let order = world.order(&certificate, &claim).await;
-    let opened =
-        world.store.open_order(&OpenOrder { order: order.clone(), at: world.clock.now() }).await.unwrap();
+    let opened = world
+        .store
+        .open_order(&OpenOrder { order: order.clone(), fuse: FUSE, at: world.clock.now() })
+        .await
+        .unwrap();
     assert!(matches!(opened, Opened::Order(_)));
     order
 }

@@ -32,11 +32,11 @@ const ENVELOPE: [&str; 10] = [
 
 /// What the database is asked about jobs while `work` goes on, as commands that can be explained.
 async fn asked(database: &Database, work: impl Future) -> Vec<Document> {
-    asked_of("jobs", database, work).await
+    asked_of(database, "jobs", work).await
 }
 
-/// What the database is asked about a collection.
-async fn asked_of(collection: &str, database: &Database, work: impl Future) -> Vec<Document> {
+/// The same about another collection.
+pub(crate) async fn asked_of(database: &Database, collection: &str, work: impl Future) -> Vec<Document> {
     use futures_util::TryStreamExt;
     database.run_command(doc! { "profile": 2 }).await.unwrap();
     work.await;
@@ -188,7 +188,7 @@ async fn the_roll_goes_by_an_index_and_so_does_forgetting() {
     }
     let now = world.clock.now();
     let id = InstanceId::generate(world.clock.as_ref(), world.entropy.as_ref());
-    let commands = asked_of("instances", &database, async {
+    let commands = asked_of(&database, "instances", async {
         world.store.roll().await.unwrap();
         world.store.roll_of("api", "api-0").await.unwrap();
         world.store.forget_replaced(id, "api", "api-1", now).await.unwrap();
@@ -224,7 +224,7 @@ async fn what_ends_soonest_is_found_without_a_look_at_the_rest() {
     });
     let many = many.map(|(n, whose, status)| one(n, if whose == "own" { &project } else { whose }, status));
     database.collection::<Document>("certificates").insert_many(many).await.unwrap();
-    let commands = asked_of("certificates", &database, async {
+    let commands = asked_of(&database, "certificates", async {
         // They are no whole certificates, so that they cannot be read; they are looked for all the same.
         let _ = world.store.ending_soonest(world.project, &[Status::Failing]).await;
         let _ = world.store.ending_soonest(world.project, &[Status::Valid, Status::Renewing]).await;
@@ -260,7 +260,7 @@ async fn what_waits_in_a_project_is_counted_in_the_index_alone_and_no_further_th
     certificates.insert_many(many).await.unwrap();
     let mut counted = 0;
     let work = async { counted = world.store.waiting_certificates(world.project, 60).await.unwrap() };
-    let commands = asked_of("certificates", &database, work).await;
+    let commands = asked_of(&database, "certificates", work).await;
     assert_eq!(counted, 60);
     assert_eq!(world.store.waiting_certificates(world.project, 1000).await.unwrap(), 100);
     let [command] = commands.as_slice() else { panic!("{commands:#?}") };

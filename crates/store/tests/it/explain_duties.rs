@@ -17,7 +17,7 @@ use futures_util::TryStreamExt;
 use crate::explain::{explain, plain};
 use crate::notices::{issued, notice};
 use crate::queue::raw;
-use crate::world::{LEASE, World};
+use crate::world::{FUSE, LEASE, World};
 
 /// Records of each collection that are none of a duty's business.
 const BESIDE: usize = 2_000;
@@ -139,7 +139,11 @@ async fn every_duty_and_what_it_leaves_behind_goes_by_an_index() {
     let certificate = world.certificate("c.example.test").await;
     let claim = world.claim("one", LEASE).await.remove(0);
     let order = world.order(&certificate, &claim).await;
-    world.store.open_order(&OpenOrder { order: order.clone(), at: world.clock.now() }).await.unwrap();
+    world
+        .store
+        .open_order(&OpenOrder { order: order.clone(), fuse: FUSE, at: world.clock.now() })
+        .await
+        .unwrap();
     let audit = world.row().await;
     let dead = doc! { "$set": { "alive": false, "state": "dead" } };
     database

@@ -5,6 +5,7 @@
 mod access;
 mod changes;
 mod cleanup;
+mod drift;
 mod explain;
 mod explain_duties;
 mod fuse;

@@ -16,7 +16,7 @@ use cap_testkit::mongo::driver::bson::{Document, doc};
 use jiff::Timestamp;
 
 use crate::queue::raw;
-use crate::world::{LEASE, World};
+use crate::world::{FUSE, LEASE, World};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -25,7 +25,11 @@ pub(crate) async fn issue(world: &World, claim: &Claim, age: Duration, life: Dur
     let Work::Issue { certificate, .. } = claim.work else { panic!("{claim:?}") };
     let certificate = world.store.certificate(world.project, certificate).await.unwrap().unwrap();
     let order = world.order(&certificate, claim).await;
-    world.store.open_order(&OpenOrder { order: order.clone(), at: world.clock.now() }).await.unwrap();
+    world
+        .store
+        .open_order(&OpenOrder { order: order.clone(), fuse: FUSE, at: world.clock.now() })
+        .await
+        .unwrap();
     let placed = Placed { url: "https://ca.example.test/order/1".into(), expires: None };
     let order = world.store.advance(&order, OrderState::Ordered { placed }, &[]).await.unwrap();
     let id = VersionId::generate(world.clock.as_ref(), world.entropy.as_ref());

@@ -15,7 +15,7 @@ use cap_store::{CertificateRecord, ChallengeCache, OpenOrder, Opened};
 
 use crate::world::{FUSE, LEASE, World};
 
-async fn begun(world: &World, name: &str, lease: Duration) -> (CertificateRecord, Claim, Order) {
+pub(crate) async fn begun(world: &World, name: &str, lease: Duration) -> (CertificateRecord, Claim, Order) {
     let certificate = world.certificate(name).await;
     let claim = world.claim("one", lease).await.remove(0);
     let order = world.order(&certificate, &claim).await;
@@ -28,11 +28,11 @@ async fn begun(world: &World, name: &str, lease: Duration) -> (CertificateRecord
     (certificate, claim, order)
 }
 
-fn ordered() -> OrderState {
+pub(crate) fn ordered() -> OrderState {
     OrderState::Ordered { placed: Placed { url: "https://ca.example.test/order/1".into(), expires: None } }
 }
 
-async fn version(world: &World) -> IssuedVersion {
+pub(crate) async fn version(world: &World) -> IssuedVersion {
     let id = VersionId::generate(world.clock.as_ref(), world.entropy.as_ref());
     let now = world.clock.now();
     let place = ("certificate_versions", &*id.to_string(), "key");

@@ -18,7 +18,7 @@ use cap_core::order::{Fuse, Order, OrderKey, OrderState};
 use cap_core::secret::{SecretString, secret_key};
 use cap_runtime::clock::SystemClock;
 use cap_runtime::entropy::OsEntropy;
-use cap_store::{CertificateRecord, IssuerRecord, Mutation, Search, Store};
+use cap_store::{CertificateRecord, DriftRecord, IssuerRecord, Mutation, Search, Store};
 use cap_testkit::mongo::ReplicaSet;
 use jiff::Timestamp;
 
@@ -48,6 +48,7 @@ pub(crate) fn search(held: &BTreeMap<ProjectLane, usize>, now: Timestamp) -> Sea
         partitions: &[],
         held,
         after: None,
+        by_lanes: true,
         is_crowded: false,
         takes_over: true,
         now,
@@ -112,6 +113,7 @@ impl World {
             versions: 0,
             order: None,
             fence: 0,
+            drift: DriftRecord::default(),
             created_at: now,
             updated_at: now,
         };

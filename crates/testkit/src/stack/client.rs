@@ -64,6 +64,15 @@ impl ApiClient {
         if text.is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_str(&text)?) }
     }
 
+    /// PATCH of a JSON body; the answer as JSON.
+    ///
+    /// # Errors
+    /// As [`ApiClient::get`].
+    pub async fn patch(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let text = self.send(self.http.patch(self.url(path)).json(body), &format!("PATCH {path}")).await?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
     /// A token of 30 days for the one that this client has.
     pub(super) async fn exchange_token(&self) -> anyhow::Result<String> {
         let body = json!({ "name": "local", "role": "owner", "expires_in": TOKEN_LIFE });

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is done for each kind of job, and how every run is settled.
 
+mod drift;
 mod issue;
 mod register;
 
@@ -8,6 +9,7 @@ use std::sync::Arc;
 
 use cap_core::audit::Auditor;
 use cap_core::clock::Clock;
+use cap_core::drift::Lookout;
 use cap_core::entropy::Entropy;
 use cap_core::envelope::{KeyOwner, Keyring, KeyringError};
 use cap_core::job::{Claim, Mandate, Setbacks, Settlement, Work};
@@ -24,6 +26,8 @@ pub struct World {
     pub store: Store,
     /// The CAs.
     pub ca: Arc<dyn CertificateAuthority>,
+    /// What other hosts serve.
+    pub lookout: Arc<dyn Lookout>,
     /// Seals and opens.
     pub keyring: Arc<Keyring>,
     /// Makes audit entries.
@@ -49,6 +53,7 @@ pub(crate) async fn run(world: &World, claim: &Claim, mandate: &Mandate, place: 
             issue::run(world, claim, mandate, place, *certificate, *made_for).await
         }
         Work::RegisterIssuer { issuer } => register::run(world, claim, mandate, place, *issuer).await,
+        Work::DriftScan { certificate } => drift::run(world, claim, mandate, *certificate).await,
     };
     let outcome = match result {
         Ok(outcome) => outcome,

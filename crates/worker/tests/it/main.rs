@@ -10,6 +10,7 @@
 mod bench;
 mod crashes;
 mod drain;
+mod drift;
 mod failpoints;
 mod full;
 mod issuance;

@@ -9,9 +9,10 @@ use cap_client::wire;
 use cap_core::access::Action;
 use cap_core::audit::{self, Draft};
 use cap_core::certificate::{Names, Profile, Spec, Status};
+use cap_core::drift::DriftTarget;
 use cap_core::id::{CertificateId, IssuerId, ProjectId};
 use cap_core::job::{JobDraft, Work};
-use cap_store::{CertificateRecord, Mutation, StoreError};
+use cap_store::{CertificateRecord, DriftRecord, Mutation, ProjectRecord, StoreError};
 
 use crate::app::App;
 use crate::auth::Caller;
@@ -20,6 +21,7 @@ use crate::idempotency::IdempotencyKey;
 use crate::overload::waiting;
 use crate::problem::ApiError;
 
+use super::change::drift_target;
 use super::etag;
 
 pub(super) async fn create(
@@ -29,16 +31,19 @@ pub(super) async fn create(
     key: IdempotencyKey,
     body: Body<wire::CreateCertificate>,
 ) -> Result<Response, ApiError> {
-    let project = app.project(&caller, &project, Action::OperateProject).await?.id;
+    let found = app.project(&caller, &project, Action::OperateProject).await?;
+    let project = found.id;
     if let Some(earlier) = key.earlier(&app, &caller, &body.sha256).await? {
         return Ok(etag::created(super::find(&app, project, &earlier.resource).await?, app.now()));
     }
     waiting::one_more(&app, project).await?;
     let issuer = body.value.issuer.clone();
+    let target = drift_target(body.value.drift.as_ref())?;
+    let drift = enrolled(found, target);
     let spec = spec(body.value)?;
     let found = app.store.issuer(project, &issuer).await?;
     let issuer = found.ok_or_else(|| ApiError::invalid(unknown_issuer(&issuer)))?;
-    let certificate = new_certificate(&app, project, issuer.id, spec);
+    let certificate = new_certificate(&app, project, issuer.id, spec, drift);
     let work = Work::Issue { certificate: certificate.id, made_for: None };
     let job =
         JobDraft::now(project, work, certificate.fence, app.clock.as_ref(), app.entropy.as_ref()).awaited();
@@ -73,7 +78,20 @@ fn spec(asked: wire::CreateCertificate) -> Result<Spec, ApiError> {
     spec.check().map_err(ApiError::invalid)
 }
 
-fn new_certificate(app: &App, project: ProjectId, issuer: IssuerId, spec: Spec) -> CertificateRecord {
+/// How it is scanned, by its project's settings of now. The scheduler looks after those that change meanwhile.
+fn enrolled(project: ProjectRecord, target: Option<DriftTarget>) -> DriftRecord {
+    let Some(drift) = project.drift else { return DriftRecord { target, ..DriftRecord::default() } };
+    let on = drift.settings().enabled.then_some(true);
+    DriftRecord { target, on, generation: Some(drift.generation), ..DriftRecord::default() }
+}
+
+fn new_certificate(
+    app: &App,
+    project: ProjectId,
+    issuer: IssuerId,
+    spec: Spec,
+    drift: DriftRecord,
+) -> CertificateRecord {
     let now = app.now();
     CertificateRecord {
         id: CertificateId::generate(app.clock.as_ref(), app.entropy.as_ref()),
@@ -88,6 +106,7 @@ fn new_certificate(app: &App, project: ProjectId, issuer: IssuerId, spec: Spec) 
         versions: 0,
         order: None,
         fence: 0,
+        drift,
         created_at: now,
         updated_at: now,
     }

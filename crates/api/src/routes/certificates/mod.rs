@@ -33,7 +33,7 @@ pub(super) fn routes() -> Vec<Route> {
     ]
 }
 
-async fn find(app: &App, project: ProjectId, id: &str) -> Result<CertificateRecord, ApiError> {
+pub(super) async fn find(app: &App, project: ProjectId, id: &str) -> Result<CertificateRecord, ApiError> {
     let missing = || ApiError::not_found("certificate", id);
     let certificate: CertificateId = id.parse().map_err(|_| missing())?;
     app.store.certificate(project, certificate).await?.ok_or_else(missing)

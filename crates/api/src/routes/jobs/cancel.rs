@@ -57,8 +57,12 @@ async fn answer(app: &App, job: JobRecord) -> Result<Json<wire::CancelledJob>, A
 
 /// What becomes of the work without the job.
 async fn next(app: &App, job: &JobRecord) -> Result<&'static str, ApiError> {
-    let Work::Issue { certificate, .. } = &job.work else {
-        return Err(ApiError::internal("a registration was cancelled"));
+    let certificate = match &job.work {
+        Work::Issue { certificate, .. } => certificate,
+        Work::DriftScan { .. } => {
+            return Ok("the certificate is scanned again at its project's interval, or when you ask for it");
+        }
+        Work::RegisterIssuer { .. } => return Err(ApiError::internal("a registration was cancelled")),
     };
     let certificate = app.store.certificate(job.project, *certificate).await?;
     Ok(match certificate {

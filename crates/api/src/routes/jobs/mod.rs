@@ -77,7 +77,9 @@ async fn find(app: &App, project: ProjectId, job: &str) -> Result<JobRecord, Api
 fn draft(action: audit::Action, job: &JobRecord) -> Draft {
     let draft = Draft::new(action, Some(job.project), job.id).detail("kind", job.work.kind());
     match &job.work {
-        Work::Issue { certificate, .. } => draft.detail("certificate", certificate.to_string()),
+        Work::Issue { certificate, .. } | Work::DriftScan { certificate } => {
+            draft.detail("certificate", certificate.to_string())
+        }
         Work::RegisterIssuer { issuer } => draft.detail("issuer", issuer.to_string()),
     }
 }

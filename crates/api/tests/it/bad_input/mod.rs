@@ -3,6 +3,7 @@
 
 mod addresses;
 mod bodies;
+mod drift;
 mod values;
 
 use serde_json::{Value, json};
@@ -81,7 +82,7 @@ async fn bad_input_is_refused_with_its_reason_and_writes_nothing() {
     let quiet = quiet().await;
     let _alone = quiet.writing.write().await;
     let mut table = Table { quiet, cases: Vec::new() };
-    for part in [bodies::bodies, values::names, values::values, addresses::addresses] {
+    for part in [bodies::bodies, values::names, values::values, addresses::addresses, drift::drift] {
         part(&mut table);
     }
     let before = quiet.writes().await;

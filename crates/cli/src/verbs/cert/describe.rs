@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `cert describe`.
 
-use cap_client::wire::{Certificate, Issuer, Job, Version};
+use cap_client::wire::{Certificate, Drift, Issuer, Job, Version};
 use cap_client::{All, JobQuery, follow};
+use cap_core::drift::DriftState;
 use cap_core::problem::Class;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -12,11 +13,14 @@ use crate::failure::Failure;
 use crate::output::text::{clean_line, distance, instant, instant_from, span};
 use crate::output::{Form, names, word};
 use crate::resolve;
+use crate::verbs::drift::seen;
 
 /// Jobs that are shown: the latest ones.
 const JOBS: usize = 5;
 /// Pages of jobs that are read to find them: with full pages 10,000 jobs, decades of one certificate.
 const JOB_PAGES: u32 = 20;
+/// The kind of jobs that are not shown.
+const DRIFT_SCAN: &str = "drift-scan";
 /// The width of the labels.
 const LABEL: usize = 14;
 
@@ -38,7 +42,8 @@ pub(super) async fn run(certificate: &str, app: &mut App) -> Result<(), Failure>
         client.jobs(&project, &query).await
     })
     .await?;
-    let jobs = items.into_iter().rev().take(JOBS).collect();
+    // Scans come by the hour, and what they saw is told already.
+    let jobs = items.into_iter().rev().filter(|job| job.kind != DRIFT_SCAN).take(JOBS).collect();
     let description = Description { certificate, issuer, jobs };
     match app.output.form {
         Form::Table | Form::Wide => app.output.text(&render(&description, app.now())),
@@ -97,6 +102,9 @@ fn render(description: &Description, now: Timestamp) -> String {
         Some(current) => version(&mut lines, current, now),
         None => lines.add("Version", "none yet"),
     }
+    if let Some(found) = &certificate.drift {
+        drift(&mut lines, found, now);
+    }
     lines.all("Recent jobs", jobs.iter().map(|recent| job(recent, now)));
     lines.0
 }
@@ -117,6 +125,19 @@ fn version(lines: &mut Lines, version: &Version, now: Timestamp) {
         "  Valid",
         &format!("{} to {}, {left}", instant(version.not_before), instant(version.not_after)),
     );
+}
+
+fn drift(lines: &mut Lines, drift: &Drift, now: Timestamp) {
+    let state = drift.state.map_or("not scanned yet", DriftState::as_str);
+    let when = drift.scanned_at.map(|at| format!(", scanned {}", instant_from(at, now))).unwrap_or_default();
+    lines.add("Drift", &format!("{state}{when}"));
+    match (&drift.host, drift.port) {
+        (Some(host), Some(port)) => lines.add("", &format!("looked at: {host}, port {port}")),
+        (Some(host), None) => lines.add("", &format!("looked at: {host}")),
+        (None, Some(port)) => lines.add("", &format!("looked at: port {port}")),
+        (None, None) => {}
+    }
+    lines.all("", drift.names.iter().map(|name| seen(name, now)));
 }
 
 fn job(job: &Job, now: Timestamp) -> String {

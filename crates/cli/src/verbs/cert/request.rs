@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `cert request`.
 
-use cap_client::wire::{CreateCertificate, Key};
+use cap_client::wire::{CreateCertificate, DriftTarget, Key};
 use cap_core::certificate::{ChallengeType, KeyType};
 
 use crate::app::App;
@@ -26,12 +26,19 @@ pub(crate) struct Args {
     /// Do not renew it unasked
     #[arg(long)]
     no_auto_renew: bool,
+    /// The host that serves it, a name or an address, where drift scans shall look; its own names when not given
+    #[arg(long, value_name = "HOST")]
+    drift_host: Option<String>,
+    /// The port that drift scans shall look at; the project's when not given
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    drift_port: Option<u16>,
     /// Wait until it is issued
     #[arg(long)]
     wait: bool,
 }
 
 pub(super) async fn run(args: Args, app: &mut App) -> Result<(), Failure> {
+    let target = DriftTarget { host: args.drift_host, port: args.drift_port };
     let body = CreateCertificate {
         names: args.names,
         issuer: args.issuer,
@@ -39,6 +46,7 @@ pub(super) async fn run(args: Args, app: &mut App) -> Result<(), Failure> {
         challenge: ChallengeType::default(),
         profile: args.profile,
         auto_renew: !args.no_auto_renew,
+        drift: (target != DriftTarget::default()).then_some(target),
     };
     let (client, project) = app.client_and_project().await?;
     if app.rehearse("POST", &["projects", &project, "certificates"], Some(&body))? {

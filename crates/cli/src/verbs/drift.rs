@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `drift scan|list`: whether what certificates' names serve is their current version.
+
+use cap_client::wire::{Certificate, Job};
+use cap_client::{CertificateQuery, Client, DriftQuery};
+use cap_core::drift::{DriftState, Sighting};
+use cap_core::id::CertificateId;
+use clap::Subcommand;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::app::{App, every};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::text::{distance, instant};
+use crate::output::{NAME_COLUMNS, Shown, first_name};
+use crate::{parse, resolve, wait};
+
+/// What is done about drift.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Look now at what the names of a certificate serve
+    Scan(Scan),
+    /// Every certificate of the project that was scanned
+    List {
+        /// Only those in this state
+        #[arg(long, value_parser = parse::word::<DriftState>(parse::DRIFT_STATES))]
+        state: Option<DriftState>,
+        /// End with 3 when a certificate has drifted
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+/// What `drift scan` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Scan {
+    /// Its id or one of its names
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    certificate: Option<String>,
+    /// Every certificate of the project that has a version
+    #[arg(long)]
+    all: bool,
+    /// Wait until it is looked at, and show what was seen
+    #[arg(long)]
+    wait: bool,
+}
+
+/// A certificate, as far as its drift is concerned.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct Drifting(Certificate);
+
+pub(super) async fn run(verb: Verb, app: &mut App) -> Result<(), Failure> {
+    let (client, project) = app.client_and_project().await?;
+    match verb {
+        Verb::Scan(args) => scan(app, &client, &project, args).await,
+        Verb::List { state, check } => {
+            let page = async |page| {
+                let found = client.drift(&project, &DriftQuery { page, state }).await?;
+                Ok(found.map(Drifting))
+            };
+            let all = every(page).await?;
+            let has = |state| move |found: &&Drifting| state_of(found) == Some(state);
+            let drifted = all.items.iter().filter(has(DriftState::Drifted)).count();
+            app.list(&all)?;
+            if !check || drifted == 0 {
+                return Ok(());
+            }
+            let why = format!("{drifted} serve another certificate than the current version");
+            Err(Failure::new(Exit::CheckFailed, "certificates have drifted", why)
+                .hint("have their servers load the current version; `certautopilot cert describe` shows what they serve"))
+        }
+    }
+}
+
+async fn scan(app: &mut App, client: &Client, project: &str, args: Scan) -> Result<(), Failure> {
+    let ids = match &args.certificate {
+        Some(certificate) => vec![resolve::certificate(client, project, certificate).await?],
+        None => with_version(app, client, project).await?,
+    };
+    let mut jobs = Vec::with_capacity(ids.len());
+    for id in &ids {
+        let path = ["projects", project, "certificates", &id.to_string(), "drift-scan"];
+        if !app.rehearse::<()>("POST", &path, None)? {
+            jobs.push(client.scan_drift(project, *id).await?);
+        }
+    }
+    if app.global.dry_run {
+        return Ok(());
+    }
+    if args.wait {
+        return show_seen(app, client, project, &ids, &jobs).await;
+    }
+    match (args.certificate, jobs.as_slice()) {
+        (Some(_), [job]) => app.output.show(job, app.clock.now()),
+        _ => app.output.list(&jobs, app.clock.now()),
+    }
+}
+
+/// Every certificate that has a version; those that have none are told.
+async fn with_version(app: &mut App, client: &Client, project: &str) -> Result<Vec<CertificateId>, Failure> {
+    let all =
+        every(async |page| client.certificates(project, &CertificateQuery { page, status: None }).await)
+            .await?;
+    let (issued, other): (Vec<_>, Vec<_>) = all.items.iter().partition(|found| found.version.is_some());
+    if !other.is_empty() {
+        let some = other.len();
+        app.output.say(&format!("{some} have no version yet, so there is nothing to look for."))?;
+    }
+    if !all.complete {
+        return Err(Failure::new(
+            Exit::Partly,
+            "the project has too many certificates to scan them by one command",
+            "only a \
+             part of them was read",
+        )
+        .hint("name each, or let them be scanned at their interval"));
+    }
+    Ok(issued.into_iter().map(|found| found.id).collect())
+}
+
+/// Waits for the jobs and shows what they saw.
+async fn show_seen(
+    app: &mut App,
+    client: &Client,
+    project: &str,
+    ids: &[CertificateId],
+    jobs: &[Job],
+) -> Result<(), Failure> {
+    for (id, job) in ids.iter().zip(jobs) {
+        let look = async || client.job(project, job.id).await;
+        wait::until(app, &format!("the scan of {id}"), look, wait::job).await?;
+    }
+    let mut seen = Vec::with_capacity(ids.len());
+    for id in ids {
+        seen.push(Drifting(client.certificate(project, *id).await?));
+    }
+    match seen.as_slice() {
+        [one] => app.output.show(one, app.clock.now()),
+        _ => app.output.list(&seen, app.clock.now()),
+    }
+}
+
+fn state_of(found: &Drifting) -> Option<DriftState> {
+    found.0.drift.as_ref()?.state
+}
+
+/// What is wrong at a name, or where it is served.
+pub(crate) fn seen(sighting: &Sighting, now: Timestamp) -> String {
+    let mut text = format!("{}: {}", sighting.name, sighting.state.as_str());
+    if let Some(address) = &sighting.address {
+        text.push_str(&format!(" at {address}"));
+    }
+    if let Some(detail) = &sighting.detail {
+        text.push_str(&format!(": {detail}"));
+    }
+    if let (Some(serial), cap_core::drift::SightingState::Drifted) = (&sighting.serial, sighting.state) {
+        let ends = sighting.not_after.map(|at| format!(", ends {}", distance(at, now))).unwrap_or_default();
+        let issuer = sighting.issuer.as_deref().map(|by| format!(" of {by}")).unwrap_or_default();
+        text.push_str(&format!(": serial {serial}{issuer}{ends}"));
+    }
+    text
+}
+
+impl Shown for Drifting {
+    const HEAD: &'static [&'static str] = &["NAMES", "DRIFT", "SCANNED", "WHAT", "ID"];
+
+    fn id(&self) -> String {
+        self.0.id.to_string()
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<String> {
+        let dash = || "-".to_owned();
+        let state = state_of(self);
+        let drift = self.0.drift.as_ref();
+        let wrong = drift.into_iter().flat_map(|drift| &drift.names).find(|sighting| {
+            state
+                .is_some_and(|state| state.as_str() == sighting.state.as_str() && state != DriftState::Served)
+        });
+        vec![
+            first_name(&self.0, usize::MAX),
+            state.map_or_else(dash, |state| state.as_str().to_owned()),
+            drift.and_then(|drift| drift.scanned_at).map_or_else(dash, instant),
+            wrong.map_or_else(dash, |sighting| seen(sighting, now)),
+            self.id(),
+        ]
+    }
+
+    fn narrow_cells(&self, now: Timestamp) -> Vec<String> {
+        let mut cells = self.cells(now);
+        cells[0] = first_name(&self.0, NAME_COLUMNS);
+        cells
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::shown_tests::certificate;
+
+    fn drifting(state: &str, name: serde_json::Value) -> Drifting {
+        let mut certificate = certificate();
+        certificate.drift = serde_json::from_value(serde_json::json!({
+            "host": null, "port": null, "state": state, "version": null,
+            "scanned_at": "2026-01-31T23:00:00Z", "names": [name],
+        }))
+        .unwrap();
+        Drifting(certificate)
+    }
+
+    fn sighting(state: &str) -> serde_json::Value {
+        serde_json::json!({
+            "name": "www.example.com", "state": state, "address": "192.0.2.7:443", "serial": "0a0b",
+            "fingerprint_sha256": "ff", "not_after": "2026-02-02T00:00:00Z", "issuer": "CN=Other", "detail": null,
+        })
+    }
+
+    #[test]
+    fn what_drifted_shows_what_is_served_instead() {
+        let now = "2026-02-01T00:00:00Z".parse().unwrap();
+        let cells = drifting("drifted", sighting("drifted")).cells(now);
+        assert_eq!(cells.len(), Drifting::HEAD.len());
+        assert_eq!((cells[1].as_str(), cells[2].as_str()), ("drifted", "2026-01-31T23:00:00Z"));
+        let what = "www.example.com: drifted at 192.0.2.7:443: serial 0a0b of CN=Other, ends in 1 d";
+        assert_eq!(cells[3], what);
+        assert_eq!(drifting("served", sighting("served")).cells(now)[3], "-");
+    }
+}

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How a project's settings reach its certificates: each change has a number, the certificates follow a page at a time, and
+//! none ever goes back to an earlier one.
+
+use std::time::Duration;
+
+use bson::{Document, doc};
+use cap_core::drift::DriftSettings;
+use cap_core::id::ProjectId;
+use cap_core::limits::{DRIFT_SETTLING, DRIFT_SPREAD};
+use futures_util::TryStreamExt;
+use serde::{Deserialize, Serialize};
+
+use crate::document::read;
+use crate::error::StoreError;
+use crate::fact::Fact;
+use crate::idempotency::Mutation;
+use crate::projects::ProjectRecord;
+use crate::{Store, bounded};
+
+/// Certificates that follow at once.
+const PAGE: i64 = 500;
+/// Projects that are looked at in one round.
+const PROJECTS: i64 = 20;
+
+/// A project's drift settings as they are stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProjectDrift {
+    enabled: bool,
+    port: i32,
+    interval_ms: i64,
+    /// Counts the changes.
+    #[serde(rename = "gen")]
+    pub generation: i64,
+}
+
+/// What may be changed about a project's drift scans; what is absent stays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DriftChange {
+    /// Whether its certificates are scanned.
+    pub enabled: Option<bool>,
+    /// At which port.
+    pub port: Option<u16>,
+    /// How often.
+    pub interval: Option<Duration>,
+}
+
+/// A project whose certificates have not all followed yet.
+#[derive(Deserialize)]
+struct Pending {
+    #[serde(flatten)]
+    project: ProjectRecord,
+    /// Whether requests that read the settings before are over.
+    settled: bool,
+}
+
+impl ProjectDrift {
+    /// The settings.
+    #[must_use]
+    pub fn settings(&self) -> DriftSettings {
+        DriftSettings {
+            enabled: self.enabled,
+            port: u16::try_from(self.port).unwrap_or_default(),
+            interval: Duration::from_millis(u64::try_from(self.interval_ms).unwrap_or_default()),
+        }
+    }
+}
+
+impl DriftChange {
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The settings with the change, as fields of an update: what is absent is what it was, or the default.
+    fn fields(&self) -> Document {
+        let DriftSettings { enabled, port, interval } = DriftSettings::default();
+        let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        let kept = |field: &str, default: bson::Bson| bson::Bson::from(doc! { "$ifNull": [field, default] });
+        let or_kept = |new: Option<bson::Bson>, field: &str, default: bson::Bson| {
+            new.unwrap_or_else(|| kept(field, default))
+        };
+        doc! {
+            "drift.enabled": or_kept(self.enabled.map(Into::into), "$drift.enabled", enabled.into()),
+            "drift.port": or_kept(self.port.map(|port| i32::from(port).into()), "$drift.port", i32::from(port).into()),
+            "drift.interval_ms":
+                or_kept(self.interval.map(|time| millis(time).into()), "$drift.interval_ms", millis(interval).into()),
+            "drift.gen": { "$add": [kept("$drift.gen", 0_i64.into()), 1_i64] },
+            "drift.pending": true, "drift.changed_at": "$$NOW",
+        }
+    }
+}
+
+impl Store {
+    /// Changes how a project's certificates are scanned. Answers whether it is still there. The certificates follow when the
+    /// leader next looks.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn change_drift(
+        &self,
+        project: ProjectId,
+        change: &DriftChange,
+        mutation: Mutation<'_>,
+    ) -> Result<bool, StoreError> {
+        let mut fields = change.fields();
+        fields.insert("last_event", mutation.audit.event.to_string());
+        let fact = Fact::new("change how a project is scanned")
+            .must("projects", doc! { "_id": project.to_string() }, vec![doc! { "$set": fields }])
+            .accompanied(&mutation);
+        match self.write(fact).await {
+            Ok(()) => Ok(true),
+            Err(StoreError::Fenced) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Has a page of certificates of each project whose settings changed follow them. Answers whether more may be left.
+    ///
+    /// The number of the change is the fence here: an earlier leader that comes late finds a later number and changes
+    /// nothing. The project stays on the list until no request can be under way that read the settings before.
+    ///
+    /// # Errors
+    /// When the database does not answer; asking again is safe.
+    pub async fn enrol_drift(&self) -> Result<bool, StoreError> {
+        let mut more = false;
+        for Pending { project, settled } in self.pending_drift().await? {
+            let Some(drift) = &project.drift else { continue };
+            let followed = self.follow(project.id, drift).await?;
+            more |= followed == PAGE;
+            if followed == 0 && settled {
+                let done = doc! { "_id": project.id.to_string(), "drift.gen": drift.generation };
+                let projects = self.collection::<Document>("projects");
+                let done = projects.update_one(done, doc! { "$set": { "drift.pending": false } });
+                bounded("end the enrolment of a project", done).await?;
+            }
+        }
+        Ok(more)
+    }
+
+    async fn pending_drift(&self) -> Result<Vec<Pending>, StoreError> {
+        let millis = i64::try_from(DRIFT_SETTLING.as_millis()).unwrap_or(i64::MAX);
+        // Judged before the certificates are looked at: none that was made later is overlooked.
+        let settled = doc! { "$lte": [{ "$add": ["$drift.changed_at", millis] }, "$$NOW"] };
+        let stages = vec![
+            doc! { "$match": { "drift.pending": true } },
+            doc! { "$limit": PROJECTS },
+            doc! { "$set": { "settled": settled } },
+        ];
+        let found: Vec<Document> = bounded("look for changed projects", async {
+            self.collection::<Document>("projects").aggregate(stages).await?.try_collect().await
+        })
+        .await?;
+        found.into_iter().map(|document| read("projects", document)).collect()
+    }
+
+    /// Answers how many certificates were found behind.
+    async fn follow(&self, project: ProjectId, drift: &ProjectDrift) -> Result<i64, StoreError> {
+        const DOING: &str = "have certificates follow their project";
+        let certificates = self.collection::<Document>("certificates");
+        let behind = doc! { "$not": { "$gte": drift.generation } };
+        let page: Vec<Document> = bounded(DOING, async {
+            let page =
+                certificates.find(doc! { "project": project.to_string(), "drift_gen": behind.clone() });
+            page.projection(doc! { "_id": 1 }).limit(PAGE).await?.try_collect().await
+        })
+        .await?;
+        let count = i64::try_from(page.len()).unwrap_or(PAGE);
+        if count > 0 {
+            let ids: Vec<&str> = page.iter().filter_map(|found| found.get_str("_id").ok()).collect();
+            let update = certificates
+                .update_many(doc! { "_id": { "$in": ids }, "drift_gen": behind }, drift.change(count));
+            bounded(DOING, update).await?;
+        }
+        Ok(count)
+    }
+}
+
+impl ProjectDrift {
+    /// What becomes of `count` certificates that follow: they are scanned soon, one after the other, or not any more.
+    fn change(&self, count: i64) -> Vec<Document> {
+        if !self.enabled {
+            let gone = doc! { "$unset": ["drift_on", "drift_at", "drift_state", "drift_seen"] };
+            return vec![doc! { "$set": { "drift_gen": self.generation } }, gone];
+        }
+        let spread_ms = i64::try_from(DRIFT_SPREAD.as_millis()).unwrap_or(0).saturating_mul(count);
+        let soon = doc! { "$dateAdd": {
+            "startDate": "$$NOW", "unit": "millisecond",
+            "amount": { "$toLong": { "$multiply": [{ "$rand": {} }, spread_ms] } },
+        } };
+        // Without a version there is nothing to compare with; the first one sets the time.
+        let at = doc! { "$cond": [{ "$ifNull": ["$version.id", false] }, soon, "$$REMOVE"] };
+        vec![doc! { "$set": { "drift_gen": self.generation, "drift_on": true, "drift_at": at } }]
+    }
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Looks at what a certificate's names serve, and writes down what was seen.
+
+use std::time::Duration;
+
+use cap_core::drift::{self, DriftSettings, Sighting};
+use cap_core::entropy;
+use cap_core::id::CertificateId;
+use cap_core::job::{Claim, Mandate, Settlement};
+use cap_core::limits;
+use cap_core::order::Outcome;
+use cap_store::{CertificateRecord, DriftFound, DriftSeen, StoreError, VersionRecord};
+use futures_util::{StreamExt, stream};
+
+use super::{Trouble, World};
+
+/// The part of the interval by which the next scan is sooner or later: certificates that were enrolled together drift apart.
+const JITTER_DIVISOR: u32 = 20;
+
+pub(super) async fn run(
+    world: &World,
+    claim: &Claim,
+    mandate: &Mandate,
+    certificate: CertificateId,
+) -> Result<Outcome, Trouble> {
+    let superseded = Ok(Outcome::Settle(Settlement::Superseded));
+    // As they are now: what was turned off meanwhile is not connected to.
+    let project = world.store.project(&claim.project.to_string()).await?;
+    let Some(on) = project.and_then(|project| project.drift).filter(|drift| drift.settings().enabled) else {
+        return superseded;
+    };
+    let Some(certificate) = world.store.certificate(claim.project, certificate).await? else {
+        return superseded;
+    };
+    let Some(version) = &certificate.version else { return superseded };
+    let settings = on.settings();
+    let names = tokio::select! {
+        names = scan(world, &certificate, version, &settings) => names,
+        outcome = ended(world, mandate) => return Ok(outcome),
+    };
+    let found = DriftFound {
+        certificate: certificate.id,
+        state: drift::state(&names),
+        seen: DriftSeen { version: version.id, scanned_at: world.clock.now(), names },
+        target: certificate.drift.target.clone(),
+        generation: on.generation,
+        next: next(world, settings.interval),
+    };
+    tracing::info!(certificate = %certificate.id, state = found.state.as_str(), "what its names serve was looked at");
+    record(world, claim, mandate, &found).await
+}
+
+/// What every name shows, in the order of the names.
+async fn scan(
+    world: &World,
+    certificate: &CertificateRecord,
+    version: &VersionRecord,
+    settings: &DriftSettings,
+) -> Vec<Sighting> {
+    let names = certificate.spec.names.identifiers();
+    let looks = drift::looks(names, certificate.drift.target.as_ref(), settings.port);
+    let sightings = looks.map(|look| async {
+        match look {
+            Ok(look) => drift::judge(&look, &world.lookout.look(&look).await, &version.fingerprint_sha256),
+            Err(left_out) => *left_out,
+        }
+    });
+    stream::iter(sightings).buffered(limits::DRIFT_LOOKS).collect().await
+}
+
+/// Waits until the worker stops or the lease is lost: nothing is written down then.
+async fn ended(world: &World, mandate: &Mandate) -> Outcome {
+    loop {
+        if !mandate.holds() {
+            return Outcome::Lost;
+        }
+        if mandate.is_stopping() {
+            return Outcome::Settle(Settlement::HandedBack);
+        }
+        world.clock.sleep(limits::MANDATE_LOOK).await;
+    }
+}
+
+fn next(world: &World, interval: Duration) -> Duration {
+    let jitter = interval / JITTER_DIVISOR;
+    interval - jitter + entropy::between(world.entropy.as_ref(), Duration::ZERO, jitter * 2)
+}
+
+/// Writes it down, again and again while the database does not answer and the lease lasts.
+async fn record(
+    world: &World,
+    claim: &Claim,
+    mandate: &Mandate,
+    found: &DriftFound,
+) -> Result<Outcome, Trouble> {
+    let mut unknown = false;
+    loop {
+        match world.store.record_drift(claim, found).await {
+            Ok(()) => return Ok(Outcome::Stored),
+            // The try before this one was carried out after all, or a peer has the job: either way it is over here.
+            Err(StoreError::Fenced) if unknown => return Ok(Outcome::Stored),
+            Err(StoreError::Unavailable { .. }) if mandate.holds() => {
+                unknown = true;
+                world.clock.sleep(limits::PERSIST_WAIT).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
