@@ -10,6 +10,7 @@ mod bench;
 mod cargo;
 mod ci;
 mod codegen;
+mod drill;
 mod local;
 mod tests_run;
 mod tidy;
@@ -70,6 +71,8 @@ enum Command {
         #[arg(long)]
         orders: String,
     },
+    /// Break a running system on purpose, again and again. The last line is the figures; exit code 1: one fell short.
+    Drill(drill::DrillArgs),
     /// The CA proxy of a local stack, as a process of its own.
     #[command(hide = true)]
     CaProxy {
@@ -101,6 +104,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Codegen { check } => codegen::run(check),
         Command::Bench { bench } => block_on(bench::run(bench)),
         Command::BenchWorker { orders } => block_on(bench::worker(orders)),
+        Command::Drill(args) => block_on(drill::run(args)),
         Command::CaProxy { config } => block_on(local::ca_proxy(config)),
     }
 }

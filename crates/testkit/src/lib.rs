@@ -9,8 +9,10 @@
 //! - [`mongo`] runs replica sets whose members can be killed, paused and restarted.
 //! - [`ca`] runs Pebble behind the CA proxy, which keeps it from deadlocking and counts what it issued.
 //! - [`stack`] runs the whole system: the same code for a test and for `cargo xtask up`.
+//! - [`drill`] breaks it on purpose, again and again, and measures what was promised.
 
 pub mod ca;
+pub mod drill;
 pub mod fetch;
 pub mod mongo;
 pub mod process;

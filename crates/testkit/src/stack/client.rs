@@ -24,6 +24,31 @@ pub struct ApiClient {
     http: reqwest::Client,
 }
 
+/// An answer, whatever its status.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body.
+    pub text: String,
+}
+
+impl Answer {
+    /// The body as JSON, null when it is none.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_default()
+    }
+
+    /// Whether the same request may well be answered otherwise soon.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        const TOO_MANY_REQUESTS: u16 = 429;
+        const SERVER_ERRORS: u16 = 500;
+        self.status == TOO_MANY_REQUESTS || self.status >= SERVER_ERRORS
+    }
+}
+
 impl ApiClient {
     /// For this base URL (`http://127.0.0.1:8181`) and token.
     ///
@@ -71,6 +96,30 @@ impl ApiClient {
     pub async fn patch(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         let text = self.send(self.http.patch(self.url(path)).json(body), &format!("PATCH {path}")).await?;
         Ok(serde_json::from_str(&text)?)
+    }
+
+    /// Any request, and its answer whatever its status: for whoever counts refusals.
+    ///
+    /// # Errors
+    /// When there is no answer: its outcome is unknown then.
+    pub async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        idempotency_key: Option<&str>,
+    ) -> anyhow::Result<Answer> {
+        let method = reqwest::Method::from_bytes(method.as_bytes())?;
+        let mut request = self.http.request(method, self.url(path)).bearer_auth(&self.token);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        if let Some(key) = idempotency_key {
+            request = request.header("idempotency-key", key);
+        }
+        let answer = request.send().await.with_context(|| format!("{path} at {}", self.base))?;
+        let status = answer.status().as_u16();
+        Ok(Answer { status, text: answer.text().await? })
     }
 
     /// A token of 30 days for the one that this client has.

@@ -57,15 +57,26 @@ impl Demo {
     /// # Errors
     /// When the API refuses.
     pub async fn request(&self, api: &ApiClient, names: &[&str]) -> anyhow::Result<String> {
-        let body = json!({
+        id_of(&api.post(&self.certificates(), &self.request_body(names)).await?)
+    }
+
+    /// What is sent to ask for a certificate.
+    #[must_use]
+    pub fn request_body(&self, names: &[&str]) -> Value {
+        json!({
             "names": names,
             "issuer": self.issuer,
             "key": { "type": "ecdsa-p256" },
             "challenge": "http-01",
             "profile": self.profile,
             "auto_renew": true,
-        });
-        id_of(&api.post(&format!("/api/v1/projects/{}/certificates", self.project), &body).await?)
+        })
+    }
+
+    /// Where certificates are asked for.
+    #[must_use]
+    pub fn certificates(&self) -> String {
+        format!("/api/v1/projects/{}/certificates", self.project)
     }
 
     /// Waits until a certificate is valid; returns its record.
@@ -86,7 +97,7 @@ impl Demo {
     }
 
     fn path(&self, certificate: &str) -> String {
-        format!("/api/v1/projects/{}/certificates/{certificate}", self.project)
+        format!("{}/{certificate}", self.certificates())
     }
 }
 

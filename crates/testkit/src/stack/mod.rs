@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-pub use client::ApiClient;
+pub use client::{Answer, ApiClient};
 pub use demo::Demo;
 pub use options::{Role, StackOptions};
 

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What must hold after every drill, whatever its fault was.
+//!
+//! Duplicates are counted at the CA proxy, by name set, and not in our database.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bson::{Document, doc};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::load::Report;
+use super::{Figures, World, pem, usage};
+use crate::stack::ApiClient;
+use crate::wait::{self, Pending};
+
+/// How long work may take that a fault interrupted, once the fault is over.
+const UNFINISHED_MAX: Duration = Duration::from_secs(300);
+/// Reads that are under way at once.
+const READERS: usize = 8;
+/// One read: the system is well again.
+const READ_MAX: Duration = Duration::from_secs(30);
+/// The most memory that one process may ever hold: several times of what it needs under the load.
+const MEMORY_MAX_MIB: f64 = 256.0;
+/// The most descriptors that one process may hold: a full pool to each of three members, and its listeners' clients.
+const DESCRIPTORS_MAX: usize = 256;
+
+/// Adds what must hold after every drill. Ends only when no job is unfinished, or after five minutes.
+///
+/// # Errors
+/// When a question cannot be answered.
+pub async fn aftermath(world: &World, load: &Report, figures: &mut Figures) -> anyhow::Result<()> {
+    figures.count("writes acknowledged", load.acknowledged.len());
+    figures.none("unfinished jobs", unfinished(world).await?);
+    certificates(world, figures).await?;
+    let lost = lost(&world.api()?, &load.acknowledged).await?;
+    figures.none("acknowledged writes lost", lost.len());
+    figures.none("acknowledged writes not read back", load.missing.len());
+    let (mut memory, mut descriptors) = (0.0_f64, 0);
+    for service in world.services() {
+        let used = usage::of(service)?;
+        (memory, descriptors) = (memory.max(used.peak_mib), descriptors.max(used.descriptors));
+    }
+    figures.add("peak memory of a process", memory.round(), "MiB", Some(MEMORY_MAX_MIB));
+    figures.count_at_most("descriptors of a process", descriptors, DESCRIPTORS_MAX);
+    Ok(())
+}
+
+/// Waits until every job is over; answers how many are not.
+async fn unfinished(world: &World) -> anyhow::Result<usize> {
+    let jobs = world.collection("jobs");
+    let count = || async { jobs.count_documents(doc! { "claim_at": { "$exists": true } }).await };
+    let waited = wait::until("every job to be over", UNFINISHED_MAX, || async {
+        match count().await.map_err(Pending::not_yet)? {
+            0 => Ok(()),
+            left => Err(Pending::not_yet(left)),
+        }
+    });
+    if waited.await.is_ok() { Ok(0) } else { Ok(usize::try_from(count().await?)?) }
+}
+
+/// As many certificates as were asked for: at the CA, in the database, and as jobs; none with another's key.
+async fn certificates(world: &World, figures: &mut Figures) -> anyhow::Result<()> {
+    let at_ca = world.stack.ca().counts().await?;
+    let versions = stored_versions(world).await?;
+    let done = doc! { "work.kind": "issue", "state": "succeeded" };
+    let done = usize::try_from(world.collection("jobs").count_documents(done).await?)?;
+    let stored: usize = versions.values().map(|of| of.numbers.len()).sum();
+    let finalized = usize::try_from(at_ca.totals.finalized)?;
+    figures.count("certificates", stored);
+    figures.none("certificates at the CA, off those stored", finalized.abs_diff(stored));
+    figures.none("jobs that succeeded, off certificates stored", done.abs_diff(stored));
+    let (mut doubled, mut misnumbered) = (0, 0);
+    for of in versions.values() {
+        let names: Vec<&str> = of.names.iter().map(String::as_str).collect();
+        let bought = usize::try_from(at_ca.of(&names).finalized)?;
+        doubled += bought.saturating_sub(of.numbers.len());
+        // From 1, without a hole: each renewal led to one version.
+        misnumbered += usize::from(!(1..).zip(&of.numbers).all(|(want, number)| want == *number));
+    }
+    figures.none("certificates bought twice", doubled);
+    figures.none("certificates with a missing or doubled version", misnumbered);
+    let api = world.api()?;
+    let foreign = stream::iter(versions.keys().map(|certificate| {
+        let path = world.path(&format!("certificates/{certificate}/download?format="));
+        foreign_key(&api, path)
+    }));
+    let foreign: Vec<bool> = foreign.buffer_unordered(READERS).try_collect().await?;
+    figures.none("certificates with another's key", foreign.into_iter().filter(|is| *is).count());
+    Ok(())
+}
+
+/// What is stored of one certificate.
+struct Versions {
+    names: Vec<String>,
+    numbers: Vec<i64>,
+}
+
+async fn stored_versions(world: &World) -> anyhow::Result<BTreeMap<String, Versions>> {
+    let (versions, certificates) =
+        (world.collection("certificate_versions"), world.collection("certificates"));
+    let sorted = versions.find(doc! {}).sort(doc! { "certificate": 1, "number": 1 });
+    let sorted = sorted.projection(doc! { "certificate": 1, "number": 1 }).await?;
+    let documents: Vec<Document> = sorted.try_collect().await?;
+    let mut numbers: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    for version in &documents {
+        let certificate = version.get_str("certificate")?.to_owned();
+        numbers.entry(certificate).or_default().push(version.get_i64("number")?);
+    }
+    let certificates = certificates.find(doc! {}).projection(doc! { "names": 1 }).await?;
+    let certificates: Vec<Document> = certificates.try_collect().await?;
+    let mut found = BTreeMap::new();
+    for certificate in &certificates {
+        let names =
+            certificate.get_array("names")?.iter().filter_map(|name| name.as_str().map(str::to_owned));
+        let id = certificate.get_str("_id")?;
+        if let Some(numbers) = numbers.remove(id) {
+            found.insert(id.to_owned(), Versions { names: names.collect(), numbers });
+        }
+    }
+    anyhow::ensure!(numbers.is_empty(), "there are versions of no certificate: {numbers:?}");
+    Ok(found)
+}
+
+async fn foreign_key(api: &ApiClient, path: String) -> anyhow::Result<bool> {
+    let leaf = api.text(&format!("{path}leaf")).await?;
+    let key = api.text(&format!("{path}key")).await?;
+    Ok(!pem::belong_together(&leaf, &key).with_context(|| path)?)
+}
+
+/// Those of what was acknowledged that are not there any more.
+async fn lost(api: &ApiClient, acknowledged: &[String]) -> anyhow::Result<Vec<String>> {
+    let looks = acknowledged.iter().map(|path| async move {
+        wait::until(&format!("GET {path} to be answered"), READ_MAX, || async {
+            let answer = api.call("GET", path, None, None).await.map_err(Pending::not_yet)?;
+            match answer.status {
+                200 => Ok(None),
+                _ if answer.may_pass() => Err(Pending::not_yet(answer.status)),
+                _ => Ok(Some(path.clone())),
+            }
+        })
+        .await
+    });
+    let found: Vec<Option<String>> = stream::iter(looks).buffer_unordered(READERS).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
+}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The leader of the schedulers is killed, stands still, or is told to stop.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use bson::doc;
+
+use super::world::{Lease, PATIENCE};
+use super::{Drill, Figures, Form, Load, Run, Timings, World, checks};
+use crate::process::{Service, Signal};
+use crate::stack::Role;
+use crate::wait::{self, Pending};
+
+pub(super) const DRILL: Drill = Drill {
+    name: "leader",
+    injects: "the leading scheduler is killed, paused and told to stop, each so often, while certificates fall due",
+    must_hold: "another leads within 30 s (aim: SIGTERM 100 ms, else the lease and 0.5 s); every renewal is queued once",
+    short: 5,
+    soak: 100,
+    run: |run| Box::pin(drill(run)),
+};
+
+/// What is promised of every takeover.
+const PROMISED: Duration = Duration::from_secs(30);
+/// What is aimed at when the leader could step down.
+const AIM_SIGTERM: Duration = Duration::from_millis(100);
+/// What is aimed at when it could not, beyond the lease.
+const AIM_BEYOND_LEASE: Duration = Duration::from_millis(500);
+/// The leases of the two forms; the longer one is the product's own.
+const SHORT_LEASE: Duration = Duration::from_secs(3);
+const SOAK_LEASE: Duration = Duration::from_secs(15);
+/// Certificates that fall due in each round.
+const WATCHED: usize = 3;
+
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Kill,
+    Pause,
+    Stop,
+}
+
+async fn drill(run: Run) -> anyhow::Result<Figures> {
+    let lease = match run.form {
+        Form::Short => SHORT_LEASE,
+        Form::Soak => SOAK_LEASE,
+    };
+    let lease_setting = format!("{}s", lease.as_secs());
+    let mut options = run.form.options().with(Role::Scheduler, "CAP_SCHEDULER_LEASE", &lease_setting);
+    options.schedulers = 3;
+    // Nothing happens to the database here.
+    options.shared_mongo = run.form == Form::Short;
+    let mut world = World::start(run, options).await?;
+    let names: Vec<String> = (0..WATCHED).map(|n| format!("watched-{n}.example.test")).collect();
+    let watched = world.issued(&names).await?;
+    let load = Load::start(&world, 1)?;
+    let [mut killed, mut paused, mut stopped] = [Timings::default(), Timings::default(), Timings::default()];
+    let mut windows = 0;
+    for _ in 0..run.count {
+        for (fault, timings) in
+            [(Fault::Kill, &mut killed), (Fault::Pause, &mut paused), (Fault::Stop, &mut stopped)]
+        {
+            let first = settled(&world).await?;
+            world.make_due(&watched, 0).await?;
+            windows += 1;
+            timings.push(takeover(&world, fault, &first).await?);
+            world.wait_version(&watched, windows + 1, PATIENCE).await?;
+            heal(&mut world, &first.holder).await?;
+        }
+    }
+    let report = load.stop().await?;
+    let mut figures = Figures::default();
+    let aim = lease + AIM_BEYOND_LEASE;
+    killed.judge(&mut figures, run.form, "takeover after SIGKILL", PROMISED, aim);
+    paused.judge(&mut figures, run.form, "takeover after SIGSTOP", PROMISED, aim);
+    stopped.judge(&mut figures, run.form, "takeover after SIGTERM", PROMISED, AIM_SIGTERM);
+    let windows = usize::try_from(windows)?;
+    figures.count("renewals that fell due", windows * watched.len());
+    figures.none("renewals not queued once", queued_otherwise(&world, &watched, windows).await?);
+    checks::aftermath(&world, &report, &mut figures).await?;
+    Ok(figures)
+}
+
+/// Waits until the process that has the lease says itself that it leads.
+async fn settled(world: &World) -> anyhow::Result<Lease> {
+    wait::until("a settled leader", PATIENCE, || async {
+        let lease = world.lease().await.map_err(Pending::not_yet)?;
+        let holder = scheduler(world, &lease.holder).map_err(Pending::Never)?;
+        let metrics = holder.metrics().await.map_err(Pending::not_yet)?;
+        match crate::process::series(&metrics, "certautopilot_leader") {
+            Some(leads) if leads > 0.0 => Ok(lease),
+            other => Err(Pending::not_yet(format_args!("{lease:?} says {other:?}"))),
+        }
+    })
+    .await
+}
+
+/// Breaks the leader; answers how long it took until another had the lease.
+async fn takeover(world: &World, fault: Fault, first: &Lease) -> anyhow::Result<Duration> {
+    let leader = scheduler(world, &first.holder)?;
+    let began = Instant::now();
+    match fault {
+        Fault::Kill => leader.kill9()?,
+        Fault::Pause => ensure!(leader.signal(Signal::STOP)?, "{} was gone", first.holder),
+        Fault::Stop => ensure!(leader.signal(Signal::TERM)?, "{} was gone", first.holder),
+    }
+    wait::until(&format!("another leader than {} after {fault:?}", first.holder), PATIENCE, || async {
+        let now = world.lease().await.map_err(Pending::not_yet)?;
+        if now.epoch > first.epoch && now.holder != first.holder {
+            Ok(())
+        } else {
+            Err(Pending::not_yet(format_args!("{now:?}")))
+        }
+    })
+    .await?;
+    let took = began.elapsed();
+    if matches!(fault, Fault::Stop) {
+        let exit = leader.wait_exit(PATIENCE).await?;
+        ensure!(exit == Some(0), "{} ended with {exit:?}: {}", first.holder, leader.process().log_tail());
+    }
+    Ok(took)
+}
+
+/// Has the scheduler that was broken stand by again.
+async fn heal(world: &mut World, name: &str) -> anyhow::Result<()> {
+    let found = world.stack.schedulers.iter_mut().find(|service| service.name() == name);
+    let broken = found.with_context(|| format!("there is no {name}"))?;
+    broken.signal(Signal::CONT)?;
+    if !broken.process().is_running() {
+        broken.restart()?;
+    }
+    broken.wait_ready(PATIENCE).await
+}
+
+fn scheduler<'a>(world: &'a World, name: &str) -> anyhow::Result<&'a Service> {
+    let found = world.stack.schedulers.iter().find(|service| service.name() == name);
+    found.with_context(|| format!("there is no {name}"))
+}
+
+/// How many certificates have other than one job for each time that they fell due, and one for their first version.
+async fn queued_otherwise(world: &World, watched: &[String], windows: usize) -> anyhow::Result<usize> {
+    let mut wrong = 0;
+    for certificate in watched {
+        let filter = doc! { "subject": certificate, "work.kind": "issue" };
+        let jobs = world.collection("jobs").count_documents(filter).await?;
+        wrong += usize::from(usize::try_from(jobs)? != windows + 1);
+    }
+    Ok(wrong)
+}

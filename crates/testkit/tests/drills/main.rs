@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The short form of every drill; `cargo xtask drill` runs the long one. Needs our binaries: `cargo xtask test` builds
+//! them.
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the answer")]
+
+use cap_testkit::drill::{self, Form};
+use cap_testkit::progress::say;
+use tokio::sync::Semaphore;
+
+/// One drill at a time, whatever the number of test threads: each measures times on a whole system.
+static ROOM: Semaphore = Semaphore::const_new(1);
+
+/// Runs the drill of this name and fails with its figures.
+async fn run(name: &str) {
+    let _room = ROOM.acquire().await.unwrap();
+    let drill = drill::find(name).unwrap();
+    let figures = (drill.run)(drill.usual(Form::Short)).await.unwrap();
+    say(format_args!("drill {name}: {figures}"));
+    assert!(figures.are_met(), "drill {name}: {figures}");
+}
+
+/// Each as a test of its name.
+macro_rules! drills {
+    ($($test:ident = $name:literal),* $(,)?) => {
+        $(#[tokio::test(flavor = "multi_thread")]
+        async fn $test() {
+            run($name).await;
+        })*
+
+        #[test]
+        fn every_drill_has_its_test_here() {
+            let listed: Vec<&str> = drill::ALL.iter().map(|drill| drill.name).collect();
+            assert_eq!(listed, [$($name),*]);
+        }
+    };
+}
+
+drills! {
+    leader = "leader",
+}
