@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use bson::{Document, doc};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -17,6 +17,8 @@ use crate::wait::{self, Pending};
 
 /// How long work may take that a fault interrupted, once the fault is over.
 const UNFINISHED_MAX: Duration = Duration::from_secs(300);
+/// The API's largest page.
+const PAGE: u32 = 500;
 /// Reads that are under way at once.
 const READERS: usize = 8;
 /// One read: the system is well again.
@@ -98,8 +100,7 @@ struct Versions {
 }
 
 async fn stored_versions(world: &World) -> anyhow::Result<BTreeMap<String, Versions>> {
-    let (versions, certificates) =
-        (world.collection("certificate_versions"), world.collection("certificates"));
+    let versions = world.collection("certificate_versions");
     let sorted = versions.find(doc! {}).sort(doc! { "certificate": 1, "number": 1 });
     let sorted = sorted.projection(doc! { "certificate": 1, "number": 1 }).await?;
     let documents: Vec<Document> = sorted.try_collect().await?;
@@ -108,19 +109,33 @@ async fn stored_versions(world: &World) -> anyhow::Result<BTreeMap<String, Versi
         let certificate = version.get_str("certificate")?.to_owned();
         numbers.entry(certificate).or_default().push(version.get_i64("number")?);
     }
-    let certificates = certificates.find(doc! {}).projection(doc! { "names": 1 }).await?;
-    let certificates: Vec<Document> = certificates.try_collect().await?;
     let mut found = BTreeMap::new();
-    for certificate in &certificates {
-        let names =
-            certificate.get_array("names")?.iter().filter_map(|name| name.as_str().map(str::to_owned));
-        let id = certificate.get_str("_id")?;
-        if let Some(numbers) = numbers.remove(id) {
-            found.insert(id.to_owned(), Versions { names: names.collect(), numbers });
+    for (id, names) in listed(world).await? {
+        if let Some(numbers) = numbers.remove(&id) {
+            found.insert(id, Versions { names, numbers });
         }
     }
-    anyhow::ensure!(numbers.is_empty(), "there are versions of no certificate: {numbers:?}");
+    ensure!(numbers.is_empty(), "there are versions of no certificate that is listed: {numbers:?}");
     Ok(found)
+}
+
+/// Id and names of each certificate, as the API lists them.
+async fn listed(world: &World) -> anyhow::Result<Vec<(String, Vec<String>)>> {
+    let (api, mut found, mut cursor) = (world.api()?, Vec::new(), String::new());
+    loop {
+        let page = api.get(&world.path(&format!("certificates?limit={PAGE}{cursor}"))).await?;
+        let items = page["items"].as_array().context("a list has `items`")?;
+        for item in items {
+            let names = item["names"].as_array().context("a certificate has `names`")?;
+            let names = names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect();
+            found.push((item["id"].as_str().context("a certificate has an `id`")?.to_owned(), names));
+        }
+        // Ends: a page that is followed by another is not empty.
+        match page["next_cursor"].as_str() {
+            Some(next) if !items.is_empty() => cursor = format!("&cursor={next}"),
+            _ => return Ok(found),
+        }
+    }
 }
 
 async fn foreign_key(api: &ApiClient, path: String) -> anyhow::Result<bool> {
