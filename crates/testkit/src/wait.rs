@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 
 /// How often a condition is looked at. Short, because each look is cheap and a test waits for it.
-const LOOK_EVERY_MS: u64 = 20;
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Why a look found nothing.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ where
         if Instant::now() >= deadline {
             return Err(anyhow!("gave up waiting for {what} after {limit:?}; seen last: {seen}"));
         }
-        tokio::time::sleep(Duration::from_millis(LOOK_EVERY_MS)).await;
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

@@ -24,7 +24,7 @@ const READERS: usize = 8;
 /// One read: the system is well again.
 const READ_MAX: Duration = Duration::from_secs(30);
 /// The most memory that one process may ever hold: several times of what it needs under the load.
-const MEMORY_MAX_MIB: f64 = 256.0;
+const MEMORY_MAX_MIB: f64 = 128.0;
 /// The most descriptors that one process may hold: a full pool to each of three members, and its listeners' clients.
 const DESCRIPTORS_MAX: usize = 256;
 
@@ -33,8 +33,21 @@ const DESCRIPTORS_MAX: usize = 256;
 /// # Errors
 /// When a question cannot be answered.
 pub async fn aftermath(world: &World, load: &Report, figures: &mut Figures) -> anyhow::Result<()> {
+    aftermath_within(UNFINISHED_MAX, world, load, figures).await
+}
+
+/// [`aftermath`] with another patience for jobs that are unfinished.
+///
+/// # Errors
+/// As [`aftermath`].
+pub async fn aftermath_within(
+    unfinished_max: Duration,
+    world: &World,
+    load: &Report,
+    figures: &mut Figures,
+) -> anyhow::Result<()> {
     figures.count("writes acknowledged", load.acknowledged.len());
-    figures.none("unfinished jobs", unfinished(world).await?);
+    figures.none("unfinished jobs", unfinished(world, unfinished_max).await?);
     certificates(world, figures).await?;
     let lost = lost(&world.api()?, &load.acknowledged).await?;
     figures.none("acknowledged writes lost", lost.len());
@@ -50,10 +63,10 @@ pub async fn aftermath(world: &World, load: &Report, figures: &mut Figures) -> a
 }
 
 /// Waits until every job is over; answers how many are not.
-async fn unfinished(world: &World) -> anyhow::Result<usize> {
+async fn unfinished(world: &World, limit: Duration) -> anyhow::Result<usize> {
     let jobs = world.collection("jobs");
     let count = || async { jobs.count_documents(doc! { "claim_at": { "$exists": true } }).await };
-    let waited = wait::until("every job to be over", UNFINISHED_MAX, || async {
+    let waited = wait::until("every job to be over", limit, || async {
         match count().await.map_err(Pending::not_yet)? {
             0 => Ok(()),
             left => Err(Pending::not_yet(left)),

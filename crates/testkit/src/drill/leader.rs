@@ -4,11 +4,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use bson::doc;
 
-use super::world::{Lease, PATIENCE};
+use super::leadership::{Lease, queued_otherwise, scheduler, settled};
+use super::world::PATIENCE;
 use super::{Drill, Figures, Form, Load, Run, Timings, World, checks};
-use crate::process::{Service, Signal};
+use crate::process::Signal;
 use crate::stack::Role;
 use crate::wait::{self, Pending};
 
@@ -81,20 +81,6 @@ async fn drill(run: Run) -> anyhow::Result<Figures> {
     Ok(figures)
 }
 
-/// Waits until the process that has the lease says itself that it leads.
-async fn settled(world: &World) -> anyhow::Result<Lease> {
-    wait::until("a settled leader", PATIENCE, || async {
-        let lease = world.lease().await.map_err(Pending::not_yet)?;
-        let holder = scheduler(world, &lease.holder).map_err(Pending::Never)?;
-        let metrics = holder.metrics().await.map_err(Pending::not_yet)?;
-        match crate::process::series(&metrics, "certautopilot_leader") {
-            Some(leads) if leads > 0.0 => Ok(lease),
-            other => Err(Pending::not_yet(format_args!("{lease:?} says {other:?}"))),
-        }
-    })
-    .await
-}
-
 /// Breaks the leader; answers how long it took until another had the lease.
 async fn takeover(world: &World, fault: Fault, first: &Lease) -> anyhow::Result<Duration> {
     let leader = scheduler(world, &first.holder)?;
@@ -105,7 +91,7 @@ async fn takeover(world: &World, fault: Fault, first: &Lease) -> anyhow::Result<
         Fault::Stop => ensure!(leader.signal(Signal::TERM)?, "{} was gone", first.holder),
     }
     wait::until(&format!("another leader than {} after {fault:?}", first.holder), PATIENCE, || async {
-        let now = world.lease().await.map_err(Pending::not_yet)?;
+        let now = Lease::read(world).await.map_err(Pending::not_yet)?;
         if now.epoch > first.epoch && now.holder != first.holder {
             Ok(())
         } else {
@@ -130,20 +116,4 @@ async fn heal(world: &mut World, name: &str) -> anyhow::Result<()> {
         broken.restart()?;
     }
     broken.wait_ready(PATIENCE).await
-}
-
-fn scheduler<'a>(world: &'a World, name: &str) -> anyhow::Result<&'a Service> {
-    let found = world.stack.schedulers.iter().find(|service| service.name() == name);
-    found.with_context(|| format!("there is no {name}"))
-}
-
-/// How many certificates have other than one job for each time that they fell due, and one for their first version.
-async fn queued_otherwise(world: &World, watched: &[String], windows: usize) -> anyhow::Result<usize> {
-    let mut wrong = 0;
-    for certificate in watched {
-        let filter = doc! { "subject": certificate, "work.kind": "issue" };
-        let jobs = world.collection("jobs").count_documents(filter).await?;
-        wrong += usize::from(usize::try_from(jobs)? != windows + 1);
-    }
-    Ok(wrong)
 }

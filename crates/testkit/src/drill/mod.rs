@@ -5,17 +5,25 @@
 //! tests run each in a short form, with short leases. Both judge by the same [`Figures`].
 
 mod checks;
+mod clock;
+mod clocks;
+mod failover;
 mod figures;
 mod leader;
+mod leadership;
 mod load;
 mod pem;
+mod primary_kill;
+mod primary_pause;
+mod primary_stepdown;
+mod quorum_loss;
 mod timings;
 mod usage;
 mod world;
 
 use futures_util::future::LocalBoxFuture;
 
-pub use checks::aftermath;
+pub use checks::{aftermath, aftermath_within};
 pub use figures::{Figure, Figures};
 pub use load::{Load, Report};
 pub use timings::Timings;
@@ -58,7 +66,14 @@ pub struct Drill {
 }
 
 /// Every drill, in the order of the table in docs/reliability.md.
-pub const ALL: &[Drill] = &[leader::DRILL];
+pub const ALL: &[Drill] = &[
+    leader::DRILL,
+    primary_stepdown::DRILL,
+    primary_kill::DRILL,
+    primary_pause::DRILL,
+    quorum_loss::DRILL,
+    clock::DRILL,
+];
 
 impl Drill {
     /// How it is run, unless somebody says another count.

@@ -15,6 +15,18 @@ impl Timings {
         self.0.push(took);
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The middle one, the later of two; zero when there is none.
     #[must_use]
     pub fn median(&self) -> Duration {

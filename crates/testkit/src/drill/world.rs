@@ -50,13 +50,6 @@ pub struct World {
     database: Database,
 }
 
-/// The lease of the schedulers, as the database has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Lease {
-    pub(super) holder: String,
-    pub(super) epoch: i64,
-}
-
 impl World {
     /// Starts the system.
     ///
@@ -173,13 +166,6 @@ impl World {
             Ok(())
         })
         .await
-    }
-
-    /// Who has the schedulers' lease, or had it last.
-    pub(super) async fn lease(&self) -> anyhow::Result<Lease> {
-        let found = self.collection("leases").find_one(doc! { "_id": "scheduler" }).await?;
-        let found = found.context("there is no lease: no scheduler ever led")?;
-        Ok(Lease { holder: found.get_str("holder")?.to_owned(), epoch: found.get_i64("epoch")? })
     }
 }
 

@@ -18,6 +18,10 @@ const START_LIMIT_SECONDS: u64 = 60;
 /// A primary that is told to stop waits this long for its clients to move on (15 s by default).
 const QUIESCE_MS: u32 = 500;
 
+/// How much longer than usual a member waits for one that it copies from: where the old primary hangs, a majority waits
+/// for that twice (5 s by default).
+const SOURCE_PATIENCE_SECONDS: u32 = 2;
+
 /// What a member says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemberState {
@@ -125,6 +129,7 @@ fn arguments(port: u16, data: &Path, options: &ReplicaSetOptions, key_file: Opti
         "enableTestCommands=1".to_owned(),
         "diagnosticDataCollectionEnabled=false".to_owned(),
         format!("shutdownTimeoutMillisForSignaledShutdown={QUIESCE_MS}"),
+        format!("oplogNetworkTimeoutBufferSeconds={SOURCE_PATIENCE_SECONDS}"),
     ];
     for parameter in fixed.iter().chain(&options.parameters) {
         pair("--setParameter", parameter.clone());

@@ -3,6 +3,10 @@
 //! them.
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
+mod checks;
+
+use std::time::Instant;
+
 use cap_testkit::drill::{self, Form};
 use cap_testkit::progress::say;
 use tokio::sync::Semaphore;
@@ -14,8 +18,9 @@ static ROOM: Semaphore = Semaphore::const_new(1);
 async fn run(name: &str) {
     let _room = ROOM.acquire().await.unwrap();
     let drill = drill::find(name).unwrap();
+    let began = Instant::now();
     let figures = (drill.run)(drill.usual(Form::Short)).await.unwrap();
-    say(format_args!("drill {name}: {figures}"));
+    say(format_args!("drill {name}, {:.0} s: {figures}", began.elapsed().as_secs_f64()));
     assert!(figures.are_met(), "drill {name}: {figures}");
 }
 
@@ -37,4 +42,9 @@ macro_rules! drills {
 
 drills! {
     leader = "leader",
+    primary_stepdown = "primary-stepdown",
+    primary_kill = "primary-kill",
+    primary_pause = "primary-pause",
+    quorum_loss = "quorum-loss",
+    clock = "clock",
 }

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Clocks of schedulers and workers jump while renewals fall due.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+
+use super::clocks::Clocks;
+use super::leadership::{Lease, Watch, queued_otherwise, scheduler, settled};
+use super::world::{PATIENCE, version_of};
+use super::{Drill, Figures, Form, Load, Run, World, checks};
+use crate::process::{Service, series};
+use crate::wait::{self, Pending};
+
+pub(super) const DRILL: Drill = Drill {
+    name: "clock",
+    injects: "the clock of the leading scheduler, of all schedulers, or of all workers jumps by 5 minutes or 2 days, \
+              ahead or back (workers' not by 2 days ahead), while renewals fall due",
+    must_hold: "no two schedulers lead; nothing is renewed before it is due, by a wrong clock, or not at all",
+    short: 6,
+    soak: 100,
+    run: |run| Box::pin(drill(run)),
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    Leader,
+    Schedulers,
+    Workers,
+}
+
+const FIVE_MINUTES_S: i64 = 5 * 60;
+const TWO_DAYS_S: i64 = 2 * 24 * 3_600;
+/// The first six have each clock twice. Workers two days ahead are not among them: they take every order of the CA as
+/// expired (docs/reliability.md).
+const JUMPS: [(Whose, i64); 11] = [
+    (Whose::Leader, FIVE_MINUTES_S),
+    (Whose::Workers, -TWO_DAYS_S),
+    (Whose::Schedulers, TWO_DAYS_S),
+    (Whose::Leader, -FIVE_MINUTES_S),
+    (Whose::Workers, FIVE_MINUTES_S),
+    (Whose::Schedulers, -TWO_DAYS_S),
+    (Whose::Leader, TWO_DAYS_S),
+    (Whose::Workers, -FIVE_MINUTES_S),
+    (Whose::Schedulers, -FIVE_MINUTES_S),
+    (Whose::Leader, -TWO_DAYS_S),
+    (Whose::Schedulers, FIVE_MINUTES_S),
+];
+/// Certificates that fall due in each round.
+const WATCHED: usize = 3;
+/// How often the lease changes hands among those who may not lead, before the clocks are right again.
+const TURNS: i64 = 3;
+/// Later than any drill ends.
+const IN_MONTHS_MS: i64 = 60 * 24 * 3_600 * 1_000;
+/// From the time that a renewal is due, and may be planned, until it is stored.
+const RENEWED_WITHIN: Duration = Duration::from_secs(60);
+const PLANNED: &str = "certautopilot_renewals_planned_total";
+
+struct Watched {
+    /// They fall due in each round.
+    due: Vec<String>,
+    /// They fall due by the clocks that jump ahead, and by no other.
+    later: Vec<String>,
+}
+
+#[derive(Default)]
+struct Seen {
+    longest: Duration,
+    early: usize,
+    by_a_wrong_clock: f64,
+}
+
+async fn drill(run: Run) -> anyhow::Result<Figures> {
+    let mut options = run.form.options();
+    options.schedulers = 3;
+    // Nothing happens to the database here.
+    options.shared_mongo = run.form == Form::Short;
+    let mut world = World::start(run, options).await?;
+    let clocks = Clocks::create().await?;
+    for service in world.stack.schedulers.iter_mut().chain(&mut world.stack.workers) {
+        clocks.give(service)?;
+    }
+    for service in world.services() {
+        service.wait_ready(PATIENCE).await?;
+    }
+    let names = |word: &str| (0..WATCHED).map(|n| format!("{word}-{n}.example.test")).collect::<Vec<_>>();
+    let watched =
+        Watched { due: world.issued(&names("due")).await?, later: world.issued(&names("later")).await? };
+    let (watch, load) = (Watch::start(&world)?, Load::start(&world, 1)?);
+    let mut seen = Seen::default();
+    for (round, jump) in (1..=run.count).zip(JUMPS.into_iter().cycle()) {
+        let done = jumped(&world, &clocks, &watched, i64::from(round), jump, &mut seen).await;
+        done.with_context(|| format!("round {round}, {jump:?}"))?;
+    }
+    let report = load.stop().await?;
+    let (looks, doubled) = watch.end();
+    ensure!(looks > 0, "nobody ever looked who leads");
+    let mut figures = Figures::default();
+    let rounds = usize::try_from(run.count)?;
+    figures.count("looks at who leads", looks);
+    figures.none("two leaders at once", doubled);
+    figures.count("renewals that fell due", rounds * WATCHED);
+    figures.at_most("renewed after (longest)", seen.longest, RENEWED_WITHIN);
+    figures.none("renewals before they were due", seen.early);
+    figures.add("renewals planned by a wrong clock", seen.by_a_wrong_clock, "", Some(0.0));
+    let otherwise = queued_otherwise(&world, &watched.due, rounds).await?;
+    figures.none("renewals not queued once", otherwise + queued_otherwise(&world, &watched.later, 0).await?);
+    checks::aftermath(&world, &report, &mut figures).await?;
+    Ok(figures)
+}
+
+/// One round: clocks jump, certificates fall due, clocks are right again.
+async fn jumped(
+    world: &World,
+    clocks: &Clocks,
+    watched: &Watched,
+    round: i64,
+    (whose, ahead_s): (Whose, i64),
+    seen: &mut Seen,
+) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let first = settled(world).await?;
+    // Half the jump ahead: due by the wrong clock, and not by the right one before the round is over.
+    let later = Duration::from_secs(ahead_s.unsigned_abs() / 2);
+    world.make_due(&watched.later, i64::try_from(later.as_millis())?).await?;
+    let names: Vec<&str> = match whose {
+        Whose::Leader => vec![first.holder.as_str()],
+        Whose::Schedulers => world.stack.schedulers.iter().map(Service::name).collect(),
+        Whose::Workers => world.stack.workers.iter().map(Service::name).collect(),
+    };
+    let are_schedulers = whose != Whose::Workers;
+    let before = if are_schedulers { planned(world, &names).await? } else { 0.0 };
+    names.iter().try_for_each(|name| clocks.turn(name, ahead_s))?;
+    if are_schedulers {
+        wait_left(world, &first).await?;
+    }
+    world.make_due(&watched.due, 0).await?;
+    let mut due_at = Instant::now();
+    if whose == Whose::Schedulers {
+        let turns = first.epoch + TURNS;
+        wait_epoch(world, turns).await?;
+        seen.early += renewed(world, &watched.due, round).await?;
+        seen.by_a_wrong_clock += planned(world, &names).await? - before;
+        names.iter().try_for_each(|name| clocks.turn(name, 0))?;
+        due_at = Instant::now();
+    }
+    world.wait_version(&watched.due, round + 1, PATIENCE).await?;
+    seen.longest = seen.longest.max(due_at.elapsed());
+    if whose == Whose::Leader {
+        seen.by_a_wrong_clock += planned(world, &names).await? - before;
+    }
+    names.iter().try_for_each(|name| clocks.turn(name, 0))?;
+    seen.early += renewed(world, &watched.later, 1).await?;
+    ensure!(began.elapsed() < later, "the round took {:?}: it shows nothing", began.elapsed());
+    world.make_due(&watched.later, IN_MONTHS_MS).await
+}
+
+/// Waits until the lease is no longer that of the leader whose clock jumped.
+async fn wait_left(world: &World, first: &Lease) -> anyhow::Result<()> {
+    wait_epoch(world, first.epoch + 1).await
+}
+
+async fn wait_epoch(world: &World, epoch: i64) -> anyhow::Result<()> {
+    wait::until(&format!("epoch {epoch} of the lease"), PATIENCE, || async {
+        let now = Lease::read(world).await.map_err(Pending::not_yet)?;
+        if now.epoch >= epoch { Ok(()) } else { Err(Pending::not_yet(format_args!("{now:?}"))) }
+    })
+    .await
+}
+
+/// How many renewals these schedulers queued so far.
+async fn planned(world: &World, names: &[&str]) -> anyhow::Result<f64> {
+    let mut sum = 0.0;
+    for name in names {
+        let metrics = scheduler(world, name)?.metrics().await?;
+        sum += series(&metrics, PLANNED).with_context(|| format!("{name} has no {PLANNED}"))?;
+    }
+    Ok(sum)
+}
+
+/// How many of these have a later version than this.
+async fn renewed(world: &World, certificates: &[String], version: i64) -> anyhow::Result<usize> {
+    let (api, mut count) = (world.api()?, 0);
+    for certificate in certificates {
+        let record = api.get(&world.path(&format!("certificates/{certificate}"))).await?;
+        count += usize::from(version_of(&record) > version);
+    }
+    Ok(count)
+}

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The database loses its majority, and gets it back.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use serde_json::{Value, json};
+
+use super::world::PATIENCE;
+use super::{Drill, Figures, Form, Load, Run, Timings, World, checks};
+use crate::mongo::ReplicaSet;
+use crate::stack::{Answer, ApiClient};
+use crate::wait::{self, Pending};
+
+pub(super) const DRILL: Drill = Drill {
+    name: "quorum-loss",
+    injects: "two of the database's three members are killed, every second time paused, while certificates are requested",
+    must_hold: "every mutation and authenticated call is refused (503) within 5 s, /readyz is 503 and /healthz 200; all \
+                of it works within 15 s of the members' return, without a restart",
+    short: 1,
+    soak: 20,
+    run: |run| Box::pin(drill(run)),
+};
+
+/// From the loss until nobody is let in, and until each refusal is answered.
+const REFUSED_WITHIN: Duration = Duration::from_secs(5);
+/// From the members' return until everything works.
+const BACK_WITHIN: Duration = Duration::from_secs(15);
+const WRITERS: usize = 2;
+const FLOW: usize = 20;
+const OK: u16 = 200;
+const CREATED: u16 = 201;
+const UNAVAILABLE: u16 = 503;
+/// What is below it is an acknowledgement.
+const REDIRECTS: u16 = 300;
+
+/// What is asked of every API, and sent again until it is refused.
+struct Call {
+    method: &'static str,
+    path: String,
+    body: Option<Value>,
+}
+
+impl Call {
+    /// The same each time in a round: what was not acknowledged may be stored all the same, once.
+    async fn send(&self, api: &ApiClient, round: u32) -> anyhow::Result<Answer> {
+        let key = self.body.is_some().then(|| format!("quorum-{round}"));
+        api.call(self.method, &self.path, self.body.as_ref(), key.as_deref()).await
+    }
+}
+
+#[derive(Default)]
+struct Measured {
+    refused: Timings,
+    answered: Timings,
+    unready: Timings,
+    back: Timings,
+    let_in: usize,
+}
+
+async fn drill(run: Run) -> anyhow::Result<Figures> {
+    let mut options = run.form.options();
+    options.apis = 2;
+    if run.form == Form::Short {
+        options.schedulers = 1;
+    }
+    let mut world = World::start(run, options).await?;
+    let certificate = world.issued(&["quorum.example.test".to_owned()]).await?.remove(0);
+    let pids: Vec<i32> = world.services().map(crate::process::Service::pid).collect();
+    let mut load = Load::start(&world, WRITERS)?;
+    let mut measured = Measured::default();
+    for round in 0..run.count {
+        world.wait_healthy().await?;
+        load.wait_more(FLOW, PATIENCE).await?;
+        let kills = round % 2 == 0;
+        let lost = lose(&world, kills).await?;
+        look_at_refusals(&world, &calls(&world, &certificate, round), round, &mut measured).await?;
+        give_back(&mut world, &lost, kills).await?;
+        look_at_return(&world, round, &mut measured).await?;
+        load.wait_more(FLOW, PATIENCE).await?;
+    }
+    let report = load.stop().await?;
+    let restarted = world
+        .services()
+        .zip(&pids)
+        .filter(|(service, pid)| service.pid() != **pid || !service.process().is_running());
+    let mut figures = Figures::default();
+    figures.count("calls refused", measured.refused.len());
+    figures.at_most("refused after (longest)", measured.refused.max(), REFUSED_WITHIN);
+    figures.at_most("answer of a refusal (longest)", measured.answered.max(), REFUSED_WITHIN);
+    figures.at_most("unready after (longest)", measured.unready.max(), REFUSED_WITHIN);
+    figures.at_most("back after (longest)", measured.back.max(), BACK_WITHIN);
+    figures.none("let in after a refusal, or mutations acknowledged", measured.let_in);
+    figures.none("services that ended", restarted.count());
+    checks::aftermath(&world, &report, &mut figures).await?;
+    Ok(figures)
+}
+
+/// Every kind of call that asks for a token: reads, and each mutation. Where one could harm the drill itself, it is of
+/// something that is not there, or says nothing: who may come in is asked first.
+fn calls(world: &World, certificate: &str, round: u32) -> Vec<Call> {
+    let (project, name) = (&world.demo.project, format!("without-{round}"));
+    let nobody = |kind: &str| format!("{kind}_{:032}", 0);
+    let call = |method, path: String, body| Call { method, path, body };
+    let get = |path: &str| call("GET", path.to_owned(), None);
+    let of = |below: &str| world.path(below);
+    vec![
+        get("/api/v1/projects"),
+        get("/api/v1/tokens"),
+        get("/api/v1/cluster"),
+        get(&format!("/api/v1/projects/{project}")),
+        get(&of("issuers")),
+        get(&of("jobs")),
+        get(&of("certificates")),
+        get(&of(&format!("certificates/{certificate}"))),
+        get(&of(&format!("certificates/{certificate}/download?format=key"))),
+        call("POST", "/api/v1/projects".to_owned(), Some(json!({ "name": name }))),
+        call(
+            "POST",
+            "/api/v1/tokens".to_owned(),
+            Some(json!({ "name": name, "role": "viewer", "expires_in": "1h" })),
+        ),
+        call("POST", of("certificates"), Some(world.demo.request_body(&[&format!("{name}.example.test")]))),
+        call("POST", of(&format!("certificates/{certificate}/renew")), None),
+        call("PATCH", of(&format!("certificates/{certificate}")), Some(json!({ "auto_renew": true }))),
+        call("DELETE", of(&format!("certificates/{}", nobody("crt"))), None),
+        call("POST", of("issuers"), Some(json!({}))),
+        call("PATCH", of(&format!("issuers/{}", nobody("iss"))), Some(json!({}))),
+        call("DELETE", of(&format!("issuers/{}", nobody("iss"))), None),
+        call("POST", of(&format!("jobs/{}/retry", nobody("job"))), None),
+        call("POST", of(&format!("jobs/{}/cancel", nobody("job"))), None),
+        call("DELETE", format!("/api/v1/tokens/{}", nobody("tok")), None),
+    ]
+}
+
+/// Takes both secondaries away; answers which they are.
+async fn lose(world: &World, kills: bool) -> anyhow::Result<Vec<usize>> {
+    let set = set(world)?;
+    let primary = set.primary().await?;
+    let lost: Vec<usize> = (0..set.len()).filter(|index| *index != primary).collect();
+    lost.iter().try_for_each(|index| if kills { set.kill(*index) } else { set.pause(*index) })?;
+    Ok(lost)
+}
+
+async fn give_back(world: &mut World, lost: &[usize], kills: bool) -> anyhow::Result<()> {
+    let set = world.replica_set()?;
+    for index in lost {
+        if kills {
+            set.restart(*index).await?;
+        } else {
+            set.resume(*index)?;
+        }
+    }
+    Ok(())
+}
+
+fn set(world: &World) -> anyhow::Result<&ReplicaSet> {
+    world.stack.infrastructure.replica_set.as_ref().context("the drill has a replica set of its own")
+}
+
+/// Sends each call to each API until it is refused, and again when nobody may be let in any more.
+async fn look_at_refusals(
+    world: &World,
+    calls: &[Call],
+    round: u32,
+    measured: &mut Measured,
+) -> anyhow::Result<()> {
+    let lost_at = Instant::now();
+    let apis = apis(world)?;
+    let all = || apis.iter().flat_map(|api| calls.iter().map(move |call| (api, call)));
+    let first = all().map(|(api, call)| until_refused(api, call, round, lost_at));
+    for (after, acknowledged) in futures_util::future::try_join_all(first).await? {
+        measured.refused.push(after);
+        measured.let_in += acknowledged;
+    }
+    for api in &apis {
+        status(api, "/readyz", UNAVAILABLE).await?;
+        measured.unready.push(lost_at.elapsed());
+    }
+    tokio::time::sleep_until((lost_at + REFUSED_WITHIN).into()).await;
+    for (api, call) in all() {
+        let asked_at = Instant::now();
+        let answer = call.send(api, round).await?;
+        measured.answered.push(asked_at.elapsed());
+        measured.let_in += usize::from(answer.status != UNAVAILABLE);
+    }
+    for (api, path) in apis.iter().flat_map(|api| ["/healthz", "/livez"].map(|path| (api, path))) {
+        let answer = api.call("GET", path, None, None).await?;
+        ensure!(answer.status == OK, "{path} answers {} without a majority", answer.status);
+    }
+    Ok(())
+}
+
+/// Answers when it was refused, and how many mutations were acknowledged before: nothing can be stored by a majority
+/// that is not there.
+async fn until_refused(
+    api: &ApiClient,
+    call: &Call,
+    round: u32,
+    lost_at: Instant,
+) -> anyhow::Result<(Duration, usize)> {
+    let acknowledged = Cell::new(0);
+    wait::until(&format!("{} {} to be refused", call.method, call.path), PATIENCE, || async {
+        let answer = call.send(api, round).await.map_err(Pending::not_yet)?;
+        if call.method != "GET" && answer.status < REDIRECTS {
+            acknowledged.set(acknowledged.get() + 1);
+        }
+        if answer.status == UNAVAILABLE { Ok(()) } else { Err(Pending::not_yet(answer.status)) }
+    })
+    .await?;
+    Ok((lost_at.elapsed(), acknowledged.get()))
+}
+
+fn apis(world: &World) -> anyhow::Result<Vec<ApiClient>> {
+    (0..world.stack.apis.len()).map(|index| world.stack.client(index)).collect()
+}
+
+/// Waits until each API is ready, lets a read in, and acknowledges a write.
+async fn look_at_return(world: &World, round: u32, measured: &mut Measured) -> anyhow::Result<()> {
+    let back_at = Instant::now();
+    for (index, api) in apis(world)?.iter().enumerate() {
+        status(api, "/readyz", OK).await?;
+        status(api, "/api/v1/projects", OK).await?;
+        let name = format!("back-{round}-{index}");
+        wait::until("a write to be acknowledged again", PATIENCE, || async {
+            let body = json!({ "name": name });
+            let answer = api.call("POST", "/api/v1/projects", Some(&body), Some(&name)).await;
+            let answer = answer.map_err(Pending::not_yet)?;
+            if answer.status == CREATED { Ok(()) } else { Err(Pending::not_yet(answer.text)) }
+        })
+        .await?;
+        measured.back.push(back_at.elapsed());
+    }
+    Ok(())
+}
+
+async fn status(api: &ApiClient, path: &str, wanted: u16) -> anyhow::Result<()> {
+    wait::until(&format!("{path} to answer {wanted}"), PATIENCE, || async {
+        let answer = api.call("GET", path, None, None).await.map_err(Pending::not_yet)?;
+        if answer.status == wanted { Ok(()) } else { Err(Pending::not_yet(answer.status)) }
+    })
+    .await
+}
