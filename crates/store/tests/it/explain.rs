@@ -155,6 +155,23 @@ async fn claims_examine_no_more_keys_beside_twenty_thousand_finished_jobs() {
     assert!(full.documents <= empty.documents, "{empty:?}, {full:?}");
 }
 
+/// How far the index is read is for the database's clock alone: no host's narrows it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_reads_nothing_that_is_due_later() {
+    const LATER: u64 = 2_000;
+    /// The year 2100.
+    const FAR_MS: i64 = 4_102_444_800_000;
+    let world = World::new().await;
+    let database = raw(&world).await;
+    enqueue(&world, LATER, DateTime::from_millis(FAR_MS)).await;
+    for n in 0..3 {
+        world.certificate(&format!("now{n}.example.test")).await;
+    }
+    let plan = claim_plan(&world, &database).await;
+    // One key more a partition, where the scan ends.
+    assert!(plan.keys <= 3 + 64 && plan.documents <= 3, "{plan:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_depth_and_the_oldest_age_go_by_an_index_and_never_beyond_the_cap() {
     let world = World::new().await;

@@ -12,17 +12,18 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::load::Report;
 use super::{Figures, World, pem, usage};
-use crate::stack::ApiClient;
+use crate::stack::{Answer, ApiClient};
 use crate::wait::{self, Pending};
 
 /// How long work may take that a fault interrupted, once the fault is over.
 const UNFINISHED_MAX: Duration = Duration::from_secs(300);
+const OK: u16 = 200;
 /// The API's largest page.
 const PAGE: u32 = 500;
 /// Reads that are under way at once.
 const READERS: usize = 8;
 /// One read: the system is well again.
-const READ_MAX: Duration = Duration::from_secs(30);
+const READ_MAX: Duration = Duration::from_secs(60);
 /// The most memory that one process may ever hold: several times of what it needs under the load.
 const MEMORY_MAX_MIB: f64 = 128.0;
 /// The most descriptors that one process may hold: a full pool to each of three members, and its listeners' clients.
@@ -136,7 +137,7 @@ async fn stored_versions(world: &World) -> anyhow::Result<BTreeMap<String, Versi
 async fn listed(world: &World) -> anyhow::Result<Vec<(String, Vec<String>)>> {
     let (api, mut found, mut cursor) = (world.api()?, Vec::new(), String::new());
     loop {
-        let page = api.get(&world.path(&format!("certificates?limit={PAGE}{cursor}"))).await?;
+        let page = read(&api, &world.path(&format!("certificates?limit={PAGE}{cursor}"))).await?.json();
         let items = page["items"].as_array().context("a list has `items`")?;
         for item in items {
             let names = item["names"].as_array().context("a certificate has `names`")?;
@@ -152,24 +153,26 @@ async fn listed(world: &World) -> anyhow::Result<Vec<(String, Vec<String>)>> {
 }
 
 async fn foreign_key(api: &ApiClient, path: String) -> anyhow::Result<bool> {
-    let leaf = api.text(&format!("{path}leaf")).await?;
-    let key = api.text(&format!("{path}key")).await?;
-    Ok(!pem::belong_together(&leaf, &key).with_context(|| path)?)
+    let (leaf, key) = (read(api, &format!("{path}leaf")).await?, read(api, &format!("{path}key")).await?);
+    ensure!(leaf.status == OK && key.status == OK, "{path}: {} and {}", leaf.text, key.status);
+    Ok(!pem::belong_together(&leaf.text, &key.text).with_context(|| path)?)
 }
 
 /// Those of what was acknowledged that are not there any more.
 async fn lost(api: &ApiClient, acknowledged: &[String]) -> anyhow::Result<Vec<String>> {
     let looks = acknowledged.iter().map(|path| async move {
-        wait::until(&format!("GET {path} to be answered"), READ_MAX, || async {
-            let answer = api.call("GET", path, None, None).await.map_err(Pending::not_yet)?;
-            match answer.status {
-                200 => Ok(None),
-                _ if answer.may_pass() => Err(Pending::not_yet(answer.status)),
-                _ => Ok(Some(path.clone())),
-            }
-        })
-        .await
+        let is_lost = read(api, path).await?.status != OK;
+        anyhow::Ok(is_lost.then(|| path.clone()))
     });
     let found: Vec<Option<String>> = stream::iter(looks).buffer_unordered(READERS).try_collect().await?;
     Ok(found.into_iter().flatten().collect())
+}
+
+/// What the API says about this, once it says anything: a refusal that passes is no answer.
+async fn read(api: &ApiClient, path: &str) -> anyhow::Result<Answer> {
+    wait::until(&format!("GET {path} to be answered"), READ_MAX, || async {
+        let answer = api.call("GET", path, None, None).await.map_err(Pending::not_yet)?;
+        if answer.may_pass() { Err(Pending::not_yet(answer.text)) } else { Ok(answer) }
+    })
+    .await
 }

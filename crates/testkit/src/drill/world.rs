@@ -120,15 +120,28 @@ impl World {
     /// # Errors
     /// When one is not issued.
     pub async fn issued(&self, names: &[String]) -> anyhow::Result<Vec<String>> {
-        let api = self.api()?;
-        let mut ids = Vec::new();
+        let (api, collection, mut ids) = (self.api()?, self.demo.certificates(), Vec::new());
         for name in names {
-            ids.push(self.demo.request(&api, &[name]).await?);
+            let body = self.demo.request_body(&[name]);
+            let what = format!("{name} to be asked for");
+            let asked = wait::until(&what, PATIENCE, || async {
+                let answer = api.call("POST", &collection, Some(&body), Some(name)).await;
+                let answer = answer.map_err(Pending::not_yet)?;
+                answer.json()["id"].as_str().map(str::to_owned).ok_or_else(|| Pending::not_yet(answer.text))
+            });
+            ids.push(asked.await?);
         }
         for id in &ids {
             self.demo.wait_valid(&api, id).await?;
         }
         Ok(ids)
+    }
+
+    /// A certificate's record, as the API shows it.
+    pub(super) async fn record(&self, certificate: &str) -> anyhow::Result<Value> {
+        let (api, path) = (self.api()?, self.path(&format!("certificates/{certificate}")));
+        let what = format!("GET {path} to be answered");
+        wait::until(&what, PATIENCE, || async { api.get(&path).await.map_err(Pending::not_yet) }).await
     }
 
     /// Makes certificates due so many milliseconds from now, by the database's clock.
