@@ -4,6 +4,7 @@
 //! It decides nothing: `cap-core` says what to do next, `cap-store` what may still be written, `cap-acme` how the CA is
 //! spoken to. A worker keeps nothing that another could not read: killed at any moment, a peer goes on from the record.
 
+mod database_clock;
 mod handlers;
 mod heart;
 mod metrics;
@@ -11,6 +12,7 @@ mod place;
 mod runner;
 mod scans;
 
+pub use database_clock::DatabaseClock;
 pub use handlers::World;
 pub use metrics::Metrics;
 pub use runner::{Drained, Runner};

@@ -11,7 +11,7 @@ use cap_core::limits;
 use cap_core::retention::Retention;
 use cap_runtime::config::{KekConfig, MongoConfig, OutboundConfig, WorkerConfig};
 use cap_runtime::{Exit, Failure, OrExit, Process, Role};
-use cap_worker::{Drained, Metrics, Runner, World};
+use cap_worker::{DatabaseClock, Drained, Metrics, Runner, World};
 
 fn main() -> ExitCode {
     cap_runtime::run(Role::Worker, work)
@@ -34,20 +34,28 @@ async fn work(
     let member = cap_boot::enrol(&process, &cluster.store, doing);
     // A request that outlived its lease could meet a peer's: it ends well before.
     let request = limits::CA_REQUEST.min(config.job_lease / 3);
-    let acme = Acme::new(process.clock.clone(), request, process.metrics.registry()).or_exit(Exit::Bug)?;
+    let clock = Arc::new(DatabaseClock::new(process.clock.clone()));
+    let acme = Acme::new(clock.clone(), request, process.metrics.registry()).or_exit(Exit::Bug)?;
+    let store = cluster.store.clone();
     let world = World {
         store: cluster.store.keeping(retention).recording_in_groups(),
         ca: Arc::new(acme),
         lookout: Arc::new(TlsLookout::new(outbound.rule)),
         keyring: cluster.keyring,
         auditor: cluster.auditor,
-        clock: process.clock.clone(),
+        clock: clock.clone(),
         entropy: process.entropy.clone(),
         fuse: config.fuse,
     };
     let name = process.service.instance_name.clone();
     let runner = Runner::new(Arc::new(world), name, config.concurrency, config.job_lease, metrics);
-    match runner.run(process.shutdown.soft(), process.service.shutdown_grace).await {
+    // Before the first job; a database that does not answer now hands out none.
+    clock.look(&store).await;
+    let drained = tokio::select! {
+        drained = runner.run(process.shutdown.soft(), process.service.shutdown_grace) => drained,
+        never = clock.follow(&store) => match never {},
+    };
+    match drained {
         Drained::Clean => {
             member.leave();
             Ok(())
