@@ -7,14 +7,17 @@
 //! - [`fetch`] obtains `mongod`, `pebble` and `pebble-challtestsrv`.
 //! - [`process`] starts, watches, signals and ends processes, and hands out ports.
 //! - [`mongo`] runs replica sets whose members can be killed, paused and restarted.
+//! - [`network`] makes hosts of network namespaces, and cuts them from each other.
 //! - [`ca`] runs Pebble behind the CA proxy, which keeps it from deadlocking and counts what it issued.
 //! - [`stack`] runs the whole system: the same code for a test and for `cargo xtask up`.
 //! - [`drill`] breaks it on purpose, again and again, and measures what was promised.
 
 pub mod ca;
+pub mod disk;
 pub mod drill;
 pub mod fetch;
 pub mod mongo;
+pub mod network;
 pub mod process;
 pub mod progress;
 pub mod scratch;

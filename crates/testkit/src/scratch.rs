@@ -63,6 +63,12 @@ fn sweep(parent: &Path) {
     }
 }
 
+/// Whose scratch folder a path is in, or is.
+pub(crate) fn owner_of_path(path: &Path) -> Option<ProcessId> {
+    let inner = path.strip_prefix(std::env::temp_dir().join(PARENT)).ok()?;
+    owner_of(inner.components().next()?.as_os_str().to_str()?)
+}
+
 fn owner_of(name: &str) -> Option<ProcessId> {
     let mut parts = name.split('-');
     let pid = parts.next()?.parse().ok()?;

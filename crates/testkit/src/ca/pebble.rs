@@ -172,6 +172,16 @@ impl Pebble {
         &self.at.directory_url
     }
 
+    /// Where the directory is served.
+    ///
+    /// # Errors
+    /// When its URL has no address.
+    pub fn address(&self) -> anyhow::Result<SocketAddr> {
+        let url = url::Url::parse(&self.at.directory_url)?;
+        let address = url.socket_addrs(|| None)?.pop();
+        address.with_context(|| format!("{url} has no address"))
+    }
+
     /// The root file with which the directory's TLS is verified.
     #[must_use]
     pub fn ca_file(&self) -> &Path {

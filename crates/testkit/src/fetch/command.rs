@@ -15,7 +15,7 @@ const SHOWN_OUTPUT_CHARS: usize = 2_000;
 ///
 /// # Errors
 /// When it cannot be started, fails, or is not done after `limit`; it is killed then.
-pub(super) fn run(command: &mut Command, limit: Duration) -> anyhow::Result<String> {
+pub(crate) fn run(command: &mut Command, limit: Duration) -> anyhow::Result<String> {
     let what = format!("{command:?}");
     // Into a file, so that a tool which prints much can never block on a full pipe.
     let output = tempfile::NamedTempFile::new().context("making a file for a tool's output")?;

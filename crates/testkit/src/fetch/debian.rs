@@ -63,6 +63,17 @@ pub fn faketime() -> anyhow::Result<PathBuf> {
     found().context("the package faketime holds no libfaketime.so.1")
 }
 
+/// Makes sure that `ip` is there, of Debian's package `iproute2`.
+///
+/// # Errors
+/// When it is not there and cannot be installed; the error names the command.
+pub fn iproute2() -> anyhow::Result<()> {
+    if find_in_path("ip").is_none() {
+        install(&["iproute2"])?;
+    }
+    Ok(())
+}
+
 /// Installs packages, as root on Debian and its like.
 ///
 /// # Errors

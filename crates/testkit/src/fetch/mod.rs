@@ -13,7 +13,8 @@ mod pebble;
 
 use std::path::{Path, PathBuf};
 
-pub use debian::faketime;
+pub(crate) use command::run;
+pub use debian::{faketime, iproute2};
 pub use mongod::mongod;
 pub use pebble::{PebbleBinaries, pebble};
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Commands to one member, whatever its state, over a connection of their own.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -17,23 +18,23 @@ const CONNECT_LIMIT_MS: u64 = 1_000;
 /// Whom a command goes to, and as whom.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct To<'a> {
-    pub(super) port: u16,
+    pub(super) at: SocketAddr,
     pub(super) database: &'a str,
     pub(super) user: Option<&'a MongoUser>,
 }
 
 impl To<'_> {
-    /// The `admin` database of the member at this port, as nobody.
-    pub(super) fn member(port: u16) -> Self {
-        Self { port, database: "admin", user: None }
+    /// The `admin` database of the member at this address, as nobody.
+    pub(super) fn member(at: SocketAddr) -> Self {
+        Self { at, database: "admin", user: None }
     }
 }
 
 /// Runs a command.
 pub(super) async fn run(to: To<'_>, command: Document) -> anyhow::Result<Document> {
-    let port = to.port;
+    let at = to.at;
     let what = command.keys().next().cloned().unwrap_or_default();
-    let address = ServerAddress::Tcp { host: "127.0.0.1".into(), port: Some(port) };
+    let address = ServerAddress::Tcp { host: at.ip().to_string(), port: Some(at.port()) };
     let options = ClientOptions::builder()
         .hosts(vec![address])
         .direct_connection(true)
@@ -47,8 +48,8 @@ pub(super) async fn run(to: To<'_>, command: Document) -> anyhow::Result<Documen
     let answer = tokio::time::timeout(Duration::from_millis(COMMAND_LIMIT_MS), answer).await;
     client.shutdown().immediate(true).await;
     answer
-        .with_context(|| format!("{what} took longer than {COMMAND_LIMIT_MS} ms at port {port}"))?
-        .with_context(|| format!("{what} at port {port}"))
+        .with_context(|| format!("{what} took longer than {COMMAND_LIMIT_MS} ms at {at}"))?
+        .with_context(|| format!("{what} at {at}"))
 }
 
 /// Writes to the primary of the set and waits until a majority has it: the set is whole enough to work.

@@ -2,6 +2,7 @@
 //! One `mongod`.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use bson::{Document, doc};
 
 use super::admin::{self, To};
 use super::replica_set::ReplicaSetOptions;
+use crate::disk::Disk;
 use crate::process::{Launch, Launcher, PortLease, Process};
 use crate::wait::{self, Pending};
 
@@ -42,7 +44,10 @@ pub(super) struct Member {
     data: PathBuf,
     launch: Launch,
     launcher: Arc<Launcher>,
+    address: Ipv4Addr,
     pub(super) process: Process,
+    // Behind the process, which has files open there.
+    disk: Option<Disk>,
 }
 
 impl Member {
@@ -55,16 +60,21 @@ impl Member {
     ) -> anyhow::Result<Self> {
         let name = format!("mongod-{index}");
         let lease = crate::process::reserve_one()?;
+        let host = options.network.as_ref().map(|network| network.host(&name)).transpose()?;
+        let address = host.as_ref().map_or(Ipv4Addr::LOCALHOST, |host| host.address());
+        let launcher = host.map_or_else(|| Ok(launcher.clone()), |host| launcher.on(&host).map(Arc::new))?;
         let data = launcher.data_dir(&name)?;
+        let disk = options.disk_mib.map(|mib| Disk::mount(&data, mib)).transpose()?;
+        let at = SocketAddr::from((address, lease.port()));
         let launch = Launch {
             name,
             program: mongod.to_owned(),
-            args: arguments(lease.port(), &data, options, key_file),
+            args: arguments(at, &data, options, key_file),
             env: BTreeMap::new(),
-            address: format!("127.0.0.1:{}", lease.port()),
+            address: at.to_string(),
         };
         let process = launcher.spawn(launch.clone())?;
-        Ok(Self { lease, data, launch, launcher: launcher.clone(), process })
+        Ok(Self { lease, data, launch, launcher, address, process, disk })
     }
 
     pub(super) fn restart(&mut self) -> anyhow::Result<()> {
@@ -73,12 +83,16 @@ impl Member {
         Ok(())
     }
 
-    pub(super) fn port(&self) -> u16 {
-        self.lease.port()
+    pub(super) fn at(&self) -> SocketAddr {
+        SocketAddr::from((self.address, self.lease.port()))
     }
 
     pub(super) fn data(&self) -> &Path {
         &self.data
+    }
+
+    pub(super) fn disk(&self) -> Option<&Disk> {
+        self.disk.as_ref()
     }
 
     /// Waits until it answers, in whatever state.
@@ -88,7 +102,7 @@ impl Member {
             if !self.process.is_running() {
                 return Err(self.process.died());
             }
-            admin::run(To::member(self.port()), doc! { "ping": 1 }).await.map_err(Pending::not_yet)
+            admin::run(To::member(self.at()), doc! { "ping": 1 }).await.map_err(Pending::not_yet)
         })
         .await?;
         Ok(())
@@ -98,7 +112,7 @@ impl Member {
         if !self.process.is_running() {
             return MemberState::Down;
         }
-        match admin::run(To::member(self.port()), doc! { "hello": 1 }).await {
+        match admin::run(To::member(self.at()), doc! { "hello": 1 }).await {
             Ok(hello) if says(&hello, "isWritablePrimary") => MemberState::Primary,
             Ok(hello) if says(&hello, "secondary") => MemberState::Secondary,
             Ok(_) => MemberState::Other,
@@ -111,12 +125,17 @@ fn says(hello: &Document, what: &str) -> bool {
     hello.get_bool(what).unwrap_or(false)
 }
 
-fn arguments(port: u16, data: &Path, options: &ReplicaSetOptions, key_file: Option<&Path>) -> Vec<String> {
+fn arguments(
+    at: SocketAddr,
+    data: &Path,
+    options: &ReplicaSetOptions,
+    key_file: Option<&Path>,
+) -> Vec<String> {
     let mut args: Vec<String> = Vec::new();
     let mut pair = |name: &str, value: String| args.extend([name.to_owned(), value]);
     pair("--replSet", options.name.clone());
-    pair("--bind_ip", "127.0.0.1".to_owned());
-    pair("--port", port.to_string());
+    pair("--bind_ip", at.ip().to_string());
+    pair("--port", at.port().to_string());
     pair("--dbpath", data.display().to_string());
     pair("--oplogSize", options.oplog_mb.to_string());
     pair("--wiredTigerCacheSizeGB", format!("{:.3}", f64::from(options.cache_mb) / 1_024.0));
@@ -133,6 +152,10 @@ fn arguments(port: u16, data: &Path, options: &ReplicaSetOptions, key_file: Opti
     ];
     for parameter in fixed.iter().chain(&options.parameters) {
         pair("--setParameter", parameter.clone());
+    }
+    if options.disk_mib.is_some() {
+        // Small files, made when they are needed: a member with room set aside does not notice that its disk is full.
+        pair("--wiredTigerEngineConfigString", "log=(file_max=1MB,prealloc=false)".to_owned());
     }
     if let Some(key_file) = key_file {
         // Members prove themselves with it, and whoever else comes needs a user and a password.

@@ -11,7 +11,9 @@ use bson::{Bson, Document, doc};
 use super::access::{self, MongoUser};
 use super::admin::{self, To};
 use super::member::{Member, MemberState};
+use crate::disk::Disk;
 use crate::fetch;
+use crate::network::Network;
 use crate::process::{Launcher, Lifetime, Process, Signal};
 use crate::progress::say;
 use crate::scratch::Scratch;
@@ -47,6 +49,11 @@ pub struct ReplicaSetOptions {
     /// Whether whoever comes needs a user and a password. There is one user then, who may do everything, and whom
     /// [`ReplicaSet::uri`] names.
     pub asks_for_passwords: bool,
+    /// The network that each member is a host of, `mongod-0` and so on; all are at loopback without one. Whoever speaks
+    /// to the set must then be on a host of it too.
+    pub network: Option<Arc<Network>>,
+    /// The size of the disk that each member has for itself, to be filled up; the machine's own without one. Needs root.
+    pub disk_mib: Option<u32>,
 }
 
 impl Default for ReplicaSetOptions {
@@ -61,6 +68,8 @@ impl Default for ReplicaSetOptions {
             compresses: false,
             parameters: Vec::new(),
             asks_for_passwords: false,
+            network: None,
+            disk_mib: None,
         }
     }
 }
@@ -112,7 +121,7 @@ impl ReplicaSet {
         for member in &set.members {
             member.wait_answers().await?;
         }
-        let first = set.member(0)?.port();
+        let first = set.member(0)?.at();
         admin::run(To::member(first), doc! { "replSetInitiate": set.configuration()? })
             .await
             .context("initiating the replica set")?;
@@ -129,7 +138,7 @@ impl ReplicaSet {
             self.primary().await.map_err(Pending::not_yet)
         });
         let user = MongoUser::administrator();
-        let to = To::member(self.member(primary.await?)?.port());
+        let to = To::member(self.member(primary.await?)?.at());
         admin::run(to, user.create_with_role("root")).await.context("creating the administrator")?;
         Ok(user)
     }
@@ -154,8 +163,7 @@ impl ReplicaSet {
 
     fn uri_of(&self, user: Option<&MongoUser>, database: &str) -> String {
         let (login, source) = user.map(MongoUser::in_uri).unwrap_or_default();
-        let hosts: Vec<String> =
-            self.members.iter().map(|member| format!("127.0.0.1:{}", member.port())).collect();
+        let hosts: Vec<String> = self.members.iter().map(|member| member.at().to_string()).collect();
         format!("mongodb://{login}{}/{database}?replicaSet={}{source}", hosts.join(","), self.options.name)
     }
 
@@ -283,6 +291,14 @@ impl ReplicaSet {
         Ok(self.member(index)?.data())
     }
 
+    /// A member's own disk.
+    ///
+    /// # Errors
+    /// When there is no such member, or it has none of its own.
+    pub fn disk(&self, index: usize) -> anyhow::Result<&Disk> {
+        self.member(index)?.disk().with_context(|| format!("member {index} has no disk of its own"))
+    }
+
     /// Makes every member that answers write its data to its files.
     ///
     /// # Errors
@@ -321,7 +337,7 @@ impl ReplicaSet {
     }
 
     fn to<'a>(&'a self, member: &Member, database: &'a str) -> To<'a> {
-        To { port: member.port(), database, user: self.administrator.as_ref() }
+        To { at: member.at(), database, user: self.administrator.as_ref() }
     }
 
     fn member(&self, index: usize) -> anyhow::Result<&Member> {
@@ -332,7 +348,7 @@ impl ReplicaSet {
         let mut members = Vec::new();
         for (index, member) in self.members.iter().enumerate() {
             let id = i32::try_from(index).context("few members")?;
-            members.push(Bson::Document(doc! { "_id": id, "host": format!("127.0.0.1:{}", member.port()) }));
+            members.push(Bson::Document(doc! { "_id": id, "host": member.at().to_string() }));
         }
         Ok(doc! {
             "_id": &self.options.name,

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Starting processes in one of two lifetimes: with us, for tests; detached, for `cargo xtask up`.
 
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, ensure};
 
@@ -15,6 +16,7 @@ use super::launch::{Launch, Process};
 use super::spawner;
 use super::state::StateFile;
 use crate::fetch::find_in_path;
+use crate::network::Host;
 use crate::progress::say;
 
 /// What a child sees of our own environment; the rest would make runs differ between machines.
@@ -36,6 +38,7 @@ pub struct Launcher {
     home: PathBuf,
     lifetime: Lifetime,
     state: Mutex<StateFile>,
+    host: Option<Arc<Host>>,
 }
 
 impl Launcher {
@@ -49,7 +52,20 @@ impl Launcher {
             fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
         }
         let state = Mutex::new(StateFile::load(home)?.unwrap_or(StateFile::empty()?));
-        Ok(Self { home: home.to_owned(), lifetime, state })
+        Ok(Self { home: home.to_owned(), lifetime, state, host: None })
+    }
+
+    /// A launcher with the same folder, whose processes are on this host of a network.
+    ///
+    /// # Errors
+    /// When the processes are to outlive us, which the network does not.
+    pub fn on(&self, host: &Arc<Host>) -> anyhow::Result<Self> {
+        ensure!(
+            self.lifetime == Lifetime::WithUs,
+            "a detached process cannot be on a host that ends with us"
+        );
+        let state = Mutex::new(StateFile::empty()?);
+        Ok(Self { home: self.home.clone(), lifetime: self.lifetime, state, host: Some(host.clone()) })
     }
 
     /// Its folder.
@@ -129,23 +145,34 @@ impl Launcher {
         Ok(command)
     }
 
-    /// The program behind the small tool that gives it its lifetime. Each tool ends in exec, so the pid stays.
+    /// The program behind the small tools that give it its lifetime and its host. Each tool ends in exec, so the pid
+    /// stays.
     fn wrapped(&self, program: &Path) -> Command {
         let (tool, args): (&str, &[&str]) = match self.lifetime {
             Lifetime::WithUs => ("setpriv", &["--pdeathsig", "KILL", "--"]),
             Lifetime::Detached => ("setsid", &[]),
         };
-        let Some(tool) = find_in_path(tool) else {
+        let mut words: Vec<OsString> = Vec::new();
+        let found = find_in_path(tool);
+        if let Some(tool) = &found {
+            words.push(tool.into());
+            words.extend(args.iter().map(OsString::from));
+        } else {
             say(format_args!(
                 "{tool} (util-linux) is not here: {} may outlive a crash of this process",
                 program.display()
             ));
-            let mut command = Command::new(program);
+        }
+        if let Some(host) = &self.host {
+            words.extend(["nsenter".into(), format!("--net={}", host.path().display()).into(), "--".into()]);
+        }
+        words.push(program.into());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
+        if found.is_none() {
             command.process_group(0);
             return command;
-        };
-        let mut command = Command::new(tool);
-        command.args(args).arg(program);
+        }
         if self.lifetime == Lifetime::WithUs {
             // Out of the terminal's foreground group: Ctrl-C reaches us, and we end our children in order.
             command.process_group(0);

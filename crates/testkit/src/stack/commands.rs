@@ -13,7 +13,12 @@ use crate::process::Binaries;
 const COMMAND_LIMIT_SECONDS: u64 = 120;
 
 pub(super) fn environment(mongo_uri: &str, kek_dir: &Path) -> Vec<(String, String)> {
-    vec![("CAP_MONGO_URI".into(), mongo_uri.into()), ("CAP_KEK_DIR".into(), kek_dir.display().to_string())]
+    vec![
+        ("CAP_MONGO_URI".into(), mongo_uri.into()),
+        ("CAP_KEK_DIR".into(), kek_dir.display().to_string()),
+        // Members on hosts of their own are not at loopback, yet nobody else reaches them.
+        ("CAP_MONGO_ALLOW_PLAINTEXT".into(), "true".into()),
+    ]
 }
 
 /// Makes the first key encryption key, `v1.key`.

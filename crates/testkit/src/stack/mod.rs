@@ -20,6 +20,7 @@ pub use options::{Role, StackOptions};
 
 use crate::ca::Pebble;
 use crate::mongo::ReplicaSet;
+use crate::network::Forward;
 use crate::process::{Binaries, Launcher, Lifetime, Service};
 use crate::progress::say;
 use crate::scratch::Scratch;
@@ -73,6 +74,8 @@ pub struct Stack {
     kek_dir: PathBuf,
     binaries: Binaries,
     launcher: Arc<Launcher>,
+    // Beside the replica set, what runs on the hosts is reached by these.
+    _forwards: Vec<Forward>,
     _scratch: Option<Scratch>,
 }
 
@@ -83,7 +86,11 @@ impl Stack {
     /// When any part does not start.
     pub async fn start(options: StackOptions) -> anyhow::Result<Self> {
         let scratch = Scratch::create()?;
-        let launcher = Arc::new(Launcher::new(scratch.path(), Lifetime::WithUs)?);
+        let mut launcher = Launcher::new(scratch.path(), Lifetime::WithUs)?;
+        if let Some(network) = &options.network {
+            launcher = launcher.on(network.desk())?;
+        }
+        let launcher = Arc::new(launcher);
         let infrastructure = Infrastructure::start(&launcher, &options).await?;
         let mut stack = Self::start_in(&launcher, Binaries::find()?, infrastructure, &options).await?;
         stack._scratch = Some(scratch);
@@ -134,6 +141,7 @@ impl Stack {
             kek_dir,
             binaries,
             launcher: launcher.clone(),
+            _forwards: started.forwards,
             _scratch: None,
         })
     }

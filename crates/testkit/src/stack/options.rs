@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use crate::ca::PebbleOptions;
 use crate::mongo::ReplicaSetOptions;
+use crate::network::Network;
 
 /// One of our services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +56,9 @@ pub struct StackOptions {
     pub replica_set: ReplicaSetOptions,
     /// The CA.
     pub pebble: PebbleOptions,
+    /// The network that members and services are hosts of, by their names; everything else is at its desk, where the
+    /// stack must be started. Without one, everything is at loopback.
+    pub network: Option<Arc<Network>>,
     settings: BTreeMap<Role, BTreeMap<String, String>>,
 }
 
@@ -77,8 +82,17 @@ impl StackOptions {
             shared_mongo: false,
             replica_set: ReplicaSetOptions::default(),
             pebble: PebbleOptions::default(),
+            network: None,
             settings: BTreeMap::new(),
         }
+    }
+
+    /// Puts members and services on hosts of this network.
+    #[must_use]
+    pub fn on(mut self, network: &Arc<Network>) -> Self {
+        self.replica_set.network = Some(network.clone());
+        self.network = Some(network.clone());
+        self.with_all("CAP_MONGO_ALLOW_PLAINTEXT", "true")
     }
 
     /// Sets a variable for one service.

@@ -2,21 +2,29 @@
 //! Which processes there are, with which settings, at which ports.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
+
 use super::Infrastructure;
 use super::options::{Role, StackOptions};
+use crate::network::{Forward, Host, Network};
 use crate::process::{Binaries, Launch, Launcher, PortLease, Service, reserve_one};
 
 /// From start to ready: configuration, keys, schema, a first look at the database.
 pub(super) const READY_LIMIT: Duration = Duration::from_secs(60);
 
+/// The variables that say where a service listens.
+const LISTENERS: [&str; 3] = ["CAP_ADMIN_LISTEN", "CAP_API_LISTEN", "CAP_CHALLENGE_LISTEN"];
+
 /// Everything that will be started. The ports stay reserved until all of them are.
 pub(super) struct Plan {
     launcher: Arc<Launcher>,
     planned: Vec<Planned>,
+    network: Option<(Arc<Network>, SocketAddr)>,
     _leases: Vec<PortLease>,
 }
 
@@ -28,11 +36,13 @@ struct Planned {
 }
 
 /// What was started.
+#[derive(Default)]
 pub(super) struct Started {
     pub(super) apis: Vec<Service>,
     pub(super) workers: Vec<Service>,
     pub(super) schedulers: Vec<Service>,
     pub(super) api_urls: Vec<String>,
+    pub(super) forwards: Vec<Forward>,
 }
 
 impl Plan {
@@ -72,13 +82,23 @@ impl Plan {
                 planned.push(Planned { role, launch, ready_url, api_url });
             }
         }
-        Ok(Self { launcher: launcher.clone(), planned, _leases: leases })
+        let network = match &options.network {
+            Some(network) => Some((network.clone(), infrastructure.ca.address()?)),
+            None => None,
+        };
+        Ok(Self { launcher: launcher.clone(), planned, network, _leases: leases })
     }
 
     pub(super) fn start(self) -> anyhow::Result<Started> {
-        let mut started = Started { apis: vec![], workers: vec![], schedulers: vec![], api_urls: vec![] };
+        let mut started = Started::default();
         for planned in self.planned {
-            let service = Service::start(self.launcher.clone(), planned.launch, planned.ready_url)?;
+            let mut launcher = self.launcher.clone();
+            if let Some((network, ca)) = &self.network {
+                let host = network.host(&planned.launch.name)?;
+                started.forwards.extend(forwards(network, &host, &planned.launch, *ca)?);
+                launcher = Arc::new(launcher.on(&host)?);
+            }
+            let service = Service::start(launcher, planned.launch, planned.ready_url)?;
             match planned.role {
                 Role::Api => started.apis.push(service),
                 Role::Worker => started.workers.push(service),
@@ -88,6 +108,22 @@ impl Plan {
         }
         Ok(started)
     }
+}
+
+/// The ways between the desk and a service that runs on a host: to each of its listeners, and to the CA.
+fn forwards(
+    network: &Network,
+    host: &Arc<Host>,
+    launch: &Launch,
+    ca: SocketAddr,
+) -> anyhow::Result<Vec<Forward>> {
+    let listeners = launch.env.iter().filter(|(name, _)| LISTENERS.contains(&name.as_str()));
+    let mut forwards = vec![Forward::start(host, network.desk(), ca)?];
+    for (name, address) in listeners {
+        let address = address.parse().with_context(|| format!("{name} of {}", launch.name))?;
+        forwards.push(Forward::start(network.desk(), host, address)?);
+    }
+    Ok(forwards)
 }
 
 fn port(leases: &mut Vec<PortLease>) -> anyhow::Result<u16> {

@@ -4,4 +4,5 @@
 
 mod ca;
 mod mongo;
+mod network;
 mod stack;
