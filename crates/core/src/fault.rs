@@ -11,17 +11,20 @@
 pub enum Mutant {
     /// Writes are made whoever has the record by now: no fence, no token, no revision.
     NoFence,
+    /// Writes count as done when the primary alone has them.
+    OneAck,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::NoFence];
+    pub const ALL: [Self; 2] = [Self::NoFence, Self::OneAck];
 
     /// Its name, as drills write it.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::NoFence => "no-fence",
+            Self::OneAck => "one-ack",
         }
     }
 }

@@ -38,7 +38,7 @@ use std::time::Duration;
 
 use bson::doc;
 use cap_core::retention::Retention;
-use mongodb::options::{ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern};
+use mongodb::options::{ClientOptions, ReadConcern, ReadPreference, SelectionCriteria};
 use mongodb::{Client, Collection, Database};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -123,7 +123,7 @@ impl Store {
         options.retry_writes = Some(true);
         options.retry_reads = Some(true);
         options.read_concern = Some(ReadConcern::majority());
-        options.write_concern = Some(WriteConcern::majority());
+        options.write_concern = Some(transaction::acknowledged());
         options.selection_criteria = Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
         let name = database.map(str::to_owned).or_else(|| options.default_database.clone());
         let client = Client::with_options(options).map_err(unusable)?;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use cap_core::fault::{self, Mutant};
 use mongodb::ClientSession;
 use mongodb::options::{ReadConcern, WriteConcern};
 
@@ -27,11 +28,16 @@ impl Store {
         session
             .start_transaction()
             .read_concern(ReadConcern::snapshot())
-            .write_concern(WriteConcern::majority())
+            .write_concern(acknowledged())
             .await
             .map_err(|error| classify(doing, &error))?;
         Ok(Transaction { session, doing })
     }
+}
+
+/// Who must have a write before it counts as done: a majority, which no rollback takes it from.
+pub(crate) fn acknowledged() -> WriteConcern {
+    if fault::is(Mutant::OneAck) { WriteConcern::nodes(1) } else { WriteConcern::majority() }
 }
 
 /// Counts the tries of one transaction.
