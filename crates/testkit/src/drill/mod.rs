@@ -4,21 +4,29 @@
 //! Each is a file here and a row of [`ALL`]. `cargo xtask drill` runs them long, with the product's own settings; the
 //! tests run each in a short form, with short leases. Both judge by the same [`Figures`].
 
+mod admission;
 mod checks;
 mod clock;
 mod clocks;
+mod disk_full;
 mod failover;
 mod figures;
+mod history;
 mod leader;
 mod leadership;
 mod load;
+mod lost_answers;
+mod partition;
 mod pem;
 mod primary_kill;
 mod primary_pause;
 mod primary_stepdown;
 mod quorum_loss;
+mod rollback;
+mod sides;
 mod timings;
 mod usage;
+mod volume;
 mod world;
 
 use futures_util::future::LocalBoxFuture;
@@ -26,6 +34,7 @@ use futures_util::future::LocalBoxFuture;
 pub use checks::{aftermath, aftermath_within};
 pub use figures::{Figure, Figures};
 pub use load::{Load, Report};
+pub use rollback::rollback_without_majority;
 pub use timings::Timings;
 pub use world::World;
 
@@ -71,8 +80,11 @@ pub const ALL: &[Drill] = &[
     primary_stepdown::DRILL,
     primary_kill::DRILL,
     primary_pause::DRILL,
+    partition::DRILL,
     quorum_loss::DRILL,
+    rollback::DRILL,
     clock::DRILL,
+    disk_full::DRILL,
 ];
 
 impl Drill {

@@ -45,6 +45,19 @@ drills! {
     primary_stepdown = "primary-stepdown",
     primary_kill = "primary-kill",
     primary_pause = "primary-pause",
+    partition = "partition",
     quorum_loss = "quorum-loss",
+    rollback = "rollback",
     clock = "clock",
+    disk_full = "disk-full",
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_majority_writes_the_rollback_drill_finds_what_is_lost() {
+    let _room = ROOM.acquire().await.unwrap();
+    let run = drill::Run { form: Form::Short, count: 1 };
+    let figures = drill::rollback_without_majority(run).await.unwrap();
+    say(format_args!("drill rollback without majority writes: {figures}"));
+    let lost = figures.get("acknowledged writes lost").unwrap();
+    assert!(lost.value > 0.0 && !figures.are_met(), "{figures}");
 }
