@@ -15,7 +15,13 @@ pub(crate) fn project(record: ProjectRecord) -> wire::Project {
     let DriftSettings { enabled, port, interval } =
         record.drift.as_ref().map(ProjectDrift::settings).unwrap_or_default();
     let drift = wire::ProjectDrift { enabled, port, interval: format_duration(interval) };
-    wire::Project { id: record.id, name: record.name.to_string(), drift, created_at: record.created_at }
+    wire::Project {
+        id: record.id,
+        name: record.name.to_string(),
+        drift,
+        weight: record.weight.into(),
+        created_at: record.created_at,
+    }
 }
 
 /// Nothing where nobody set anything up.

@@ -54,6 +54,8 @@ pub struct Project {
     pub name: String,
     /// How its certificates are scanned for drift.
     pub drift: ProjectDrift,
+    /// What it weighs where workers' places are short.
+    pub weight: u32,
     /// When it was made.
     pub created_at: Timestamp,
 }

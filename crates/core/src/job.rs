@@ -17,7 +17,9 @@ use crate::id::{CertificateId, ClaimId, IssuerId, JobId, ProjectId, VersionId};
 use crate::limits;
 use crate::problem::Problem;
 
-pub use lane::{BadLane, EXPIRY_RANKS, Lane, Need, ProjectLane, QUARANTINE_FAILURES, RANK_LATER};
+pub use lane::{
+    BadLane, BadWeight, EXPIRY_RANKS, Lane, Need, ProjectLane, QUARANTINE_FAILURES, RANK_LATER, Weight,
+};
 pub use share::{Room, Waiting, deal};
 
 /// What is to be done, and to what.

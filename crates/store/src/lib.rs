@@ -55,7 +55,7 @@ pub use jobs::{Claimed, JobRecord, JobRefusal, JobWatch, Search};
 pub use leases::{LeaseWatch, SCHEDULER_LEASE};
 pub use notices::{Due, NoticeRecord, Noticed};
 pub use orders::{OpenOrder, Opened};
-pub use projects::ProjectRecord;
+pub use projects::{ProjectChange, ProjectRecord};
 pub use recorder::Writer;
 pub use renewals::Planned;
 pub use schema::{MigrateError, SchemaStatus};

@@ -3,13 +3,14 @@
 
 use bson::{Document, doc};
 use cap_core::id::ProjectId;
+use cap_core::job::Weight;
 use cap_core::name::Label;
 use cap_core::page::{Page, Slice};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{as_date, document, read};
-use crate::drift::enrolment::ProjectDrift;
+use crate::drift::enrolment::{DriftChange, ProjectDrift};
 use crate::error::StoreError;
 use crate::fact::Fact;
 use crate::idempotency::Mutation;
@@ -26,9 +27,21 @@ pub struct ProjectRecord {
     /// How its certificates are scanned for drift; absent until somebody says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<ProjectDrift>,
+    /// What it weighs where workers' places are short.
+    #[serde(default)]
+    pub weight: Weight,
     /// When it was made.
     #[serde(with = "as_date")]
     pub created_at: Timestamp,
+}
+
+/// What may be changed about a project; what is absent stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProjectChange {
+    /// What it weighs.
+    pub weight: Option<Weight>,
+    /// How its certificates are scanned for drift.
+    pub drift: DriftChange,
 }
 
 impl Store {
@@ -42,6 +55,36 @@ impl Store {
         mutation: Mutation<'_>,
     ) -> Result<(), StoreError> {
         self.insert_with("projects", "create a project", project, mutation).await
+    }
+
+    /// Changes a project. Answers whether it is still there. Its certificates follow how they are scanned when the leader
+    /// next looks.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn change_project(
+        &self,
+        project: ProjectId,
+        change: &ProjectChange,
+        mutation: Mutation<'_>,
+    ) -> Result<bool, StoreError> {
+        let mut fields = if change.drift.is_empty() {
+            doc! {}
+        } else {
+            change.drift.fields()
+        };
+        if let Some(weight) = change.weight {
+            fields.insert("weight", i64::from(u32::from(weight)));
+        }
+        fields.insert("last_event", mutation.audit.event.to_string());
+        let fact = Fact::new("change a project")
+            .must("projects", doc! { "_id": project.to_string() }, vec![doc! { "$set": fields }])
+            .accompanied(&mutation);
+        match self.write(fact).await {
+            Ok(()) => Ok(true),
+            Err(StoreError::Fenced) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// The project with this id or name.

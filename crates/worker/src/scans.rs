@@ -51,16 +51,8 @@ impl Runner {
         let token = ClaimId::generate(clock, entropy);
         let asked_at = clock.boottime();
         let (held, now) = (BTreeMap::new(), clock.now());
-        let search = Search {
-            room: Room { all: free.len(), side: 0 },
-            partitions: &partitions,
-            held: &held,
-            after: None,
-            by_lanes: false,
-            is_crowded: false,
-            takes_over: true,
-            now,
-        };
+        let room = Room { all: free.len(), side: 0 };
+        let search = Search::anything(room, &partitions, &held, now);
         let claims = match self.world.store.claim_jobs(&self.owner, token, self.lease, &search).await {
             Ok(claimed) => claimed.claims,
             Err(error) => {

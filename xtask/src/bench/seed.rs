@@ -179,6 +179,7 @@ impl World {
             versions: 1,
             order: None,
             fence: 1,
+            drift: cap_store::DriftRecord::default(),
             created_at: issued_at,
             updated_at: issued_at,
         };

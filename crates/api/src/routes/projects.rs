@@ -12,10 +12,11 @@ use cap_core::actor::{Actor, Role, Scope};
 use cap_core::audit::{self, Draft};
 use cap_core::drift::DriftSettings;
 use cap_core::id::ProjectId;
+use cap_core::job::Weight;
 use cap_core::name::Label;
 use cap_core::page::Slice;
 use cap_runtime::config::parse_duration;
-use cap_store::{DriftChange, Mutation, ProjectRecord, StoreError};
+use cap_store::{DriftChange, Mutation, ProjectChange, ProjectRecord, StoreError};
 
 use crate::answer::created;
 use crate::app::App;
@@ -47,7 +48,7 @@ async fn create(
     }
     let name: Label = body.value.name.parse().map_err(ApiError::invalid)?;
     let id = ProjectId::generate(app.clock.as_ref(), app.entropy.as_ref());
-    let project = ProjectRecord { id, name, drift: None, created_at: app.now() };
+    let project = ProjectRecord { id, name, drift: None, weight: Weight::default(), created_at: app.now() };
     let draft =
         Draft::new(audit::Action::ProjectCreated, Some(id), id).detail("name", project.name.to_string());
     let audit = app.audit(&caller, &draft).await?;
@@ -82,16 +83,22 @@ async fn update(
 ) -> Result<Json<wire::Project>, ApiError> {
     let project = app.project(&caller, &named, Action::AdministerProject).await?;
     let asked = body.value.drift.unwrap_or_default();
-    let change = drift_change(&asked)?;
-    if change.is_empty() {
+    let weight = body.value.weight.map(Weight::try_from).transpose().map_err(ApiError::invalid)?;
+    if weight.is_some() {
+        // Whoever could give a project more weight could take the places of all others.
+        caller.must(Action::AdministerOrganisation)?;
+    }
+    let change = ProjectChange { weight, drift: drift_change(&asked)? };
+    if change == ProjectChange::default() {
         return Ok(Json(view::project(project)));
     }
     let draft = Draft::new(audit::Action::ProjectUpdated, Some(project.id), project.id)
+        .detail("weight", body.value.weight)
         .detail("drift_enabled", asked.enabled)
         .detail("drift_port", asked.port)
         .detail("drift_interval", asked.interval);
     let audit = app.audit(&caller, &draft).await?;
-    if !app.store.change_drift(project.id, &change, Mutation { audit: &audit, request: None }).await? {
+    if !app.store.change_project(project.id, &change, Mutation { audit: &audit, request: None }).await? {
         return Err(ApiError::not_found("project", &named));
     }
     Ok(Json(view::project(app.project(&caller, &project.id.to_string(), Action::ReadProject).await?)))

@@ -40,7 +40,7 @@ pub(crate) trait Shown: Serialize {
 
 impl Shown for Project {
     const HEAD: &'static [&'static str] = &["NAME", "ID", "CREATED"];
-    const WIDE: &'static [&'static str] = &["DRIFT SCANS"];
+    const WIDE: &'static [&'static str] = &["WEIGHT", "DRIFT SCANS"];
 
     fn id(&self) -> String {
         self.id.to_string()
@@ -53,7 +53,7 @@ impl Shown for Project {
     fn wide_cells(&self, _now: Timestamp) -> Vec<String> {
         let drift = &self.drift;
         let on = format!("every {} at port {}", drift.interval, drift.port);
-        vec![if drift.enabled { on } else { "off".to_owned() }]
+        vec![self.weight.to_string(), if drift.enabled { on } else { "off".to_owned() }]
     }
 }
 

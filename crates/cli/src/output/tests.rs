@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use cap_client::wire::Project;
+use cap_client::wire::{Project, ProjectDrift};
 
 use super::*;
 
@@ -60,7 +60,9 @@ impl Output {
 
 fn project(last: char, name: &str) -> Project {
     let id = format!("prj_{}{last}", "0".repeat(31)).parse().unwrap();
-    Project { id, name: name.into(), created_at: "2026-01-02T03:04:05.6Z".parse().unwrap() }
+    let drift = ProjectDrift { enabled: false, port: 443, interval: "6h".into() };
+    let created_at = "2026-01-02T03:04:05.6Z".parse().unwrap();
+    Project { id, name: name.into(), drift, weight: 1, created_at }
 }
 
 fn listed(form: Form) -> (String, String) {

@@ -24,7 +24,7 @@ pub(crate) enum Verb {
         /// Its name: letters a-z, digits and hyphens
         name: String,
     },
-    /// Change how a project's certificates are scanned for drift
+    /// Change how a project's certificates are scanned for drift, and what it weighs where workers' places are short
     Update(Update),
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct Update {
     #[arg(value_name = "PROJECT")]
     name: String,
     /// Whether what its certificates' names serve is looked at
-    #[arg(long, value_enum, required_unless_present_any = ["drift_port", "drift_interval"])]
+    #[arg(long, value_enum, required_unless_present_any = ["drift_port", "drift_interval", "weight"])]
     drift: Option<Switch>,
     /// The port that is looked at, unless a certificate has another one
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
@@ -43,6 +43,9 @@ pub(crate) struct Update {
     /// How often, as in 6h: 5 minutes to 30 days
     #[arg(long, value_name = "DURATION", value_parser = parse::duration_text)]
     drift_interval: Option<String>,
+    /// How many places it gets to one of a project of weight 1: 1 to 100, for an owner to say
+    #[arg(long, value_name = "WEIGHT", value_parser = clap::value_parser!(u32).range(1..=100))]
+    weight: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -78,7 +81,8 @@ pub(super) async fn run(verb: Verb, app: &mut App) -> Result<(), Failure> {
                 port: args.drift_port,
                 interval: args.drift_interval,
             };
-            let body = UpdateProject { drift: Some(drift) };
+            let drift = (drift != UpdateProjectDrift::default()).then_some(drift);
+            let body = UpdateProject { weight: args.weight, drift };
             if app.rehearse("PATCH", &["projects", &args.name], Some(&body))? {
                 return Ok(());
             }

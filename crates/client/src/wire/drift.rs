@@ -21,13 +21,16 @@ pub struct ProjectDrift {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateProject {
+    /// What it weighs where workers' places are short, from 1 to 100; an owner says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
     /// How its certificates are scanned for drift.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<UpdateProjectDrift>,
 }
 
 /// Changes of [`ProjectDrift`]: what is absent stays.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateProjectDrift {
     /// Whether certificates are scanned.

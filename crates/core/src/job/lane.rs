@@ -104,6 +104,39 @@ const RANK_AWAITED: i32 = 2;
 /// The rank of what nobody waits for and nothing hangs on.
 const RANK_WHENEVER: i32 = 5;
 
+/// A project's weight, where places are dealt out: how many it gets to one of a project of weight 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "u32", try_from = "u32")]
+pub struct Weight(u32);
+
+/// The most that a project can weigh.
+const WEIGHT_MAX: u32 = 100;
+
+/// A number that is no weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("weight: {0} is not a weight; write a whole number from 1 to {max}", max = WEIGHT_MAX)]
+pub struct BadWeight(u32);
+
+impl Default for Weight {
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
+impl From<Weight> for u32 {
+    fn from(weight: Weight) -> Self {
+        weight.0
+    }
+}
+
+impl TryFrom<u32> for Weight {
+    type Error = BadWeight;
+
+    fn try_from(weight: u32) -> Result<Self, BadWeight> {
+        if (1..=WEIGHT_MAX).contains(&weight) { Ok(Self(weight)) } else { Err(BadWeight(weight)) }
+    }
+}
+
 /// How much hangs on a job being done soon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Need {
@@ -163,6 +196,12 @@ mod tests {
         let now = Timestamp::from_second(1_790_000_000).unwrap();
         let need = Need { is_awaited: false, before: Some(now) };
         assert_eq!(need.rank(later(now, DAY * 400)), 0);
+    }
+
+    #[test]
+    fn a_weight_is_from_one_to_a_hundred() {
+        assert!([1, 100].into_iter().all(|weight| Weight::try_from(weight).map(u32::from) == Ok(weight)));
+        assert!([0, 101, u32::MAX].into_iter().all(|weight| Weight::try_from(weight).is_err()));
     }
 
     #[test]

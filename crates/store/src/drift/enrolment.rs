@@ -13,8 +13,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::read;
 use crate::error::StoreError;
-use crate::fact::Fact;
-use crate::idempotency::Mutation;
 use crate::projects::ProjectRecord;
 use crate::{Store, bounded};
 
@@ -74,7 +72,7 @@ impl DriftChange {
     }
 
     /// The settings with the change, as fields of an update: what is absent is what it was, or the default.
-    fn fields(&self) -> Document {
+    pub(crate) fn fields(&self) -> Document {
         let DriftSettings { enabled, port, interval } = DriftSettings::default();
         let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         let kept = |field: &str, default: bson::Bson| bson::Bson::from(doc! { "$ifNull": [field, default] });
@@ -93,29 +91,6 @@ impl DriftChange {
 }
 
 impl Store {
-    /// Changes how a project's certificates are scanned. Answers whether it is still there. The certificates follow when the
-    /// leader next looks.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn change_drift(
-        &self,
-        project: ProjectId,
-        change: &DriftChange,
-        mutation: Mutation<'_>,
-    ) -> Result<bool, StoreError> {
-        let mut fields = change.fields();
-        fields.insert("last_event", mutation.audit.event.to_string());
-        let fact = Fact::new("change how a project is scanned")
-            .must("projects", doc! { "_id": project.to_string() }, vec![doc! { "$set": fields }])
-            .accompanied(&mutation);
-        match self.write(fact).await {
-            Ok(()) => Ok(true),
-            Err(StoreError::Fenced) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Has a page of certificates of each project whose settings changed follow them. Answers whether more may be left.
     ///
     /// The number of the change is the fence here: an earlier leader that comes late finds a later number and changes

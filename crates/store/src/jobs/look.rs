@@ -16,8 +16,8 @@ use crate::error::StoreError;
 use crate::jobs::JobDocument;
 use crate::{Store, bounded};
 
-/// How far this host's clock may lag behind the database's before it would overlook a job that is due. The clock only
-/// narrows the search; whether a job is due is decided by the database.
+/// How far a claimer's clock may lag behind the database's before it would overlook a lane in which a job is due. The
+/// clock only narrows that search; whether a job is due is decided by the database.
 const SEARCH_AHEAD: Duration = Duration::from_secs(60);
 /// Jobs at the head of the queue that may be unreadable without keeping the others from being claimed.
 const UNREADABLE: usize = 20;
@@ -43,7 +43,7 @@ pub struct Search<'a> {
     pub is_crowded: bool,
     /// Whether jobs whose lease ran out are taken as well.
     pub takes_over: bool,
-    /// The time here.
+    /// The database's time, as far as it is known here.
     pub now: Timestamp,
 }
 
@@ -120,8 +120,11 @@ impl Store {
         after: Option<ProjectLane>,
         limit: usize,
     ) -> Result<Vec<ProjectLane>, StoreError> {
-        let mut due = doc! { "claim_at": { "$lte": search.horizon() } };
-        due.insert("lane", doc! { "$gt": after.map_or_else(String::new, |lane| lane.to_string()) });
+        // An expression with the database's time would have to look at each job; only plain bounds let it step.
+        let due = doc! {
+            "lane": { "$gt": after.map_or_else(String::new, |lane| lane.to_string()) },
+            "claim_at": { "$lte": date(cap_core::clock::later(search.now, SEARCH_AHEAD)) },
+        };
         let stages = vec![
             doc! { "$match": due },
             doc! { "$sort": { "lane": 1, "rank": 1, "claim_at": 1 } },
@@ -176,25 +179,46 @@ impl Store {
         })
         .await?;
         let weight = |project: Document| {
-            let weight = u32::try_from(project.get_i32("weight").ok()?).ok()?;
+            let weight = project
+                .get("weight")
+                .and_then(|weight| weight.as_i64().or(weight.as_i32().map(i64::from)))?;
+            let weight = u32::try_from(weight).ok()?;
             Some((project.get_str("_id").ok()?.parse().ok()?, weight))
         };
         Ok(found.into_iter().filter_map(weight).collect())
     }
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    /// A look for whatever is due in these partitions, the longest due first, in whatever lane.
+    #[must_use]
+    pub fn anything(
+        room: Room,
+        partitions: &'a [u16],
+        held: &'a BTreeMap<ProjectLane, usize>,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            room,
+            partitions,
+            held,
+            after: None,
+            by_lanes: false,
+            is_crowded: false,
+            takes_over: true,
+            now,
+        }
+    }
+
     fn partitions(&self) -> Vec<i32> {
         self.partitions.iter().copied().map(i32::from).collect()
     }
 
-    fn horizon(&self) -> bson::DateTime {
-        date(cap_core::clock::later(self.now, SEARCH_AHEAD))
-    }
-
+    /// What is due by the database's clock. That a time is there lets the partial indexes serve, whose bounds end at that
+    /// clock's time.
     fn due(&self) -> Document {
         let mut due = doc! {
-            "claim_at": { "$lte": self.horizon() }, "$expr": { "$lte": ["$claim_at", "$$NOW"] },
+            "claim_at": { "$exists": true }, "$expr": { "$lte": ["$claim_at", "$$NOW"] },
         };
         if !self.takes_over {
             due.insert("state", "queued");

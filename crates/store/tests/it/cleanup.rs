@@ -163,7 +163,7 @@ async fn an_order_that_no_job_goes_on_with_is_ended_and_gives_its_names_free() {
     let now = world.clock.now();
     assert!(world.store.old_live_orders(now - DAY, None, PAGE).await.unwrap().is_empty(), "it is young");
     let old = world.store.old_live_orders(now + DAY, None, PAGE).await.unwrap();
-    assert_eq!(old, [order.clone()]);
+    assert_eq!(old, std::slice::from_ref(&order));
     assert!(world.store.old_live_orders(now + DAY, Some(order.id), PAGE).await.unwrap().is_empty());
 
     assert!(!end(&world, &order, 1).await.unwrap(), "its job lives");

@@ -15,7 +15,7 @@ use cap_core::page::Page;
 use cap_core::problem::{Class, Problem};
 use cap_store::{
     CertificateChange, CertificateRecord, DriftChange, DriftFound, DriftSeen, Mutation, Planned,
-    ProjectRecord, Search, StoreError,
+    ProjectChange, ProjectRecord, Search, StoreError,
 };
 use cap_testkit::mongo::driver::bson::{Document, doc};
 
@@ -30,7 +30,13 @@ const HOUR: Duration = Duration::from_secs(3_600);
 
 async fn project(world: &World) {
     let (name, now) = ("drifting".parse().unwrap(), world.clock.now());
-    let project = ProjectRecord { id: world.project, name, drift: None, created_at: now };
+    let project = ProjectRecord {
+        id: world.project,
+        name,
+        drift: None,
+        weight: cap_core::job::Weight::default(),
+        created_at: now,
+    };
     let audit = world.row().await;
     world.store.create_project(&project, Mutation { audit: &audit, request: None }).await.unwrap();
 }
@@ -38,7 +44,8 @@ async fn project(world: &World) {
 async fn turn(world: &World, change: DriftChange) {
     let audit = world.row().await;
     let mutation = Mutation { audit: &audit, request: None };
-    assert!(world.store.change_drift(world.project, &change, mutation).await.unwrap());
+    let change = ProjectChange { weight: None, drift: change };
+    assert!(world.store.change_project(world.project, &change, mutation).await.unwrap());
 }
 
 /// A certificate with a version, of a project that is on.

@@ -10,7 +10,13 @@ use crate::world::World;
 
 fn project(world: &World, name: &str) -> ProjectRecord {
     let id = ProjectId::generate(world.clock.as_ref(), world.entropy.as_ref());
-    ProjectRecord { id, name: name.parse().unwrap(), drift: None, created_at: world.clock.now() }
+    ProjectRecord {
+        id,
+        name: name.parse().unwrap(),
+        drift: None,
+        weight: cap_core::job::Weight::default(),
+        created_at: world.clock.now(),
+    }
 }
 
 async fn outbox(world: &World) -> u64 {

@@ -41,18 +41,9 @@ pub(crate) fn kek(byte: u8) -> Arc<dyn Kek> {
     Arc::new(EnvKek::new(keys, Arc::new(OsEntropy)).unwrap())
 }
 
-/// A look for whatever is due, in no partition yet.
+/// A look by lanes for whatever is due, in no partition yet.
 pub(crate) fn search(held: &BTreeMap<ProjectLane, usize>, now: Timestamp) -> Search<'_> {
-    Search {
-        room: Room { all: 50, side: 50 },
-        partitions: &[],
-        held,
-        after: None,
-        by_lanes: true,
-        is_crowded: false,
-        takes_over: true,
-        now,
-    }
+    Search { by_lanes: true, ..Search::anything(Room { all: 50, side: 50 }, &[], held, now) }
 }
 
 impl World {

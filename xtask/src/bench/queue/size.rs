@@ -2,11 +2,14 @@
 //! The same beside millions: claims with finished jobs, claims and the depth with queued ones, each in turn with an empty
 //! queue in the same replica set, so that whatever slows the machine down slows both.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use cap_core::id::ClaimId;
+use cap_core::job::Room;
 use cap_core::limits::JOB_PARTITIONS;
+use cap_store::Search;
 use cap_testkit::mongo::driver::bson::{Document, doc};
 
 use super::cycle;
@@ -96,8 +99,11 @@ async fn claim(world: &World) -> anyhow::Result<(Duration, usize)> {
     let token = ClaimId::generate(world.clock.as_ref(), world.entropy.as_ref());
     let began = world.clock.boottime();
     let store = &world.cluster.store;
-    let claimed = store.claim_jobs("bench", token, 1, LEASE, &all, world.clock.now()).await?;
-    Ok((world.since(began), claimed.len()))
+    let (held, now) = (BTreeMap::new(), world.clock.now());
+    let search = Search::anything(Room { all: 1, side: 0 }, &all, &held, now);
+    let search = Search { by_lanes: true, ..search };
+    let claimed = store.claim_jobs("bench", token, LEASE, &search).await?;
+    Ok((world.since(began), claimed.claims.len()))
 }
 
 /// Samples the queue as the leader does, and reads the gauge as everybody does.

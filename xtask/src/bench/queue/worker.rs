@@ -2,6 +2,7 @@
 //! A worker of the bench: this program again, as a process of its own. It runs the product's own runner, with its
 //! claimer, its heart, its recorder and its handlers, at a CA that answers at once.
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
@@ -10,14 +11,18 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use async_trait::async_trait;
+use cap_connectors::lookout::TlsLookout;
 use cap_core::clock::Clock;
 use cap_core::entropy::{self, Entropy};
 use cap_core::id::ClaimId;
+use cap_core::job::Room;
 use cap_core::limits::{CLAIM_BATCH, JOB_PARTITIONS};
 use cap_core::order::{CaAccount, CaError, CaRequest, CertificateAuthority};
+use cap_core::outbound::Outbound;
 use cap_core::problem::{Class, Problem};
 use cap_runtime::clock::SystemClock;
 use cap_runtime::entropy::OsEntropy;
+use cap_store::Search;
 use cap_worker::{Metrics, Runner};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -151,10 +156,12 @@ pub(crate) async fn run(orders: &str) -> anyhow::Result<ExitCode> {
             let world = cap_worker::World {
                 store: cluster.store.recording_in_groups(),
                 ca: Arc::new(InstantCa(clock.clone())),
+                lookout: Arc::new(TlsLookout::new(Outbound::default())),
                 keyring: cluster.keyring,
                 auditor: cluster.auditor,
                 clock,
                 entropy,
+                fuse: u32::MAX,
             };
             let metrics = Metrics::new(&prometheus::Registry::new())?;
             let runner = Runner::new(Arc::new(world), orders.name, concurrency, LEASE, metrics);
@@ -180,7 +187,7 @@ async fn claim(
     entropy: &dyn Entropy,
     stop: &CancellationToken,
 ) -> anyhow::Result<Claimed> {
-    let mut claimed = Claimed::default();
+    let (mut claimed, held) = (Claimed::default(), BTreeMap::new());
     while !stop.is_cancelled() {
         let start = u16::try_from(entropy::below(entropy, u64::from(JOB_PARTITIONS)))?;
         let all: Vec<u16> = (0..JOB_PARTITIONS).map(|offset| (start + offset) % JOB_PARTITIONS).collect();
@@ -188,10 +195,12 @@ async fn claim(
         for partitions in [&all[..NARROW], &all] {
             let token = ClaimId::generate(clock, entropy);
             let began = clock.boottime();
-            let found = store.claim_jobs(name, token, CLAIM_BATCH, LEASE, partitions, clock.now()).await;
+            let room = Room { all: CLAIM_BATCH, side: 0 };
+            let search = Search::anything(room, partitions, &held, clock.now());
+            let search = Search { by_lanes: true, is_crowded: true, ..search };
             // One that met others too often says so, and is made again.
-            jobs = match found {
-                Ok(found) => found.len(),
+            jobs = match store.claim_jobs(name, token, LEASE, &search).await {
+                Ok(found) => found.claims.len(),
                 Err(error) => {
                     eprintln!("{name}: a claim was not answered: {error}");
                     0

@@ -86,7 +86,7 @@ async fn live(client: &Client, app: &mut App) -> Result<(), Failure> {
             match Snapshot::take(client, app.global.project.as_deref(), app.now()).await {
                 Ok(snapshot) => shown = frame::render(&snapshot, app.output.form == Form::Wide),
                 // What was seen last stays, under what is wrong now: the next look asks another replica.
-                Err(error) if error.is_passing() => frame::mark(&mut shown, &error.why()),
+                Err(error) if error.is_passing() => frame::mark(&mut shown, error.why()),
                 Err(error) => return Err(Failure::from(error)),
             }
             shown.truncate(frame::LINES_MAX);
