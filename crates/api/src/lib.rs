@@ -46,7 +46,7 @@ pub const CHALLENGE_BOUNDS: Bounds = Bounds {
     head: Duration::from_secs(10),
     idle: IDLE,
     head_octets: 16 * 1024,
-    each: 1024,
+    each: 512,
     stall: STALL,
 };
 

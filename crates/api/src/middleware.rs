@@ -90,8 +90,9 @@ async fn answer(
 ) -> Result<Response, ApiError> {
     let _place = app.admit(asker)?;
     let asks_database = request.uri().path().starts_with(PREFIX);
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     let answered = async {
-        let _turn = app.turn(request.method(), route).await?;
+        let _turn = app.turn(asker.who, request.method(), route).await?;
         Ok::<_, ApiError>(next.run(request).await)
     };
     let response = tokio::select! {
@@ -104,7 +105,7 @@ async fn answer(
             return Err(ApiError::new(TIMED_OUT, detail));
         }
     };
-    app.hold_answer(asker.who, response).await
+    app.hold_answer(asker.who, reads, response).await
 }
 
 /// The method as it is counted. Clients may invent methods, and each label value is kept for ever.

@@ -69,6 +69,15 @@ pub(crate) fn version(record: VersionRecord) -> wire::Version {
     wire::Version { id, number, serial, fingerprint_sha256, not_before, not_after, issued_at }
 }
 
+/// A certificate among others: what each of its names shows is told with the certificate alone, since it may be long.
+pub(crate) fn listed(record: CertificateRecord, now: Timestamp) -> wire::Certificate {
+    let mut certificate = certificate(record, now);
+    if let Some(drift) = &mut certificate.drift {
+        drift.names.clear();
+    }
+    certificate
+}
+
 pub(crate) fn certificate(record: CertificateRecord, now: Timestamp) -> wire::Certificate {
     let not_after = record.version.as_ref().map(|version| version.not_after);
     let names = &record.spec.names;

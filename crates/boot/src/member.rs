@@ -26,16 +26,16 @@ const BEAT_MIN: Duration = Duration::from_secs(1);
 /// The wait after a beat that failed.
 const AGAIN: Duration = Duration::from_secs(3);
 /// Beats between two looks whether another process has this one's name.
-const BEATS_PER_NAMESAKES: u32 = 3;
+const BEATS_PER_NAMESAKES: u32 = 6;
 /// How long a process that ends waits for its goodbye to be heard. Unheard, it counts as lost for a day.
-const GOODBYE: Duration = Duration::from_secs(1);
+const GOODBYE: Duration = Duration::from_secs(3);
 
 /// The place of a service in the cluster. Dropped without [`Membership::leave`], it is left without a word.
 #[derive(Debug)]
 pub struct Membership(oneshot::Sender<()>);
 
 impl Membership {
-    /// Says goodbye, in the background: the process ends when it was heard, or a second later.
+    /// Says goodbye, in the background: the process ends when it was heard, or some seconds later.
     pub fn leave(self) {
         // The other end is gone only when the process is being ended by force.
         let _ = self.0.send(());
@@ -94,15 +94,24 @@ impl Member {
         let mut told = Told::default();
         loop {
             let ended = {
-                let beating = async {
-                    self.beat_if_due(&mut told).await;
-                    self.clock.sleep(LOOK).await;
-                };
+                let beating = self.beat_if_due(&mut told);
                 tokio::pin!(beating);
-                tokio::select! {
+                let ended = tokio::select! {
                     () = &mut beating => None,
                     ended = &mut left => Some(ended),
+                };
+                if let Some(Ok(())) = ended {
+                    // A beat that is under way would arrive after the goodbye, and tell of a process that is gone.
+                    let _ = tokio::time::timeout(GOODBYE, beating).await;
                 }
+                ended
+            };
+            let ended = match ended {
+                None => tokio::select! {
+                    () = self.clock.sleep(LOOK) => None,
+                    ended = &mut left => Some(ended),
+                },
+                ended => ended,
             };
             match ended {
                 None => {}

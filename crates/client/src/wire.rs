@@ -280,8 +280,9 @@ pub struct Job {
     pub issuer: Option<IssuerId>,
     /// Where it is.
     pub state: JobState,
-    /// Beside whom it waits: `main`, or `quarantine` for what keeps failing.
-    pub lane: Lane,
+    /// Beside whom it waits: `main`, or `quarantine` for what keeps failing; nothing for drift scans, which have a part of
+    /// the queue to themselves.
+    pub lane: Option<Lane>,
     /// How often it was claimed.
     pub attempt: i32,
     /// The process that has it.

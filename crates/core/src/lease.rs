@@ -64,7 +64,7 @@ impl Term {
     }
 }
 
-/// How often a holder extends its lease, and a standby looks whether it is free.
+/// How often a holder extends its lease, and a standby that cannot watch it looks whether it is free.
 #[must_use]
 pub fn heartbeat(ttl: Duration) -> Duration {
     ttl / 5

@@ -91,6 +91,8 @@ pub const MANDATE_LOOK: Duration = Duration::from_millis(250);
 
 /// When a certificate whose job needs a person is tried again all the same: a renewal is never given up.
 pub const DEAD_WAIT: Duration = Duration::from_secs(86_400);
+/// Workers in a row that may die while they run a job before it is run alone among those of its kind.
+pub const LOST_ALONE: u32 = 3;
 /// Workers in a row that may die while they run a job before it is taken for the cause.
 pub const LOST_CLAIMS: u32 = 20;
 /// Partitions of the job queue: claimers that look at different ones do not meet.

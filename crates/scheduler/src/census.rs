@@ -9,8 +9,8 @@ use cap_store::Store;
 
 use crate::Metrics;
 
-/// The wait between two counts: as often as processes tell of themselves.
-const LOOK: Duration = Duration::from_secs(10);
+/// The wait between two counts: processes tell of themselves as often, roughly.
+const LOOK: Duration = Duration::from_secs(15);
 
 /// Counts for one term of one leader.
 pub(crate) struct Census<'a> {

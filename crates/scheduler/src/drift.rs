@@ -14,7 +14,7 @@ use crate::Metrics;
 
 /// The wait between two looks at what is due: a scan is wanted every few minutes at most, so that a leader need not ask
 /// often.
-const LOOK: Duration = Duration::from_secs(15);
+const LOOK: Duration = Duration::from_secs(30);
 /// The wait between two counts: two of them within the time for which one is shown.
 const COUNT: Duration = Duration::from_secs(60);
 /// Certificates of one page.

@@ -99,16 +99,18 @@ impl Scheduler {
                 .store
                 .acquire_lease(SCHEDULER_LEASE, &self.instance, &nonce, self.ttl, self.clock.as_ref())
                 .await;
+            let could_ask = tried.is_ok();
             match tried {
                 Ok(Some(term)) => return Some(term),
                 Ok(None) if is_told => {}
-                Ok(None) => is_told = self.tell_who_leads().await,
+                Ok(None) => is_told = stop.run_until_cancelled(self.tell_who_leads()).await?,
                 Err(error) => tracing::warn!(%error, "the lease could not be asked for; trying again"),
             }
-            let wait = self.until_next_try(watch.is_some()).await;
+            let until = self.until_next_try(could_ask, watch.is_some());
+            let wait = stop.run_until_cancelled(until).await?;
             tokio::select! {
                 () = self.clock.sleep(wait) => {}
-                () = changed(&mut watch) => {}
+                () = self.given_up(&mut watch) => {}
                 () = stop.cancelled() => {}
             }
         }
@@ -117,17 +119,28 @@ impl Scheduler {
 
     /// How long to wait for the next try. Who would be told that the lease is given up needs none before it runs out:
     /// that is when a leader that is lost is replaced, and not a poll later.
-    async fn until_next_try(&self, is_watching: bool) -> Duration {
+    async fn until_next_try(&self, could_ask: bool, is_watching: bool) -> Duration {
         let jitter = entropy::between(self.entropy.as_ref(), Duration::ZERO, STANDBY_JITTER);
         let poll = heartbeat(self.ttl).min(STANDBY_WAIT_MAX);
+        if !could_ask {
+            return poll + jitter;
+        }
         let left = self.store.lease_left(SCHEDULER_LEASE).await;
         let wait = match left {
-            Ok(Some(left)) if is_watching => left,
+            // Another's lease may be longer than ours: it is not slept through.
+            Ok(Some(left)) if is_watching => left.min(self.ttl),
             Ok(Some(left)) => left.min(poll),
             Ok(None) => STANDBY_WAIT_MIN,
             Err(_) => poll,
         };
         wait.max(STANDBY_WAIT_MIN) + jitter
+    }
+
+    /// Waits until the lease is given up; where the watch breaks, no longer than the slow poll.
+    async fn given_up(&self, watch: &mut Option<LeaseWatch>) {
+        if !changed(watch).await {
+            self.clock.sleep(heartbeat(self.ttl).min(STANDBY_WAIT_MAX)).await;
+        }
     }
 
     /// Says whom this scheduler stands by for; answers whether that is known.
@@ -296,7 +309,9 @@ impl Scheduler {
         if watch.is_none() {
             *watch = self.store.watch_step_down(SCHEDULER_LEASE).await.ok();
         }
-        changed(watch).await;
+        if !changed(watch).await {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Whether this host's clock and the database's agree well enough to lead by.
@@ -310,15 +325,16 @@ impl Scheduler {
     }
 }
 
-/// Waits until the lease is written. A stream that broke is given up, and never ends the wait: a stream that breaks
-/// as soon as it is opened must not turn the slow poll behind it into a busy one.
-async fn changed(watch: &mut Option<LeaseWatch>) {
-    if let Some(stream) = watch {
-        match stream.changed().await {
-            Ok(()) => return,
-            Err(error) => tracing::debug!(%error, "the watch on the lease broke; opening another"),
+/// Waits until the lease is written; answers false when the watch broke instead, and is given up. Whoever waits must not
+/// look at once then: a stream that breaks as soon as it is opened would turn the slow poll behind it into a busy one.
+async fn changed(watch: &mut Option<LeaseWatch>) -> bool {
+    let Some(stream) = watch else { return std::future::pending().await };
+    match stream.changed().await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::debug!(%error, "the watch on the lease broke; opening another");
+            *watch = None;
+            false
         }
-        *watch = None;
     }
-    std::future::pending().await
 }

@@ -10,9 +10,9 @@ use cap_store::{Store, StoreError};
 
 use crate::Metrics;
 
-/// The wait between two looks: three of them within the time for which one is told, and four operations each, so that an
-/// idle leader stays below 120 a minute.
-const LOOK: Duration = Duration::from_secs(8);
+/// The wait between two looks: a look may fail within the time for which one is told. They are five operations each, and an
+/// idle leader is to stay below 120 a minute.
+const LOOK: Duration = Duration::from_secs(12);
 
 /// Samples for one term of one leader.
 pub(crate) struct Sampler<'a> {

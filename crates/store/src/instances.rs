@@ -147,8 +147,14 @@ impl Store {
         // Without an instance there is nothing whose age anybody could ask for.
         let now = found.first().and_then(|first| first.get_datetime("now").ok().copied());
         let now = now.map_or(Timestamp::UNIX_EPOCH, time);
-        let all: Result<Vec<Instance>, StoreError> = found.into_iter().map(instance).collect();
-        Ok((Roll::call(all?, now), now))
+        let readable = |document| match instance(document) {
+            Ok(instance) => Some(instance),
+            Err(error) => {
+                tracing::warn!(%error, "an instance cannot be read, so it is not shown; a newer build may have written it");
+                None
+            }
+        };
+        Ok((Roll::call(found.into_iter().filter_map(readable).collect(), now), now))
     }
 }
 

@@ -125,8 +125,12 @@ impl Store {
         .await?;
         let mut problems = BTreeMap::new();
         for document in found {
-            let issuer: IssuerDocument = read("issuers", document)?;
-            problems.extend(issuer.problem.map(|problem| (issuer.id, problem)));
+            match read::<IssuerDocument>("issuers", document) {
+                Ok(issuer) => problems.extend(issuer.problem.map(|problem| (issuer.id, problem))),
+                Err(error) => {
+                    tracing::error!(%error, "an issuer cannot be read; the notice is made without it")
+                }
+            }
         }
         Ok(problems)
     }

@@ -94,7 +94,8 @@ impl Store {
             let mut transaction = self.begin(DOING).await?;
             let failed = transaction.failed();
             let filter = doc! {
-                "_id": certificate.to_string(), "version.id": &version,
+                // As it was read: a job that ended meanwhile left a higher fence, under which this one could do nothing.
+                "_id": certificate.to_string(), "version.id": &version, "fence": job.fence,
                 "$or": [{ "plan_epoch": null }, { "plan_epoch": { "$lte": epoch } }],
             };
             let change = doc! { "$set": {

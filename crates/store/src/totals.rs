@@ -21,6 +21,7 @@ use crate::document::{database_now_plus, date, read, time};
 use crate::duties::Duty;
 use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
+use crate::jobs::SCAN_KEPT;
 use crate::transaction::{Transaction, transact};
 
 /// Jobs counted in one transaction at most: few enough that a slow database still does them within one try.
@@ -137,9 +138,9 @@ impl Store {
     ) -> Result<(), Failure> {
         let failed = transaction.failed();
         let ids: Vec<String> = finished.iter().map(|job| job.id.to_string()).collect();
-        let expire_at = database_now_plus(self.retention.jobs);
-        // What goes sooner anyway still does.
-        let expire_at = doc! { "$min": ["$expire_at", expire_at] };
+        let kept = |time: std::time::Duration| database_now_plus(time.min(self.retention.jobs));
+        let is_scan = doc! { "$eq": ["$work.kind", "drift-scan"] };
+        let expire_at = doc! { "$cond": [is_scan, kept(SCAN_KEPT), kept(self.retention.jobs)] };
         let counted = vec![doc! { "$set": { "expire_at": expire_at } }, doc! { "$unset": "uncounted" }];
         let jobs = self.collection::<Document>("jobs");
         let update = jobs.update_many(doc! { "_id": { "$in": ids }, "uncounted": true }, counted);

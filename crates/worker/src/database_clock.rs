@@ -16,6 +16,8 @@ use jiff::Timestamp;
 
 /// How often the database is asked. In between the time since boot counts on, which nobody turns.
 const LOOK: Duration = Duration::from_secs(30);
+/// How long an answer may be on its way to be believed: this process may have stood still since it came.
+const ON_ITS_WAY: Duration = Duration::from_secs(2);
 /// The wait after the database did not answer.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -42,11 +44,19 @@ impl DatabaseClock {
 
     /// Asks the database once; answers whether it said the time. The answer's way makes the clock late by so much.
     pub async fn look(&self, store: &Store) -> bool {
+        let asked_at = self.host.boottime();
         match store.database_time().await {
-            Ok(time) => self.hear(time),
+            Ok(time) => self.hear(time, asked_at),
             Err(error) => tracing::debug!(%error, "the database's time is not known anew"),
         }
         self.is_told()
+    }
+
+    /// Asks the database until it said the time.
+    pub async fn wait(&self, store: &Store) {
+        while !self.look(store).await {
+            self.host.sleep(AGAIN).await;
+        }
     }
 
     /// Follows the database's clock for ever; ends only when dropped.
@@ -57,8 +67,13 @@ impl DatabaseClock {
         }
     }
 
-    fn hear(&self, time: Timestamp) {
-        let said = Said { time, heard_at: self.host.boottime() };
+    /// Takes down what was said, unless the answer was so long on its way that it says little.
+    fn hear(&self, time: Timestamp, asked_at: Duration) {
+        let heard_at = self.host.boottime();
+        if heard_at.saturating_sub(asked_at) > ON_ITS_WAY {
+            return;
+        }
+        let said = Said { time, heard_at };
         *self.said.write().unwrap_or_else(PoisonError::into_inner) = Some(said);
     }
 
@@ -115,13 +130,16 @@ mod tests {
         let host = Arc::new(Hands(Mutex::new((second(5), Duration::from_secs(100)))));
         let clock = DatabaseClock::new(host.clone());
         assert_eq!(clock.now(), second(5), "nobody said anything else yet");
-        clock.hear(second(0));
+        clock.hear(second(0), Duration::from_secs(99));
         assert_eq!(clock.now(), second(0));
         *host.0.lock().unwrap() = (second(172_800), Duration::from_secs(107));
         assert_eq!(clock.now(), second(7));
         *host.0.lock().unwrap() = (second(-172_800), Duration::from_secs(108));
         assert_eq!(clock.now(), second(8));
-        clock.hear(second(9));
+        clock.hear(second(9), Duration::from_secs(107));
         assert_eq!(clock.now(), second(9));
+        *host.0.lock().unwrap() = (second(0), Duration::from_secs(200));
+        clock.hear(second(10), Duration::from_secs(109));
+        assert_eq!(clock.now(), second(101), "that was said long ago");
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cap_core::clock::Clock;
 use cap_core::id::{ClaimId, JobId};
-use cap_core::job::{Claim, Mandate, ProjectLane};
+use cap_core::job::{Claim, Mandate, ProjectLane, Work};
 use cap_store::Store;
 
 use crate::Metrics;
@@ -31,7 +31,8 @@ pub(crate) struct Heart {
 struct Held {
     token: ClaimId,
     mandate: Mandate,
-    lane: ProjectLane,
+    /// Nothing for a scan: it has places of its own.
+    lane: Option<ProjectLane>,
 }
 
 impl Heart {
@@ -42,7 +43,8 @@ impl Heart {
     /// Takes a job in that was claimed by a request which started at `asked_at` (boot time).
     pub(crate) fn hold(&self, claim: &Claim, asked_at: Duration) -> Mandate {
         let mandate = Mandate::new(self.clock.clone(), self.trusted_until(asked_at));
-        let lane = ProjectLane { project: claim.project, lane: claim.lane };
+        let is_scan = matches!(claim.work, Work::DriftScan { .. });
+        let lane = (!is_scan).then_some(ProjectLane { project: claim.project, lane: claim.lane });
         self.lock().insert(claim.job, Held { token: claim.token, mandate: mandate.clone(), lane });
         mandate
     }
@@ -50,8 +52,8 @@ impl Heart {
     /// How many jobs of each lane this process holds.
     pub(crate) fn lanes(&self) -> BTreeMap<ProjectLane, usize> {
         let mut lanes = BTreeMap::new();
-        for held in self.lock().values() {
-            *lanes.entry(held.lane).or_default() += 1;
+        for lane in self.lock().values().filter_map(|held| held.lane) {
+            *lanes.entry(lane).or_default() += 1;
         }
         lanes
     }

@@ -49,8 +49,11 @@ async fn work(
     };
     let name = process.service.instance_name.clone();
     let runner = Runner::new(Arc::new(world), name, config.concurrency, config.job_lease, metrics);
-    // Before the first job; a database that does not answer now hands out none.
-    clock.look(&store).await;
+    // Before the first job: none may be judged by the host's clock.
+    let told = process.shutdown.soft().run_until_cancelled_owned(clock.wait(&store)).await;
+    if told.is_none() {
+        return Ok(());
+    }
     let drained = tokio::select! {
         drained = runner.run(process.shutdown.soft(), process.service.shutdown_grace) => drained,
         never = clock.follow(&store) => match never {},

@@ -3,6 +3,7 @@
 //! machine; the ratio is the figure.
 
 mod bare;
+mod fairness;
 mod figures;
 mod ground;
 mod issuance;
@@ -29,6 +30,8 @@ pub(crate) enum Bench {
     Issuance(issuance::IssuanceArgs),
     /// Jobs a second through the queue, against raw inserts; wake-up, size, and what idle processes ask.
     Queue(queue::QueueArgs),
+    /// What one project waits for its certificates beside another whose names never validate.
+    Fairness(fairness::FairnessArgs),
     /// How long nobody leads when a scheduler is killed, paused or asked to end.
     Lease(lease::LeaseArgs),
     /// What it costs the scheduler to plan among a million certificates.
@@ -68,6 +71,7 @@ pub(crate) async fn run(bench: Bench) -> anyhow::Result<ExitCode> {
     match bench {
         Bench::Issuance(args) => issuance::run(args).await,
         Bench::Queue(args) => queue::run(args).await,
+        Bench::Fairness(args) => fairness::run(args).await,
         Bench::Lease(args) => lease::run(args).await,
         Bench::Plan(args) => plan::run(args).await,
     }

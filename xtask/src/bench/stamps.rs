@@ -38,7 +38,9 @@ impl Seen {
                 {
                     (self.epoch, self.won_at) = (epoch, now);
                     holder.clone_into(&mut self.holder);
-                } else if let Ok(epoch) = fields.get_i64("epoch") {
+                } else if let Ok(epoch) = fields.get_i64("epoch")
+                    && epoch > self.epoch
+                {
                     (self.epoch, self.won_at) = (epoch, now);
                 }
                 return;

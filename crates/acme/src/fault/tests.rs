@@ -157,6 +157,10 @@ fn a_paused_name_shows_where_to_unpause_it() {
     let text = judge(&paused).to_string();
     assert!(text.contains("https://portal.example.test/sfe/v1/unpause?jwt=x"), "{text}");
     assert!(text.contains("the CA has paused this name"), "{text}");
+    assert!(matches!(judge(&paused), CaError::NeedsPerson(_)));
+    let until = "2026-10-21T09:00:00Z".parse().unwrap();
+    let later = Answer { retry_after: Some(until), ..paused };
+    assert!(matches!(judge(&later), CaError::Later { .. }), "who says when has paused nothing");
 }
 
 #[test]

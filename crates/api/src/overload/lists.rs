@@ -11,7 +11,7 @@ use crate::routes::PREFIX;
 
 /// Lists that are read at once. The widest page there can be, 500 certificates of 100 names of 253 octets, is 13 MB at the
 /// database, and some four times that on its way to an answer.
-const LISTS: usize = 16;
+pub(super) const LISTS: usize = 16;
 /// How long a list waits for its turn before it is refused: one takes a few milliseconds.
 const WAIT: Duration = Duration::from_secs(1);
 
@@ -37,9 +37,13 @@ impl Lists {
     }
 }
 
-/// Whether a route reads many things: its path ends in what there is, and not in which of them.
+/// What is read as one thing although its path does not end in which.
+const SINGLE: [&str; 3] = ["/download", "/cluster", "/attention"];
+
+/// Whether a route reads many things: its path ends in what there is, and not in which of them. HEAD reads like GET.
 pub(super) fn is_list(method: &Method, route: &str) -> bool {
-    method == Method::GET && route.starts_with(PREFIX) && !route.ends_with('}')
+    let single = route.ends_with('}') || SINGLE.iter().any(|end| route.ends_with(end));
+    matches!(*method, Method::GET | Method::HEAD) && route.starts_with(PREFIX) && !single
 }
 
 #[cfg(test)]
@@ -65,7 +69,10 @@ mod tests {
         for (method, route, wanted) in [
             (Method::GET, "/api/v1/projects", true),
             (Method::GET, "/api/v1/projects/{p}/certificates/{c}/versions", true),
+            (Method::HEAD, "/api/v1/projects/{p}/certificates", true),
             (Method::GET, "/api/v1/projects/{p}/certificates/{c}", false),
+            (Method::GET, "/api/v1/projects/{p}/certificates/{c}/download", false),
+            (Method::GET, "/api/v1/cluster", false),
             (Method::POST, "/api/v1/projects", false),
             (Method::GET, "/readyz", false),
         ] {

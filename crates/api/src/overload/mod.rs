@@ -25,7 +25,7 @@ use crate::problem::{ApiError, OVERLOADED, RATE_LIMITED, TOO_MANY_AT_ONCE, TOO_M
 pub(crate) use asker::{Asker, Who};
 use bucket::{Buckets, Rate};
 use known::Known;
-use lists::{Lists, Turn};
+use lists::{LISTS, Lists, Turn};
 pub(crate) use refuse::{REASONS, Reason};
 pub(crate) use share::Share;
 use share::{Full, Shares};
@@ -58,6 +58,7 @@ pub struct Overload {
     bodies: Shares,
     answers: Shares,
     lists: Lists,
+    list_shares: Shares,
     waiting: Waiting,
 }
 
@@ -79,6 +80,7 @@ impl Overload {
             bodies: Shares::new(BODIES_OCTETS, BODIES_OCTETS / CALLERS),
             answers: Shares::new(ANSWERS_OCTETS, ANSWERS_OCTETS / CALLERS),
             lists: Lists::new(),
+            list_shares: Shares::new(limits.places.max(LISTS), LISTS / CALLERS),
             waiting: Waiting::new(limits.waiting),
         }
     }
@@ -164,20 +166,39 @@ impl App {
         self.overload.bodies.take(who, octets).map_err(|full| self.no_room(Reason::Bodies, full, "bodies"))
     }
 
-    /// A list's turn; nothing for what is no list.
-    pub(crate) async fn turn(&self, method: &Method, route: &str) -> Result<Option<Turn<'_>>, ApiError> {
+    /// A list's turn, and the place that it takes of its caller's; nothing for what is no list.
+    pub(crate) async fn turn(
+        &self,
+        who: Who,
+        method: &Method,
+        route: &str,
+    ) -> Result<Option<(Share, Turn<'_>)>, ApiError> {
         if !lists::is_list(method, route) {
             return Ok(None);
         }
-        self.overload.lists.turn(self.clock.as_ref()).await.map(Some).ok_or_else(|| {
+        // Those that wait are counted as well, or one caller's would stand before everybody else's.
+        let share = self.overload.list_shares.take(who, 1).map_err(|_| {
+            let detail = format!(
+                "{} lists of this caller are being read, as many as may be at once; wait for their answers",
+                self.overload.list_shares.each
+            );
+            self.shed(Reason::Lists, TOO_MANY_AT_ONCE, detail, SOON)
+        })?;
+        let turn = self.overload.lists.turn(self.clock.as_ref()).await.ok_or_else(|| {
             let detail = "as many lists are being read as may be at once, and none ended within a second; try again soon";
             self.shed(Reason::Lists, OVERLOADED, detail, SOON)
-        })
+        })?;
+        Ok(Some((share, turn)))
     }
 
-    /// Counts a large answer until the peer has taken it.
-    pub(crate) async fn hold_answer(&self, who: Who, response: Response) -> Result<Response, ApiError> {
-        match answers::hold(&self.overload.answers, who, response).await {
+    /// Counts a large answer until the peer has taken it. The answer to a change is never refused: the change is made.
+    pub(crate) async fn hold_answer(
+        &self,
+        who: Who,
+        reads: bool,
+        response: Response,
+    ) -> Result<Response, ApiError> {
+        match answers::hold(&self.overload.answers, who, reads, response).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(full)) => Err(self.no_room(Reason::Answers, full, "answers")),
             Err(error) => Err(ApiError::internal(error)),

@@ -61,6 +61,15 @@ impl Shares {
         Ok(Share { of: self.clone(), who, amount })
     }
 
+    /// This much for `who`, however much is held.
+    pub(super) fn take_always(&self, who: Who, amount: usize) -> Share {
+        let mut held = self.held();
+        held.all += amount;
+        *held.each.entry(who).or_default() += amount;
+        drop(held);
+        Share { of: self.clone(), who, amount }
+    }
+
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }

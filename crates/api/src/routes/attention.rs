@@ -32,6 +32,6 @@ async fn read(
         app.store.ending_soonest(project, &[Status::Valid, Status::Renewing])
     )?;
     let now = app.now();
-    let shown = |records: Vec<_>| records.into_iter().map(|record| view::certificate(record, now)).collect();
+    let shown = |records: Vec<_>| records.into_iter().map(|record| view::listed(record, now)).collect();
     Ok(Json(wire::Attention { failing: shown(failing), ending: shown(ending) }))
 }

@@ -141,7 +141,7 @@ impl Shown for Job {
         let subject = self.certificate.map(|id| id.to_string()).or(self.issuer.map(|id| id.to_string()));
         vec![
             or_dash(subject),
-            self.lane.as_str().to_owned(),
+            or_dash(self.lane.map(|lane| lane.as_str().to_owned())),
             or_dash(self.owner.clone()),
             instant(self.created_at),
             or_dash(self.finished_at.map(instant)),

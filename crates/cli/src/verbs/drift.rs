@@ -27,7 +27,7 @@ pub(crate) enum Verb {
         #[arg(long, value_parser = parse::word::<DriftState>(parse::DRIFT_STATES))]
         state: Option<DriftState>,
         /// End with 3 when a certificate has drifted
-        #[arg(long)]
+        #[arg(long, conflicts_with = "state")]
         check: bool,
     },
 }

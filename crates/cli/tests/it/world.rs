@@ -31,7 +31,7 @@ pub(crate) async fn world() -> &'static RwLock<World> {
 }
 
 impl World {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let mut options = StackOptions::for_test().with(Role::Worker, "CAP_OUTBOUND_PRIVATE", "127.0.0.0/8");
         (options.apis, options.workers, options.schedulers) = (2, 2, 2);
         let stack = Stack::start(options).await.unwrap();

@@ -12,8 +12,7 @@ use cap_client::{BODY_OCTETS, ClientError, PageQuery};
 
 use fake::{FakeApi, header, json};
 
-const PROJECT: &str =
-    r#"{"id":"prj_00000000000000000000000000000001","name":"demo","created_at":"2026-01-01T00:00:00Z"}"#;
+const PROJECT: &str = r#"{"id":"prj_00000000000000000000000000000001","name":"demo","weight":1,"drift":{"enabled":false,"port":443,"interval":"6h"},"created_at":"2026-01-01T00:00:00Z"}"#;
 const PROBLEM: &str = r#"{"type":"about:blank","title":"Not found","status":404,"detail":"no such project","request_id":"req_00000000000000000000000000000002"}"#;
 
 fn busy() -> Vec<u8> {

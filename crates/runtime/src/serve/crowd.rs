@@ -2,7 +2,7 @@
 //! How many connections each address has, so that no single one can take all of them.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The addresses that are connected now; there are never more of them than connections.
@@ -26,7 +26,7 @@ impl Crowd {
 
     /// Counts one more connection of `address`, unless it has as many as it may.
     pub(super) fn enter(&self, address: IpAddr) -> Option<Own> {
-        let address = address.to_canonical();
+        let address = network(address);
         let mut here = self.here();
         let count = here.entry(address).or_default();
         if *count >= self.each {
@@ -39,6 +39,14 @@ impl Crowd {
 
     fn here(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
         self.here.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The address; of IPv6 its /64, which is what one host has.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -67,6 +75,10 @@ mod tests {
         let _second = crowd.enter(mapped).unwrap();
         assert!(crowd.enter(one).is_none());
         let third = crowd.enter(other).unwrap();
+        let [v6, same_64] = ["2001:db8::1", "2001:db8::2:3"].map(|text| text.parse::<IpAddr>().unwrap());
+        let _fourth = (crowd.enter(v6).unwrap(), crowd.enter(same_64).unwrap());
+        assert!(crowd.enter(v6).is_none());
+        drop(_fourth);
         drop((first, third));
         assert!(crowd.enter(one).is_some());
         assert_eq!(crowd.here().len(), 1, "who left is not remembered");

@@ -16,7 +16,7 @@ use crate::planner::Fault;
 
 pub(super) const NAME: &str = "notices";
 /// The wait between two looks: a small part of what an eighth of the shortest life is, an hour's.
-pub(super) const LOOK: Duration = Duration::from_secs(15);
+pub(super) const LOOK: Duration = Duration::from_secs(30);
 /// Certificates of one page, beside those that have a fault of their own.
 const PAGE: u32 = 200;
 /// Pages of one look at most.

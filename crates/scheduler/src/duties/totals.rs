@@ -9,7 +9,7 @@ use super::Duties;
 
 pub(super) const NAME: &str = "totals";
 /// The wait between two looks. Nobody is in a hurry: jobs that are not counted stay.
-pub(super) const LOOK: Duration = Duration::from_secs(30);
+pub(super) const LOOK: Duration = Duration::from_secs(60);
 /// Pages of one look at most: what a day of the busiest cluster leaves behind takes a few looks.
 const PAGES: u32 = 2_000;
 

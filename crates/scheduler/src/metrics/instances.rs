@@ -12,7 +12,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{IntGaugeVec, Opts};
 
 /// How long a count is shown: three looks.
-const KEPT: Duration = Duration::from_secs(30);
+const KEPT: Duration = Duration::from_secs(45);
 
 /// The gauges of the instances.
 #[derive(Debug, Clone)]

@@ -76,6 +76,7 @@ async fn a_lease_that_is_won_while_stopping_is_given_up() {
     let block = doc! {
         "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": {
             "failCommands": ["findAndModify"], "appName": "certautopilot-scheduler",
+            "namespace": "certautopilot.leases",
             "blockConnection": true, "blockTimeMS": BLOCKED_MS,
         },
     };

@@ -185,16 +185,15 @@ async fn a_leader_that_is_asked_to_leave_leaves_and_nothing_is_planned_twice() {
     wait_metric(world.scheduler(&next.holder), LEADER, 1.0).await;
     wait_metric(world.scheduler(&first.holder), LEADER, 0.0).await;
 
-    world.wait_version(&certificates[0], 2).await;
-    world.assert_issued(&certificates[0], "asked.example.test", 2).await;
-    let now = self::planned(&world).await;
-    assert!((now - planned).abs() <= 1.0, "planned {now} times, {planned} before");
-
     // Who was asked is no candidate for the length of a lease, and stands by again then.
     let standing = |cluster: &Value| named(cluster, &first.holder)[0]["standing"].as_str().map(str::to_owned);
     for wanted in ["stands_back", "stands_by"] {
         wait_cluster(&world, wanted, |cluster| (standing(cluster)? == wanted).then_some(())).await;
     }
+    world.wait_version(&certificates[0], 2).await;
+    world.assert_issued(&certificates[0], "asked.example.test", 2).await;
+    let now = self::planned(&world).await;
+    assert!((now - planned).abs() <= 1.0, "planned {now} times, {planned} before");
     assert_eq!(world.leader_after(0).await, next);
     assert_eq!(audited(&world, &first).await, 1);
 }
@@ -236,7 +235,8 @@ async fn a_leader_without_a_standby_is_asked_by_force_alone() {
     assert!(refused.contains("409") && refused.contains("no other scheduler stands by"), "{refused}");
     assert_eq!(world.leader_after(0).await, first);
     api.post(PATH, &json!({ "force": true, "epoch": first.epoch })).await.unwrap();
-    wait_metric(world.scheduler(&first.holder), LEADER, 0.0).await;
+    wait_cluster(&world, "nobody to lead", |cluster| cluster["leader"]["expired"].as_bool()?.then_some(()))
+        .await;
     let refused = format!("{:#}", api.post(PATH, &json!({ "force": true })).await.unwrap_err());
     assert!(refused.contains("409") && refused.contains("no scheduler leads at the moment"), "{refused}");
     // Nobody else being there, it leads again once it has stood back.

@@ -127,7 +127,14 @@ impl Store {
             self.collection::<Document>("projects").aggregate(stages).await?.try_collect().await
         })
         .await?;
-        found.into_iter().map(|document| read("projects", document)).collect()
+        let readable = |document| match read("projects", document) {
+            Ok(project) => Some(project),
+            Err(error) => {
+                tracing::error!(%error, "a project cannot be read, so its certificates do not follow it");
+                None
+            }
+        };
+        Ok(found.into_iter().filter_map(readable).collect())
     }
 
     /// Answers how many certificates were found behind.

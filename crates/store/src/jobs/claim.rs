@@ -85,7 +85,7 @@ impl Store {
         let take = vec![doc! { "$set": {
             "state": "running", "owner": { "$literal": owner }, "token": token.to_string(),
             "attempt": { "$add": ["$attempt", 1] }, "fence": { "$add": ["$fence", 1_i64] },
-            "lost": { "$cond": [{ "$eq": ["$state", "running"] }, { "$add": ["$lost", 1] }, 0] },
+            "lost": { "$cond": [{ "$eq": ["$state", "running"] }, { "$add": [{ "$ifNull": ["$lost", 0] }, 1] }, 0] },
             "claim_at": database_now_plus(lease), "lease_ms": millis(lease),
         } }];
         let update = jobs.update_many(due, take).session(&mut transaction.session);

@@ -95,7 +95,12 @@ impl Store {
             lanes.extend(first.into_iter().take_while(|lane| Some(*lane) <= search.after));
         }
         let Some(last) = lanes.last().copied() else { return Ok(Found::default()) };
-        let mut heads = self.heads(search, room, &lanes).await?;
+        let mut heads = self.heads(search, room, &lanes, Some(search.partitions())).await?;
+        let bare: Vec<ProjectLane> = lanes.iter().filter(|lane| !heads.contains_key(lane)).copied().collect();
+        if !bare.is_empty() && search.partitions.len() < usize::from(limits::JOB_PARTITIONS) {
+            // A lane with few jobs has none in the partitions of this look, mostly: nobody else is in its way.
+            heads.extend(self.heads(search, room, &bare, None).await?);
+        }
         let weights = if lanes.len() > 1 { self.weights(&lanes).await? } else { BTreeMap::new() };
         let waiting: Vec<Waiting> = lanes
             .iter()
@@ -106,8 +111,12 @@ impl Store {
                 is_side: lane.lane.is_side(),
             })
             .collect();
+        let shares = deal(&waiting, room);
+        // Behind the last one that got something: of equals the first is served, so it must be another one each time.
+        let served = lanes.iter().zip(&shares).rev().find(|(_, share)| **share > 0);
+        let last = served.map_or(last, |(lane, _)| *lane);
         let mut jobs = Vec::new();
-        for (lane, share) in lanes.iter().zip(deal(&waiting, room)) {
+        for (lane, share) in lanes.iter().zip(shares) {
             jobs.extend(heads.remove(lane).unwrap_or_default().into_iter().take(share));
         }
         Ok(Found { jobs, last: Some(last) })
@@ -139,16 +148,20 @@ impl Store {
         Ok(found.into_iter().filter_map(known).collect())
     }
 
-    /// What is due at the head of each lane, in one request.
+    /// What is due at the head of each lane, in these partitions or in all, in one request.
     async fn heads(
         &self,
         search: &Search<'_>,
         room: Room,
         lanes: &[ProjectLane],
+        partitions: Option<Vec<i32>>,
     ) -> Result<BTreeMap<ProjectLane, Vec<JobDocument>>, StoreError> {
         let each = (room.all * SPARE).div_ceil(lanes.len()).min(room.all) + UNREADABLE;
         let head = |lane: &ProjectLane| {
-            let mut due = doc! { "lane": lane.to_string(), "p": { "$in": search.partitions() } };
+            let mut due = doc! { "lane": lane.to_string() };
+            if let Some(partitions) = &partitions {
+                due.insert("p", doc! { "$in": partitions });
+            }
             due.extend(search.due());
             let limit = i64::try_from(each).unwrap_or(i64::MAX);
             [doc! { "$match": due }, doc! { "$sort": { "rank": 1, "claim_at": 1 } }, doc! { "$limit": limit }]

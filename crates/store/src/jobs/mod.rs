@@ -31,7 +31,7 @@ pub use watch::JobWatch;
 
 /// How long a drift scan that is over is kept, and its attempt: there are many of them, and what they saw is on the
 /// certificate. Longer than a request for one is remembered.
-const SCAN_KEPT: std::time::Duration = std::time::Duration::from_secs(2 * 86_400);
+pub(crate) const SCAN_KEPT: std::time::Duration = std::time::Duration::from_secs(2 * 86_400);
 
 /// A job as it is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -92,8 +92,8 @@ pub struct JobRecord {
     pub work: Work,
     /// Where it is.
     pub state: JobState,
-    /// Beside whom it waits.
-    pub lane: Lane,
+    /// Beside whom it waits; nothing for what has a part of the queue to itself.
+    pub lane: Option<Lane>,
     /// How often it was claimed.
     pub attempt: i32,
     /// The process that has it.
@@ -297,7 +297,7 @@ impl From<&JobDraft> for JobDocument {
 impl From<JobDocument> for JobRecord {
     fn from(job: JobDocument) -> Self {
         Self {
-            lane: job.lane().lane,
+            lane: job.lane.map(|lane| lane.lane),
             id: job.id,
             project: job.project,
             work: job.work,

@@ -10,10 +10,15 @@ use cap_core::problem::Problem;
 use jiff::Timestamp;
 
 use crate::Store;
-use crate::document::{bson, database_now_plus, date};
+use crate::document::{bson, database_now_plus, date, millis};
 use crate::error::StoreError;
 use crate::fact::Fact;
-use crate::jobs::{SCAN_KEPT, fence_field, rank, subject};
+use crate::jobs::{fence_field, rank, subject};
+
+/// What needs a person is tried again after this part of the life that is left, where that is sooner than a day.
+const DEAD_LIFE_DIVISOR: i64 = 10;
+/// And not before this.
+const DEAD_WAIT_MIN: Duration = Duration::from_secs(15);
 
 /// A stage that takes a job out of the claimers' sight and gives its key free. It is kept until the leader has counted it:
 /// the time at which it goes is set with that.
@@ -46,7 +51,9 @@ impl Store {
         let fact = Fact::new("settle a job");
         let fact = match settlement {
             Settlement::Succeeded => fact.ending(claim, "succeeded").leaving_fence(claim),
-            Settlement::Superseded => fact.ending(claim, "cancelled").leaving_fence(claim),
+            Settlement::Superseded => {
+                fact.ending(claim, "cancelled").leaving_fence(claim).planned_anew(claim)
+            }
             Settlement::Dead(problem) => {
                 let dead = doc! { "problem": { "$literal": bson("jobs", problem)? } };
                 let mut stages = over("dead");
@@ -75,11 +82,7 @@ impl Store {
 impl Fact {
     /// With the claim's job ended.
     pub(crate) fn ending(self, claim: &Claim, state: &str) -> Self {
-        let mut stages = over(state);
-        if let Work::DriftScan { .. } = claim.work {
-            stages.push(doc! { "$set": { "expire_at": database_now_plus(SCAN_KEPT) } });
-        }
-        self.must("jobs", own(claim), stages)
+        self.must("jobs", own(claim), over(state))
     }
 
     /// With the claim's job put back for its next attempt; this one failed.
@@ -108,20 +111,40 @@ impl Fact {
         )
     }
 
+    /// With the plan given up that led to a job which found nothing to do: if its version is still the current one after all,
+    /// another job is planned for it.
+    fn planned_anew(self, claim: &Claim) -> Self {
+        let Work::Issue { certificate, made_for: Some(version) } = &claim.work else { return self };
+        let still = doc! { "_id": certificate.to_string(), "version.id": version.to_string() };
+        self.may("certificates", still, doc! { "$unset": { "planned_for": "" } })
+    }
+
     /// With what needs a person shown on the record that somebody looks at. A renewal is never given up: without anybody's
-    /// help it is planned anew after a day.
+    /// help it is planned anew after a day, or a tenth of the life that is left.
     fn buried(self, claim: &Claim, problem: &Problem, now: Timestamp) -> Result<Self, StoreError> {
+        if matches!(claim.work, Work::DriftScan { .. }) {
+            // The certificate is as good as it was, and its next scan is planned in its time.
+            return Ok(self);
+        }
         let (collection, id) = subject(&claim.work);
-        let again_at = date(cap_core::clock::later(now, limits::DEAD_WAIT));
-        let mut set = doc! {
-            "status": "failing", "problem": { "$literal": bson(collection, problem)? }, "next_attempt_at": again_at,
-        };
-        let mut stages = Vec::new();
+        let mut stages = vec![doc! { "$set": {
+            "status": "failing", "problem": { "$literal": bson(collection, problem)? }, "next_attempt_at": null,
+        } }];
         if let Work::Issue { .. } = claim.work {
-            set.insert("renew_at", again_at);
+            // As after any failed attempt, sooner where little life is left; and only what is renewed by itself.
+            let left =
+                doc! { "$divide": [{ "$subtract": ["$version.not_after", date(now)] }, DEAD_LIFE_DIVISOR] };
+            let wait =
+                doc! { "$max": [millis(DEAD_WAIT_MIN), { "$min": [left, millis(limits::DEAD_WAIT)] }] };
+            let has_life = doc! { "$gt": ["$version.not_after", date(now)] };
+            let wait = doc! { "$cond": [has_life, wait, millis(limits::DEAD_WAIT)] };
+            let again_at = doc! { "$add": [date(now), { "$toLong": wait }] };
+            stages.push(doc! { "$set": { "renew_at": again_at } });
+            stages.push(
+                doc! { "$set": { "next_attempt_at": { "$cond": ["$auto_renew", "$renew_at", null] } } },
+            );
             stages.push(doc! { "$unset": "planned_for" });
         }
-        stages.push(doc! { "$set": set });
         let filter = doc! { "_id": id, "fence": { "$lte": claim.fence + 1 } };
         Ok(self.may(collection, filter, stages))
     }

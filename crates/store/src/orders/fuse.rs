@@ -5,7 +5,7 @@ use bson::{DateTime, Document, doc};
 use cap_core::order::{Fuse, Order};
 use jiff::Timestamp;
 
-use crate::document::{database_now_plus, date, millis, time};
+use crate::document::{database_now_plus, date, time};
 use crate::error::StoreError;
 use crate::fact::Fact;
 use crate::{Store, bounded};
@@ -15,23 +15,31 @@ fn key(order: &Order) -> String {
     format!("{}/{}", order.project, hex::encode(order.names.set_sha256()))
 }
 
+/// Where the last order stands that may be begun, in the list of those that are counted.
+fn last(fuse: Fuse) -> String {
+    format!("orders.{}", fuse.orders.saturating_sub(1))
+}
+
 impl Fact {
-    /// With the order counted; refused as a conflict where that would be one too many. An upsert takes no expression, so
-    /// here the worker's clock says whether the time has come; the times themselves are the database's.
+    /// With the order counted; refused as a conflict where that would be one too many. Each counts for the window that it
+    /// was begun under. An upsert takes no expression, so here the worker's clock says whether the time has come; the
+    /// times themselves are the database's.
     pub(super) fn fused(self, order: &Order, fuse: Fuse, at: Timestamp) -> Self {
-        let counted = doc! { "order": order.id.to_string(), "at": "$$NOW" };
-        let orders = doc! { "$concatArrays": [{ "$ifNull": ["$orders", []] }, [counted]] };
-        let limit = i64::from(fuse.orders);
-        let again_at = doc! { "$dateAdd": {
-            "startDate": { "$arrayElemAt": ["$orders.at", 0] }, "unit": "millisecond", "amount": millis(fuse.window),
+        let counted = doc! { "order": order.id.to_string(), "until": database_now_plus(fuse.window) };
+        let others = doc! { "$filter": {
+            "input": { "$ifNull": ["$orders", []] }, "cond": { "$gt": ["$$this.until", "$$NOW"] },
         } };
-        let is_full = doc! { "$gte": [{ "$size": "$orders" }, limit] };
-        let free_at = doc! { "$cond": [is_full, again_at, DateTime::from_millis(0)] };
+        let is_full = doc! { "$gte": [{ "$size": "$orders" }, i64::from(fuse.orders)] };
+        let free_at = doc! { "$cond": [is_full, { "$min": "$orders.until" }, DateTime::from_millis(0)] };
         let change = vec![
-            doc! { "$set": { "orders": { "$slice": [orders, -limit] } } },
-            doc! { "$set": { "free_at": free_at, "expire_at": database_now_plus(fuse.window) } },
+            doc! { "$set": { "orders": { "$concatArrays": [others, [counted]] } } },
+            doc! { "$set": { "free_at": free_at, "expire_at": { "$max": "$orders.until" } } },
         ];
-        self.upsert("fuses", doc! { "_id": key(order), "free_at": { "$lte": date(at) } }, change)
+        let may = doc! {
+            "_id": key(order),
+            "$or": [{ "free_at": { "$lte": date(at) } }, { last(fuse): { "$exists": false } }],
+        };
+        self.upsert("fuses", may, change)
     }
 
     /// With the order not counted any more: it failed.
@@ -49,9 +57,11 @@ impl Store {
     pub(super) async fn blown_until(
         &self,
         order: &Order,
+        fuse: Fuse,
         at: Timestamp,
     ) -> Result<Option<Timestamp>, StoreError> {
-        let blown = doc! { "_id": key(order), "free_at": { "$gt": date(at) } };
+        let blown =
+            doc! { "_id": key(order), "free_at": { "$gt": date(at) }, last(fuse): { "$exists": true } };
         let fuses = self.collection::<Document>("fuses");
         let found = bounded("read how many orders were begun", fuses.find_one(blown)).await?;
         Ok(found.and_then(|fuse| fuse.get_datetime("free_at").ok().copied()).map(time))

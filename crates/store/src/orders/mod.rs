@@ -106,7 +106,9 @@ impl Store {
             Err(StoreError::Conflict { .. }) => match self.order(order.id).await? {
                 // The try before this one was committed after all.
                 Some(_) => Ok(Opened::Order(Box::new(order.clone()))),
-                None => Ok(self.blown_until(order, open.at).await?.map_or(Opened::Busy, Opened::Blown)),
+                None => {
+                    Ok(self.blown_until(order, open.fuse, open.at).await?.map_or(Opened::Busy, Opened::Blown))
+                }
             },
             Err(error) => Err(error),
         }

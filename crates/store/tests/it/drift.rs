@@ -227,7 +227,8 @@ async fn what_was_seen_is_stored_with_the_end_of_its_job_and_once() {
     assert!(stored.drift.at.unwrap() > later(world.clock.now(), HOUR / 2));
     assert_eq!(state_of_job(&world, &claim).await, JobState::Succeeded);
 
-    // There are many scans: they are kept for two days, and not for a week.
+    // There are many scans: once counted they are kept for two days, and not for a week.
+    world.store.count_finished(1).await.unwrap();
     let jobs = raw(&world).await.collection::<Document>("jobs");
     let job = jobs.find_one(doc! { "_id": claim.job.to_string() }).await.unwrap().unwrap();
     let expires =

@@ -31,7 +31,7 @@ const ENVELOPE: [&str; 10] = [
 ];
 
 /// What the database is asked about jobs while `work` goes on, as commands that can be explained.
-async fn asked(database: &Database, work: impl Future) -> Vec<Document> {
+pub(crate) async fn asked(database: &Database, work: impl Future) -> Vec<Document> {
     asked_of(database, "jobs", work).await
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn plain(command: Document) -> Document {
 /// The stages of the winning plan, the pipeline's among them, and how many keys and documents they examined.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    stages: Vec<String>,
+    pub(crate) stages: Vec<String>,
     pub(crate) keys: i64,
     pub(crate) documents: i64,
 }

@@ -55,3 +55,39 @@ async fn orders_for_one_set_of_names_blow_a_fuse_and_failed_ones_do_not_count() 
     let opened = world.store.open_order(&OpenOrder { order, fuse, at: world.clock.now() }).await.unwrap();
     assert!(matches!(opened, Opened::Order(_)), "{opened:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_order_counts_for_the_window_that_it_was_begun_under_and_a_raised_limit_holds_at_once() {
+    let world = World::new().await;
+    let certificate = world.certificate("pair.example.test").await;
+    let claim = world.claim("one", LEASE).await.remove(0);
+    let (fuses, orders) = {
+        let database = raw(&world).await;
+        (database.collection::<Document>("fuses"), database.collection::<Document>("orders"))
+    };
+    let hour = Fuse { orders: 3, window: Duration::from_secs(3_600) };
+    let week = Fuse { window: Duration::from_secs(7 * 86_400), ..hour };
+    let begin = async |fuse| {
+        let open = OpenOrder { order: world.order(&certificate, &claim).await, fuse, at: world.clock.now() };
+        let opened = world.store.open_order(&open).await.unwrap();
+        orders.update_many(doc! {}, doc! { "$set": { "live": false } }).await.unwrap();
+        matches!(opened, Opened::Order(_))
+    };
+    for fuse in [hour, hour, week] {
+        assert!(begin(fuse).await);
+    }
+    assert!(!begin(hour).await && !begin(week).await);
+    let raised = Fuse { orders: 4, ..hour };
+    assert!(begin(raised).await, "a limit that was raised holds at once");
+    // An hour later three of the four are over, and the one that counts for a week is not.
+    let past = doc! { "$subtract": ["$$this.until", 2 * 3_600 * 1_000] };
+    let earlier =
+        doc! { "$map": { "input": "$orders", "in": { "$mergeObjects": ["$$this", { "until": past }] } } };
+    let earlier = vec![
+        doc! { "$set": { "orders": earlier } },
+        doc! { "$set": { "free_at": { "$min": "$orders.until" } } },
+    ];
+    fuses.update_many(doc! {}, earlier).await.unwrap();
+    assert!(begin(hour).await && begin(hour).await);
+    assert!(!begin(hour).await);
+}

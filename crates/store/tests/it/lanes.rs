@@ -10,13 +10,15 @@ use cap_core::id::{CertificateId, ClaimId, JobId, ProjectId};
 use cap_core::job::{Claim, EXPIRY_RANKS, JobState, Lane, Need, ProjectLane, Room, Settlement};
 use cap_core::job::{JobDraft, partition};
 use cap_core::limits::{DEAD_WAIT, JOB_PARTITIONS};
+use cap_core::order::{FailedAttempt, Ledger};
 use cap_core::page::Page;
 use cap_core::problem::{Class, Problem};
-use cap_store::Search;
+use cap_store::{Mutation, OpenOrder, Search};
 use cap_testkit::mongo::driver::bson;
 
+use crate::explain::{asked, explain};
 use crate::queue::raw;
-use crate::world::{LEASE, World, search};
+use crate::world::{FUSE, LEASE, World, search};
 
 /// What one project puts into the queue to be in everybody's way.
 const FLOOD: usize = 10_000;
@@ -242,4 +244,91 @@ async fn what_needs_a_person_is_shown_and_tried_again_after_a_day_all_the_same()
     assert!(world.store.due_certificates(now, 10).await.unwrap().is_empty());
     let next = world.claim("one", LEASE).await.remove(0);
     assert!(next.fence > claimed.fence);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_failed_twice_waits_in_quarantine_until_somebody_asks_for_it() {
+    let world = World::new().await;
+    let certificate = world.certificate("a.example.test").await;
+    let jobs = raw(&world).await.collection::<Document>("jobs");
+    let mut job = None;
+    for lane in [Lane::Main, Lane::Main, Lane::Quarantine] {
+        let claimed = world.claim("one", LEASE).await.remove(0);
+        assert_eq!(claimed.lane, lane);
+        let order = world.order(&certificate, &claimed).await;
+        let open = OpenOrder { order: order.clone(), fuse: FUSE, at: world.clock.now() };
+        world.store.open_order(&open).await.unwrap();
+        let problem = Problem::new(Class::Validation, "dns", "no address");
+        let failed = FailedAttempt { problem, next_attempt_at: world.clock.now() };
+        world.store.fail(&claimed, &order, &failed, &world.row().await).await.unwrap();
+        job = Some(claimed.job);
+    }
+    let job = doc! { "_id": job.unwrap().to_string() };
+    let stored = jobs.find_one(job.clone()).await.unwrap().unwrap();
+    assert!(stored.get_str("lane").unwrap().ends_with("/quarantine"), "{stored}");
+    let id = stored.get_str("_id").unwrap().parse().unwrap();
+    let audit = world.row().await;
+    let mutation = Mutation { audit: &audit, request: None };
+    let retried = world.store.retry_job(world.project, id, mutation).await.unwrap().unwrap();
+    assert_eq!(retried.lane, Some(Lane::Main));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_places_are_short_each_lane_is_found_by_a_step_in_the_index() {
+    let world = World::new().await;
+    let database = raw(&world).await;
+    let projects: Vec<ProjectId> = (0..3).map(|_| project(&world)).collect();
+    for project in &projects {
+        let jobs = (0..3_000).map(|_| job(&world, *project, Lane::Main, 2, DateTime::from_millis(1)));
+        put(&world, jobs.collect()).await;
+    }
+    let commands =
+        asked(&database, async { assert_eq!(claim(&world, &BTreeMap::new(), ALL).await.len(), FREE) });
+    let commands = commands.await;
+    let of = |what: &str| {
+        let is = |command: &&Document| command.to_string().contains(what);
+        commands.iter().find(is).unwrap_or_else(|| panic!("no {what} in {commands:#?}"))
+    };
+    let lanes = explain(&database, of("$group")).await;
+    assert!(lanes.stages.iter().any(|stage| stage == "DISTINCT_SCAN"), "{lanes:?}");
+    assert!(lanes.keys <= 8 && lanes.documents == 0, "{lanes:?}");
+    let heads = explain(&database, of("$unionWith")).await;
+    heads.goes_by_an_index(of("$unionWith"));
+    assert!(heads.keys <= 1_000 && heads.documents <= 100, "{heads:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_lane_has_its_turn_at_a_worker_with_one_place() {
+    let world = World::new().await;
+    let projects: Vec<ProjectId> = (0..3).map(|_| project(&world)).collect();
+    for project in &projects {
+        let jobs = (0..10).map(|_| job(&world, *project, Lane::Main, 2, DateTime::from_millis(1)));
+        put(&world, jobs.collect()).await;
+    }
+    let all: Vec<u16> = (0..JOB_PARTITIONS).collect();
+    let (held, mut after, mut seen) = (BTreeMap::new(), None, std::collections::BTreeSet::new());
+    for _ in 0..projects.len() {
+        let token = ClaimId::generate(world.clock.as_ref(), world.entropy.as_ref());
+        let room = Room { all: 1, side: 0 };
+        let search = Search { room, partitions: &all, after, ..search(&held, world.clock.now()) };
+        let claimed = world.store.claim_jobs("one", token, LEASE, &search).await.unwrap();
+        after = claimed.last;
+        seen.extend(claimed.claims.into_iter().map(|claim| claim.project));
+    }
+    assert_eq!(seen.len(), projects.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_with_one_job_is_served_although_a_look_sees_an_eighth_of_the_queue() {
+    let world = World::new().await;
+    let (busy, small) = (project(&world), project(&world));
+    let jobs = (0..500).map(|_| job(&world, busy, Lane::Main, 2, DateTime::from_millis(1)));
+    put(&world, jobs.collect()).await;
+    put(&world, vec![job(&world, small, Lane::Main, 2, DateTime::from_millis(2))]).await;
+    let (held, narrow) = (BTreeMap::new(), (0..8).collect::<Vec<u16>>());
+    let token = ClaimId::generate(world.clock.as_ref(), world.entropy.as_ref());
+    let search =
+        Search { room: ALL, partitions: &narrow, is_crowded: true, ..search(&held, world.clock.now()) };
+    let claims = world.store.claim_jobs("one", token, LEASE, &search).await.unwrap().claims;
+    assert_eq!((claims.len(), of(&claims, small)), (FREE, 1));
 }

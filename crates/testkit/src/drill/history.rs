@@ -31,7 +31,8 @@ impl History {
         let names = [".audit_outbox", ".gauges"].map(|name| format!("{}{name}", database.name()));
         let oplog = client.database("local").collection::<Document>("oplog.rs");
         let first = oplog.find_one(doc! {}).sort(doc! { "$natural": 1 }).await?.context("an empty oplog")?;
-        let is_whole = first.get_str("op").is_ok_and(|op| op == "n");
+        let begins = |entry: &Document| entry.get_document("o")?.get_str("msg").map(str::to_owned);
+        let is_whole = begins(&first).is_ok_and(|message| message == "initiating set");
         ensure!(is_whole, "the oplog lost its beginning: give the replica set a larger one");
         let ours = doc! { "$or": [{ "ns": { "$in": &names } }, { "o.applyOps.ns": &names[0] }] };
         let mut entries = oplog.find(ours).sort(doc! { "$natural": 1 }).await?;

@@ -176,15 +176,14 @@ impl Partition {
         self.load.wait_more(1, PATIENCE).await?;
         self.seen.gap = self.seen.gap.max(self.load.longest_gap(cut));
         let healed = Instant::now();
+        self.network.heal()?;
+        self.wait_back().await?;
+        self.seen.back = self.seen.back.max(healed.elapsed());
         if let Some(callers) = callers {
             let told = callers.stop(cut, healed).await;
             self.seen.let_in_for = self.seen.let_in_for.max(told.let_in_for);
             self.seen.refused += told.refused;
         }
-        let healed = Instant::now();
-        self.network.heal()?;
-        self.wait_back().await?;
-        self.seen.back = self.seen.back.max(healed.elapsed());
         self.world.wait_version(&self.watched, self.windows + 1, PATIENCE).await
     }
 

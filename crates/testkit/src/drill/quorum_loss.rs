@@ -115,6 +115,13 @@ fn calls(world: &World, certificate: &str, round: u32) -> Vec<Call> {
         get(&of("certificates")),
         get(&of(&format!("certificates/{certificate}"))),
         get(&of(&format!("certificates/{certificate}/download?format=key"))),
+        get(&of("drift")),
+        get(&of("notices")),
+        get(&of("attention")),
+        get(&of("jobs/totals")),
+        call("PATCH", format!("/api/v1/projects/{project}"), Some(json!({}))),
+        call("POST", "/api/v1/cluster/step-down".to_owned(), Some(json!({ "epoch": 0 }))),
+        call("POST", of(&format!("certificates/{certificate}/drift-scan")), None),
         call("POST", "/api/v1/projects".to_owned(), Some(json!({ "name": name }))),
         call(
             "POST",

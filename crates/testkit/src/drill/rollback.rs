@@ -152,10 +152,10 @@ impl Rollback {
         let direct = self.direct_uri(index)?;
 
         // In the middle of these the network is cut: some are under way, some come when it is.
+        self.load.wait_more(1, PATIENCE).await?;
         let until = Instant::now() + STRANDED_FOR;
         let stranded: Vec<_> =
             (0..STRANDED).map(|n| tokio::spawn(strand(api.clone(), round, n, until))).collect();
-        self.load.wait_more(1, PATIENCE).await?;
         let cut = Instant::now();
         hosts.part(&self.network, &[&[name.as_str(), insider.name()], &INSIDERS[..]].concat())?;
         let canaries = tokio::task::spawn_blocking(move || insider.run(|| write_canaries(&direct, round)));

@@ -30,7 +30,14 @@ const PACE: Duration = Duration::from_millis(10);
 pub(super) struct Volume {
     stop: Arc<AtomicBool>,
     count: Arc<AtomicUsize>,
-    thread: std::thread::JoinHandle<anyhow::Result<Vec<String>>>,
+    thread: Option<std::thread::JoinHandle<anyhow::Result<Vec<String>>>>,
+}
+
+/// Writers whose drill failed end as well: they hold their host's network.
+impl Drop for Volume {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Volume {
@@ -39,7 +46,7 @@ impl Volume {
         let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let (host, uri, shared) = (host.clone(), uri.to_owned(), (stop.clone(), count.clone()));
         let thread = std::thread::spawn(move || host.run(|| write(host.name(), &uri, writers, shared)));
-        Self { stop, count, thread }
+        Self { stop, count, thread: Some(thread) }
     }
 
     /// How many writes were acknowledged so far.
@@ -48,9 +55,10 @@ impl Volume {
     }
 
     /// Ends the writers; answers the ids of what was acknowledged.
-    pub(super) async fn stop(self) -> anyhow::Result<Vec<String>> {
+    pub(super) async fn stop(mut self) -> anyhow::Result<Vec<String>> {
         self.stop.store(true, Ordering::Relaxed);
-        let joined = tokio::task::spawn_blocking(move || self.thread.join()).await?;
+        let thread = self.thread.take().context("the writers were stopped before")?;
+        let joined = tokio::task::spawn_blocking(move || thread.join()).await?;
         joined.map_err(|_| anyhow!("a thread of raw writers panicked"))?
     }
 }

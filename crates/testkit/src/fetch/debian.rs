@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -83,6 +84,9 @@ pub(super) fn install(packages: &[&str]) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() || find_in_path("apt-get").is_none() {
         bail!("not root, or no apt-get here; run as root: {by_hand}");
     }
+    // Tests that run at once may want the same; dpkg lets one in at a time.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     say(format_args!("installing {} by apt-get", packages.join(", ")));
     let limit = Duration::from_secs(APT_LIMIT_SECONDS);
     let apt = || {
@@ -91,8 +95,13 @@ pub(super) fn install(packages: &[&str]) -> anyhow::Result<()> {
         command
     };
     run(apt().arg("update"), limit).with_context(|| format!("run as root: {by_hand}"))?;
-    run(apt().args(["install", "-y", "--no-install-recommends"]).args(packages), limit)
-        .with_context(|| format!("run as root: {by_hand}"))?;
+    run(
+        apt()
+            .args(["install", "-y", "-o", "DPkg::Lock::Timeout=300", "--no-install-recommends"])
+            .args(packages),
+        limit,
+    )
+    .with_context(|| format!("run as root: {by_hand}"))?;
     Ok(())
 }
 

@@ -94,6 +94,8 @@ pub(super) fn prepare() -> anyhow::Result<()> {
     );
     ensure!(fetch::find_in_path("nsenter").is_some(), "nsenter is not here; install util-linux");
     fetch::iproute2()?;
+    // Its children must not be born in a namespace of ours.
+    crate::process::start_spawner();
     let Ok(entries) = fs::read_dir(FOLDER) else { return Ok(()) };
     for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
         if owner_of(&name).is_some_and(|owner| !owner.is_alive()) {

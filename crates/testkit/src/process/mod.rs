@@ -14,4 +14,5 @@ pub use launch::{Launch, Process, log_tail};
 pub use launcher::{Launcher, Lifetime};
 pub use ports::{PortLease, reserve, reserve_one};
 pub use service::{Binaries, Service, series, wait_ready};
+pub(crate) use spawner::start as start_spawner;
 pub use state::{Record, StateFile};

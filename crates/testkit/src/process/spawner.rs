@@ -17,14 +17,24 @@ struct Request {
     reply: Sender<std::io::Result<Child>>,
 }
 
-/// Starts the command from the thread that lives as long as the process.
-pub(super) fn spawn(command: Command) -> anyhow::Result<Child> {
-    static SPAWNER: OnceLock<Sender<Request>> = OnceLock::new();
-    let requests = SPAWNER.get_or_init(|| {
+static SPAWNER: OnceLock<Sender<Request>> = OnceLock::new();
+
+/// Starts the thread, in the network namespace of the caller: whoever enters another one does this before.
+pub(crate) fn start() {
+    let _requests = requests();
+}
+
+fn requests() -> &'static Sender<Request> {
+    SPAWNER.get_or_init(|| {
         let (sender, receiver) = channel();
         std::thread::spawn(move || serve(&receiver));
         sender
-    });
+    })
+}
+
+/// Starts the command from the thread that lives as long as the process.
+pub(super) fn spawn(command: Command) -> anyhow::Result<Child> {
+    let requests = requests();
     let (reply, answer) = channel();
     requests.send(Request { command, reply }).map_err(|_| anyhow!("the spawner thread is gone"))?;
     answer.recv().context("the spawner thread is gone")?.context("starting the process")

@@ -139,9 +139,9 @@ async fn begin(
 /// The same job again when the fuse lets it.
 fn blown(world: &World, again_at: jiff::Timestamp) -> Settlement {
     let detail = format!(
-        "{} orders for these names were begun within the time that one certificate for them lasts, and no more are before \
-         {again_at}: something asks for them again and again; find what deletes, makes or renews certificates for these \
-         names in this project, or raise CAP_ISSUANCE_FUSE if that is meant",
+        "{} orders for these names were begun lately, and no more are before {again_at}: something asks for them again and \
+         again; find what deletes, makes or renews certificates for these names in this project, or raise \
+         CAP_ISSUANCE_FUSE of the workers if that is meant",
         world.fuse
     );
     let problem = Some(Problem::new(Class::Configuration, "issuance-fuse", detail));

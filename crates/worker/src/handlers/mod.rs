@@ -17,6 +17,7 @@ use cap_core::limits;
 use cap_core::order::{CaRequest, CertificateAuthority, Outcome, transient_delay};
 use cap_core::problem::{Class, Problem};
 use cap_store::{IssuerRecord, Store, StoreError};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::place::Place;
 
@@ -45,6 +46,10 @@ pub(crate) async fn run(world: &World, claim: &Claim, mandate: &Mandate, place: 
     if mandate.is_stopping() {
         return world.settle(claim, mandate, &Settlement::HandedBack).await.unwrap_or("handed_back");
     }
+    let _alone = match alone(claim, mandate).await {
+        Ok(turn) => turn,
+        Err(settlement) => return world.settle(claim, mandate, &settlement).await.unwrap_or("handed_back"),
+    };
     if claim.lost >= limits::LOST_CLAIMS {
         return world.settle(claim, mandate, &Settlement::Dead(deadly(claim))).await.unwrap_or("dead");
     }
@@ -149,6 +154,24 @@ impl World {
                     return Some("lost");
                 }
             }
+        }
+    }
+}
+
+/// The turn of a job whose workers were lost again and again: one at a time, so that the next worker which is lost is lost
+/// with one of them, and the others are seen to be harmless.
+static ALONE: Semaphore = Semaphore::const_new(1);
+
+/// Waits for that turn, where one is needed.
+async fn alone(claim: &Claim, mandate: &Mandate) -> Result<Option<SemaphorePermit<'static>>, Settlement> {
+    if claim.lost < limits::LOST_ALONE {
+        return Ok(None);
+    }
+    loop {
+        match tokio::time::timeout(limits::MANDATE_LOOK, ALONE.acquire()).await {
+            Ok(turn) => return Ok(turn.ok()),
+            Err(_) if mandate.is_stopping() || !mandate.holds() => return Err(Settlement::HandedBack),
+            Err(_) => {}
         }
     }
 }

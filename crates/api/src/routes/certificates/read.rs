@@ -38,7 +38,7 @@ pub(super) async fn list(
     let page = page::<CertificateId>(params.limit, params.cursor.as_deref())?;
     let now = app.now();
     let found = app.store.certificates(project, params.status, now, &page).await?;
-    Ok(Json(found.map(|certificate| view::certificate(certificate, now))))
+    Ok(Json(found.map(|certificate| view::listed(certificate, now))))
 }
 
 pub(super) async fn read(

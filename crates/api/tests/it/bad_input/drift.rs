@@ -42,7 +42,7 @@ pub(super) fn drift(table: &mut Table<'_>) {
         project(table, &wrong, malformed("body"));
     }
     project(table, &json!({ "port": 0 }), invalid("drift.port"));
-    project(table, &json!({ "enabled": "on" }), malformed("enabled"));
+    project(table, &json!({ "enabled": "on" }), malformed("expected a boolean"));
     project(table, &json!({ "enabled": true, "host": "127.0.0.1" }), malformed("host"));
     for interval in ["", "6", "4m", "299s", "31d", "721h", "-5m", "5 m", "$gt"] {
         project(table, &json!({ "interval": interval }), invalid("drift.interval"));
