@@ -188,9 +188,13 @@ async fn a_cancelled_renewal_is_planned_again() {
     let certificates = raw(&world).await.collection::<Document>("certificates");
     let set = doc! { "$set": { "version": { "id": version.to_string() } } };
     certificates.update_one(doc! { "_id": certificate.id.to_string() }, set).await.unwrap();
-    let plan = async || {
+    let fence = async || {
+        let found = certificates.find_one(doc! { "_id": certificate.id.to_string() }).await.unwrap().unwrap();
+        found.get_i64("fence").unwrap()
+    };
+    let plan = async |fence| {
         let work = Work::Issue { certificate: certificate.id, made_for: Some(version) };
-        let job = JobDraft::now(world.project, work, 20, world.clock.as_ref(), world.entropy.as_ref());
+        let job = JobDraft::now(world.project, work, fence, world.clock.as_ref(), world.entropy.as_ref());
         let audit = world.row().await;
         (job.id, world.store.plan_renewal(&job, 1, &audit).await.unwrap())
     };
@@ -198,11 +202,13 @@ async fn a_cancelled_renewal_is_planned_again() {
         let found = certificates.find_one(doc! { "_id": certificate.id.to_string() }).await.unwrap().unwrap();
         found.get_str("planned_for").ok().map(str::to_owned)
     };
-    let (job, planned) = plan().await;
+    assert_eq!(plan(fence().await - 1).await.1, Planned::Unneeded, "it was read before another job ended");
+    assert_eq!(planned_for().await, None);
+    let (job, planned) = plan(fence().await).await;
     assert_eq!((planned, planned_for().await), (Planned::Queued, Some(version.to_string())));
     cancel(&world, job).await.unwrap().unwrap();
     assert_eq!(planned_for().await, None, "the planner would pass it over");
     let found = certificates.find_one(doc! { "_id": certificate.id.to_string() }).await.unwrap().unwrap();
     assert_eq!(found.get_str("status").unwrap(), "valid");
-    assert_eq!(plan().await.1, Planned::Queued);
+    assert_eq!(plan(fence().await).await.1, Planned::Queued);
 }

@@ -119,7 +119,7 @@ fn calls(world: &World, certificate: &str, round: u32) -> Vec<Call> {
         get(&of("notices")),
         get(&of("attention")),
         get(&of("jobs/totals")),
-        call("PATCH", format!("/api/v1/projects/{project}"), Some(json!({}))),
+        call("PATCH", format!("/api/v1/projects/{project}"), Some(json!({ "weight": 0 }))),
         call("POST", "/api/v1/cluster/step-down".to_owned(), Some(json!({ "epoch": 0 }))),
         call("POST", of(&format!("certificates/{certificate}/drift-scan")), None),
         call("POST", "/api/v1/projects".to_owned(), Some(json!({ "name": name }))),
