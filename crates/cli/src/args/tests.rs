@@ -28,7 +28,7 @@ fn every_verb_of_this_release_is_taken() {
         "project update demo --drift on --drift-port 8443 --drift-interval 1h",
         "drift scan a.test --wait",
         "drift scan --all --wait",
-        "drift list --state drifted --check",
+        "drift list --check",
         "issuer list -p demo",
         "issuer get ca",
         "issuer create ca --directory-url https://ca.test/dir --trust-roots r.pem --contact mailto:a@b.test --contact mailto:c@d.test --wait",
