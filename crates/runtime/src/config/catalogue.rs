@@ -93,7 +93,7 @@ pub const VARIABLES: &[Variable] = &[
     plain("CAP_LOG", Unset::Value("info"), ALL, "Which log lines: a level, or directives like `info,cap_store=debug`."),
     plain("CAP_LOG_FORMAT", Unset::Words("`json`; `text` on a terminal"), SERVICES, "`json` or `text`."),
     plain("CAP_INSTANCE_NAME", Unset::Words("pod or host name"), SERVICES, "The name of this process in the cluster: letters, digits and `._-`, at most 63."),
-    plain("CAP_ISSUANCE_FUSE", Unset::Value("10"), &[Worker], "Orders for the same names in one project, within a week or the life of their certificate if that is shorter, after which no more are begun until the first of them is so old. Failed ones are not counted. From 3 to 1000."),
+    plain("CAP_ISSUANCE_FUSE", Unset::Value("20"), &[Worker], "Orders for the same names in one project, within a week or the life of their certificate if that is shorter, after which no more are begun until the first of them is so old. Failed ones are not counted. From 3 to 1000."),
     plain("CAP_JOB_LEASE", Unset::Value("60s"), &[Worker], "A peer may re-claim a job after it. From 5s to 10m."),
     plain("CAP_WORKER_CONCURRENCY", Unset::Value("32"), &[Worker], "Jobs at the CA; as many more may be on their way there, and on their way out. From 1 to 1000."),
     plain("CAP_OUTBOUND_PRIVATE", Unset::Words("none"), &[Worker], "Private networks that drift scans may connect to, with commas between them, like `10.0.0.0/8,fd00::/8`. Public addresses are always allowed; link-local, multicast and metadata addresses never are."),

@@ -139,6 +139,18 @@ async fn a_call_goes_on_at_the_ca_although_its_client_left() {
     // Pebble reads the request only after the client has gone.
     let pebble = ca.process().unwrap();
     pebble.signal(Signal::STOP).unwrap();
+    // Each of its threads stops in its own time.
+    wait::until("Pebble to stand still", Duration::from_secs(10), || async {
+        let running = |thread: &std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        };
+        let threads = std::fs::read_dir(format!("/proc/{}/task", pebble.pid())).map_err(Pending::not_yet)?;
+        let left = threads.flatten().filter(running).count();
+        if left == 0 { Ok(()) } else { Err(Pending::not_yet(left)) }
+    })
+    .await
+    .unwrap();
     assert!(tokio::time::timeout(Duration::from_millis(500), order.finalize_csr(csr.der())).await.is_err());
     drop((order, client));
     pebble.signal(Signal::CONT).unwrap();
