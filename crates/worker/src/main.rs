@@ -52,6 +52,7 @@ async fn work(
     // Before the first job: none may be judged by the host's clock.
     let told = process.shutdown.soft().run_until_cancelled_owned(clock.wait(&store)).await;
     if told.is_none() {
+        member.leave();
         return Ok(());
     }
     let drained = tokio::select! {
