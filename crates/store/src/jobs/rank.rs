@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Ranks by the database's clock: whenever the time of a job changes, so does what has gone before it expires.
+//! Ranks by the database's clock: made anew whenever the time of a job changes, from what will be left then of the life of
+//! what is in use.
 
 use bson::{Bson, Document, doc};
 use cap_core::job::{EXPIRY_RANKS, RANK_LATER};
