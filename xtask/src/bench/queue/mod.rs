@@ -99,6 +99,7 @@ async fn speed(args: &QueueArgs, verdicts: &mut Verdicts) -> anyhow::Result<()> 
     let world = ground.world("bench").await?;
     let template = world.template().await?;
     if args.wants(Part::Wake) {
+        let alone = insert::at(&world, 1).await?.times;
         let wake = wake::run(&world, usize::try_from(args.wakes)?).await?;
         println!("\nwake-up of an idle worker, {} jobs", wake.from_answer.len());
         for (from, times) in [("the answer to the enqueue", &wake.from_answer), ("its call", &wake.from_call)]
@@ -108,6 +109,8 @@ async fn speed(args: &QueueArgs, verdicts: &mut Verdicts) -> anyhow::Result<()> 
                 "  from {from:<26} to the start: p50 {median:6.1} ms, p99 {p99:6.1} ms, worst {worst:6.1} ms"
             );
         }
+        let (median, p99) = (ms(alone.median()), ms(alone.p99()));
+        println!("  a raw insert that waits for a majority, alone: p50 {median:6.1} ms, p99 {p99:6.1} ms");
         verdicts.judge("wake-up, p99", ms(wake.from_answer.p99()), Bound::Most, 15.0, "ms");
     }
     let (wants_cycle, wants_claims) = (args.wants(Part::Cycle), args.wants(Part::Claims));
@@ -121,9 +124,13 @@ async fn speed(args: &QueueArgs, verdicts: &mut Verdicts) -> anyhow::Result<()> 
     }
     let mut cells = Vec::new();
     for cell in if wants_cycle { &cycle::CELLS[..] } else { &[] } {
-        say(format_args!("{} jobs in flight, {} workers", cell.0, cell.1));
         let jobs = cycle::jobs_for(cell.0, args.jobs());
-        cells.push(cycle::run(&ground, &world, &template, *cell, jobs).await?);
+        let cell = cycle::run(&ground, &world, &template, *cell, jobs).await?;
+        say(format_args!(
+            "{} jobs in flight, {} workers: {:.0} jobs/s",
+            cell.in_flight, cell.workers, cell.rate
+        ));
+        cells.push(cell);
     }
     let naive = match wants_cycle {
         true => {

@@ -72,6 +72,8 @@ async fn again<T>(
 }
 
 async fn begin(session: &mut ClientSession) -> Result<()> {
+    // One that met another is still open here; where there is none, nothing is sent.
+    let _ = session.abort_transaction().await;
     let start = session.start_transaction().read_concern(ReadConcern::snapshot());
     start.write_concern(WriteConcern::majority()).await
 }
