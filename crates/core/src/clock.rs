@@ -27,6 +27,12 @@ pub fn later(instant: Timestamp, by: Duration) -> Timestamp {
     instant.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
+/// `instant` less `by`, or the first instant there is.
+#[must_use]
+pub fn earlier(instant: Timestamp, by: Duration) -> Timestamp {
+    instant.checked_sub(by).unwrap_or(Timestamp::MIN)
+}
+
 /// The time from `from` to `to`; zero when `to` is not later.
 #[must_use]
 pub fn until(from: Timestamp, to: Timestamp) -> Duration {

@@ -109,7 +109,7 @@ impl Store {
     /// When the database does not answer; doing it again is safe.
     pub async fn remove_dead_tokens(&self, now: Timestamp, limit: u32) -> Result<u32, StoreError> {
         let kept = i64::try_from(self.retention.tokens.as_millis()).unwrap_or(i64::MAX);
-        let before = now.checked_sub(self.retention.tokens).unwrap_or(Timestamp::MIN);
+        let before = cap_core::clock::earlier(now, self.retention.tokens);
         // Both clocks must say so: one that is wrong must not remove a token that is good.
         let dead = doc! {
             "expires_at": { "$lt": date(before) },

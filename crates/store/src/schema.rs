@@ -24,6 +24,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0004_members.json"),
     include_str!("../../../migrations/0005_retention.json"),
     include_str!("../../../migrations/0006_drift.json"),
+    include_str!("../../../migrations/0007_bounds.json"),
 ];
 /// The lease that keeps two migrations from running at once.
 pub(crate) const LEASE: &str = "schema";
@@ -35,8 +36,8 @@ const LEASE_WAIT: Duration = Duration::from_secs(120);
 const LEASE_LOOK: Duration = Duration::from_millis(500);
 /// How long one command of a migration may take, an index build included.
 const COMMAND_BOUND: Duration = Duration::from_secs(45);
-/// The server's code for a collection that exists already: a command that was run before.
-const NAMESPACE_EXISTS: i32 = 48;
+/// The server's codes for an index that is gone already and a collection that exists: a command that was run before.
+const RUN_BEFORE: [i32; 2] = [27, 48];
 
 /// How the database's schema stands to the one that this build knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,7 +199,7 @@ impl Store {
             term = self.extend_lease(LEASE, term, LEASE_TTL, clock).await?;
             match tokio::time::timeout(COMMAND_BOUND, self.database.run_command(command.clone())).await {
                 Ok(Ok(_)) => {}
-                Ok(Err(error)) if matches!(error.kind.as_ref(), mongodb::error::ErrorKind::Command(refused) if refused.code == NAMESPACE_EXISTS) =>
+                Ok(Err(error)) if matches!(error.kind.as_ref(), mongodb::error::ErrorKind::Command(refused) if RUN_BEFORE.contains(&refused.code)) =>
                     {}
                 Ok(Err(error)) => return Err(crate::error::classify(DOING, &error).error),
                 Err(_) => return Err(crate::error::timed_out(DOING, COMMAND_BOUND)),

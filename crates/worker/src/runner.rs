@@ -4,11 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cap_core::clock::earlier;
 use cap_core::entropy;
 use cap_core::id::ClaimId;
 use cap_core::job::{Claim, Mandate, ProjectLane, Room};
 use cap_core::limits::{CLAIM_BATCH, JOB_PARTITIONS};
 use cap_store::{Search, StoreError};
+use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +32,12 @@ const NARROW: u16 = 8;
 
 /// The part of the places that jobs of side lanes may take together; one at least.
 const SIDE_DIVISOR: usize = 4;
+/// How long looks for what comes due are made behind one that went all the way back. Those are dear: the index keeps traces
+/// of every job that was due in the last minutes.
+const QUICK: Duration = Duration::from_secs(1);
+/// How much later than it says a job may come into sight: a transaction stamps it with the time at which it writes, and
+/// takes a while to commit. What is later still waits for the next look that goes all the way back.
+const LATE: Duration = Duration::from_secs(10);
 /// How long after the database failed no job is taken from a peer, in heartbeats: the peer could not extend its leases
 /// either, and a job that changes hands for nothing costs more than the wait.
 const GRACE_BEATS: u32 = 2;
@@ -63,6 +71,8 @@ struct Turn {
     after: Option<ProjectLane>,
     /// When the database last failed (boot time).
     failed_at: Option<Duration>,
+    /// When it was last looked all the way back (boot time), and from when on what waited then has been due.
+    seen: Option<(Duration, Timestamp)>,
 }
 
 /// How a drain went.
@@ -155,6 +165,7 @@ impl Runner {
             Err(error) => {
                 tracing::warn!(%error, "no jobs could be claimed; trying again");
                 turn.failed_at = Some(self.world.clock.boottime());
+                turn.seen = None;
                 return Look::Failed;
             }
         };
@@ -190,6 +201,7 @@ impl Runner {
         let room = Room { all: room, side: (self.concurrency / SIDE_DIVISOR).max(1).saturating_sub(side) };
         let grace = self.lease / BEATS_PER_LEASE * GRACE_BEATS;
         let takes_over = turn.failed_at.is_none_or(|at| clock.boottime().saturating_sub(at) > grace);
+        let quick = turn.seen.filter(|(at, _)| !crowded && clock.boottime().saturating_sub(*at) < QUICK);
         for partitions in if crowded { vec![narrow, &all] } else { vec![all.as_slice()] } {
             let token = ClaimId::generate(clock.as_ref(), entropy.as_ref());
             let asked_at = clock.boottime();
@@ -201,9 +213,14 @@ impl Runner {
                 by_lanes: true,
                 is_crowded: before == Look::More,
                 takes_over,
+                since: quick.map(|(_, since)| since),
                 now: clock.now(),
             };
             let claimed = store.claim_jobs(&self.owner, token, self.lease, &search).await?;
+            if quick.is_none() && partitions.len() == all.len() && before != Look::More {
+                let since = claimed.oldest.unwrap_or(search.now).min(search.now);
+                turn.seen = Some((asked_at, earlier(since, LATE)));
+            }
             if !claimed.claims.is_empty() {
                 turn.after = claimed.last.or(turn.after);
                 return Ok((claimed.claims, asked_at));

@@ -44,7 +44,7 @@ async fn pages(duties: &Duties<'_>, page: impl AsyncFn() -> Result<u32, StoreErr
 
 async fn end_abandoned_orders(duties: &Duties<'_>) -> anyhow::Result<()> {
     let now = duties.clock.now();
-    let before = now.checked_sub(ORDER_LIFE_DEFAULT).unwrap_or(Timestamp::MIN);
+    let before = cap_core::clock::earlier(now, ORDER_LIFE_DEFAULT);
     let mut after = None;
     for _ in 0..PAGES {
         let orders = duties.store.old_live_orders(before, after, PAGE).await?;

@@ -25,6 +25,8 @@ pub struct Claimed {
     pub claims: Vec<Claim>,
     /// The lane that the look ended with, where it went by lanes: the next one goes on behind it.
     pub last: Option<ProjectLane>,
+    /// Since when the oldest of what waited has been due, as far as was looked.
+    pub oldest: Option<Timestamp>,
 }
 
 impl Store {
@@ -41,9 +43,9 @@ impl Store {
         search: &Search<'_>,
     ) -> Result<Claimed, StoreError> {
         const DOING: &str = "claim jobs";
-        let Found { jobs: candidates, last } = self.look(search).await?;
+        let Found { jobs: candidates, last, oldest } = self.look(search).await?;
         if candidates.is_empty() {
-            return Ok(Claimed { claims: Vec::new(), last });
+            return Ok(Claimed { claims: Vec::new(), last, oldest });
         }
         fault::point("claim.before");
         let claimed =
@@ -59,7 +61,7 @@ impl Store {
         };
         fault::point("claim.after");
         let claims = claimed.into_iter().map(|job| job.into_claim(token)).collect();
-        Ok(Claimed { claims, last })
+        Ok(Claimed { claims, last, oldest })
     }
 
     async fn try_claim(

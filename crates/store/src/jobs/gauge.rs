@@ -111,5 +111,5 @@ impl Store {
 /// Jobs of these partitions whose time has come at `now`, the database's: in the index alone, without a look at the jobs.
 fn due(now: DateTime, partitions: std::ops::Range<u16>) -> Document {
     let partitions: Vec<i32> = partitions.map(i32::from).collect();
-    doc! { "p": { "$in": partitions }, "claim_at": { "$lte": now } }
+    doc! { "p": { "$in": partitions }, "state": { "$in": ["queued", "running"] }, "claim_at": { "$lte": now } }
 }

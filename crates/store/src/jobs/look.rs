@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use bson::{Document, doc};
 use cap_core::id::ProjectId;
-use cap_core::job::{ProjectLane, Room, Waiting, deal};
+use cap_core::job::{JobState, ProjectLane, Room, Waiting, deal};
 use cap_core::limits;
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
 
-use crate::document::{date, read};
+use crate::document::{date, read, time};
 use crate::error::StoreError;
 use crate::jobs::JobDocument;
 use crate::{Store, bounded};
@@ -41,8 +41,11 @@ pub struct Search<'a> {
     pub by_lanes: bool,
     /// Whether more is likely to wait than there is room for.
     pub is_crowded: bool,
-    /// Whether jobs whose lease ran out are taken as well.
+    /// Whether jobs whose lease ran out are taken as well, where the look goes all the way back.
     pub takes_over: bool,
+    /// Only what is queued and due since then: the index is full of traces of jobs that were due before. Nothing for a look
+    /// that goes all the way back.
+    pub since: Option<Timestamp>,
     /// The database's time, as far as it is known here.
     pub now: Timestamp,
 }
@@ -53,6 +56,8 @@ pub(super) struct Found {
     pub(super) jobs: Vec<JobDocument>,
     /// The lane that the look ended with, where it went by lanes.
     pub(super) last: Option<ProjectLane>,
+    /// Since when the oldest of what waits has been due, as far as was looked.
+    pub(super) oldest: Option<Timestamp>,
 }
 
 impl Store {
@@ -61,23 +66,34 @@ impl Store {
         let room = Room { all: search.room.all.min(limits::CLAIM_BATCH), ..search.room };
         if !search.by_lanes {
             let jobs = self.due_jobs(search, room.all).await?;
-            return Ok(Found { jobs, last: None });
+            return Ok(Found { oldest: oldest(&jobs), jobs, last: None });
         }
-        if !search.is_crowded {
-            let mut jobs = self.due_jobs(search, room.all + 1).await?;
-            if jobs.len() <= room.all {
-                let mut side = room.side;
-                jobs.retain(|job| !job.lane().lane.is_side() || take(&mut side));
-                return Ok(Found { jobs, last: None });
-            }
+        if search.is_crowded {
+            return self.shares(search, room).await;
         }
-        self.shares(search, room).await
+        let mut jobs = self.due_jobs(search, room.all + 1).await?;
+        let oldest = oldest(&jobs);
+        if jobs.len() > room.all {
+            return Ok(Found { oldest, ..self.shares(search, room).await? });
+        }
+        let mut side = room.side;
+        jobs.retain(|job| !job.lane().lane.is_side() || take(&mut side));
+        Ok(Found { jobs, last: None, oldest })
     }
 
     /// Whatever is due, the longest due first.
     async fn due_jobs(&self, search: &Search<'_>, wanted: usize) -> Result<Vec<JobDocument>, StoreError> {
-        let mut filter = doc! { "p": { "$in": search.partitions() } };
-        filter.extend(search.due());
+        let states = if search.since.is_some() || !search.takes_over {
+            vec!["queued"]
+        } else {
+            vec!["queued", "running"]
+        };
+        let since =
+            search.since.map_or_else(|| doc! { "$exists": true }, |since| doc! { "$gte": date(since) });
+        let filter = doc! {
+            "p": { "$in": search.partitions() }, "state": { "$in": states }, "claim_at": since,
+            "$expr": { "$lte": ["$claim_at", "$$NOW"] },
+        };
         let limit = i64::try_from(wanted + UNREADABLE).unwrap_or(i64::MAX);
         let found: Vec<Document> = bounded("look for jobs", async {
             let jobs = self.collection::<Document>("jobs");
@@ -119,7 +135,7 @@ impl Store {
         for (lane, share) in lanes.iter().zip(shares) {
             jobs.extend(heads.remove(lane).unwrap_or_default().into_iter().take(share));
         }
-        Ok(Found { jobs, last: Some(last) })
+        Ok(Found { jobs, last: Some(last), oldest: None })
     }
 
     /// The lanes behind `after` in which something is due: one step in the index for each, however much waits there.
@@ -219,6 +235,7 @@ impl<'a> Search<'a> {
             by_lanes: false,
             is_crowded: false,
             takes_over: true,
+            since: None,
             now,
         }
     }
@@ -238,6 +255,12 @@ impl<'a> Search<'a> {
         }
         due
     }
+}
+
+/// Since when the first of them that waits has been due.
+fn oldest(jobs: &[JobDocument]) -> Option<Timestamp> {
+    let waiting = jobs.iter().find(|job| job.state == JobState::Queued)?;
+    waiting.claim_at.map(time)
 }
 
 fn readable(found: Vec<Document>) -> impl Iterator<Item = JobDocument> {

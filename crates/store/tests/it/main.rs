@@ -14,6 +14,7 @@ mod jobs;
 mod keys;
 mod lanes;
 mod leases;
+mod looks;
 mod notices;
 mod orders;
 mod queue;

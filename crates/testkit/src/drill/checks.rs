@@ -66,7 +66,7 @@ pub async fn aftermath_within(
 /// Waits until every job is over; answers how many are not.
 async fn unfinished(world: &World, limit: Duration) -> anyhow::Result<usize> {
     let jobs = world.collection("jobs");
-    let count = || async { jobs.count_documents(doc! { "claim_at": { "$exists": true } }).await };
+    let count = || async { jobs.count_documents(doc! { "state": { "$in": ["queued", "running"] } }).await };
     let waited = wait::until("every job to be over", limit, || async {
         match count().await.map_err(Pending::not_yet)? {
             0 => Ok(()),
