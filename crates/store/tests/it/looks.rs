@@ -25,7 +25,7 @@ async fn every_range_of_the_index_ends_at_a_bound() {
     let jobs = raw(&world).await.collection::<Document>("jobs");
     let keys = jobs.find(doc! { "p": { "$gte": 0 }, "claim_at": { "$exists": true } });
     let keys: Vec<Document> =
-        keys.hint(Hint::Name("p_state_claim_at".to_owned())).await.try_collect().await.unwrap();
+        keys.hint(Hint::Name("p_state_claim_at".to_owned())).await.unwrap().try_collect().await.unwrap();
     let ends: BTreeSet<(i32, String)> = keys
         .iter()
         .filter(|key| key.get_datetime("claim_at").unwrap().timestamp_millis() > 253_000_000_000_000)
