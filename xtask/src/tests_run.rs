@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use cap_testkit::ca::Pebble;
-use cap_testkit::mongo::ReplicaSet;
+use cap_testkit::mongo::{self, ReplicaSet};
 use cap_testkit::progress::say;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
@@ -78,7 +78,12 @@ async fn suite(args: &[String]) -> anyhow::Result<ExitCode> {
         .env("CAP_TEST_MONGO_URI", set.uri())
         .env("CAP_TEST_CA", serde_json::to_string(ca.coordinates())?);
     let mut summary = Summary::default();
-    let succeeded = stream(command, &mut summary).await?;
+    let mut succeeded = stream(command, &mut summary).await?;
+    let scans = mongo::scans_anywhere(&set.uri()).await?;
+    for scan in &scans {
+        succeeded = false;
+        say(format_args!("a command of ours has no index: {scan}"));
+    }
     drop((set, ca));
     if !succeeded && summary.failed == 0 {
         // A test binary that did not build, or ended without a result, prints no count of its own.

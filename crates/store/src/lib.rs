@@ -138,7 +138,7 @@ impl Store {
     /// When there is none, or no answer in time.
     pub async fn confirm_primary(&self) -> Result<(), StoreError> {
         let migrations = self.collection::<bson::Document>("migrations");
-        let read = migrations.find_one(doc! {}).projection(doc! { "_id": 1 });
+        let read = migrations.find_one(doc! { "_id": 1 }).projection(doc! { "_id": 1 });
         let read = read.read_concern(ReadConcern::linearizable()).max_time(CONFIRM_BOUND);
         bounded("have the primary confirmed by a majority", read).await?;
         Ok(())

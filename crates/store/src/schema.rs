@@ -278,7 +278,38 @@ fn number(count: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    /// Every index that migrations make, as collection and name.
+    fn indexes() -> BTreeSet<(String, String)> {
+        let made = MIGRATIONS.iter().flat_map(|text| {
+            serde_json::from_str::<Migration>(text).unwrap().commands.into_iter().filter_map(|command| {
+                let collection = command.get_str("createIndexes").ok()?.to_owned();
+                let names = command.get_array("indexes").unwrap().iter();
+                let name =
+                    |index: &bson::Bson| index.as_document().unwrap().get_str("name").unwrap().to_owned();
+                Some(names.map(|index| (collection.clone(), name(index))).collect::<Vec<_>>())
+            })
+        });
+        made.flatten().collect()
+    }
+
+    #[test]
+    fn the_page_of_indexes_names_each_once_with_the_query_that_needs_it() {
+        const PAGE: &str = include_str!("../../../docs/indexes.md");
+        let rows: Vec<Vec<&str>> = PAGE
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .map(|line| line.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`')).collect())
+            .collect();
+        assert!(rows.iter().all(|row| row.len() == 3 && !row[2].is_empty()), "{rows:?}");
+        let named: BTreeSet<(String, String)> =
+            rows.iter().map(|row| (row[0].to_owned(), row[1].to_owned())).collect();
+        assert_eq!(named.len(), rows.len(), "one is there twice");
+        assert_eq!(named, indexes());
+    }
 
     #[test]
     fn migrations_are_numbered_by_their_position() {

@@ -46,6 +46,8 @@ pub(crate) async fn asked_of(database: &Database, collection: &str, work: impl F
     let seen: Vec<Document> =
         profile.find(seen).sort(doc! { "ts": 1 }).await.unwrap().try_collect().await.unwrap();
     profile.drop().await.unwrap();
+    // What has no index is noted again.
+    database.run_command(doc! { "profile": 1 }).await.unwrap();
     seen.iter().map(|entry| plain(entry.get_document("command").unwrap().clone())).collect()
 }
 
@@ -179,7 +181,7 @@ async fn the_depth_and_the_oldest_age_go_by_an_index_and_never_beyond_the_cap() 
     finish(&world).await;
     let cap = i64::try_from(QUEUE_COUNT).unwrap();
     enqueue(&world, QUEUE_COUNT + 500, DateTime::from_millis(1)).await;
-    world.claim("one", LEASE).await;
+    let running = i64::try_from(world.claim("one", LEASE).await.len()).unwrap();
     let commands = asked(&database, async { world.store.sample_queue().await.unwrap() }).await;
     let oldest = commands.iter().filter(|command| command.contains_key("find")).count();
     let counts = commands.iter().filter(|command| command.contains_key("aggregate")).count();
@@ -190,8 +192,10 @@ async fn the_depth_and_the_oldest_age_go_by_an_index_and_never_beyond_the_cap() 
         if command.contains_key("find") {
             assert!(plan.keys <= 2 * 64 && plan.documents <= 1, "{plan:?} of {command}");
         } else {
+            // What runs is looked at, to leave drift scans out: as many as there are places.
+            let documents = if command.to_string().contains("running") { running } else { 0 };
             // One key more a partition and state, where the scan goes on to the next.
-            assert!(plan.keys <= cap + 1 + 2 * 64 && plan.documents == 0, "{plan:?} of {command}");
+            assert!(plan.keys <= cap + 1 + 2 * 64 && plan.documents <= documents, "{plan:?} of {command}");
         }
     }
 }
@@ -284,4 +288,35 @@ async fn what_waits_in_a_project_is_counted_in_the_index_alone_and_no_further_th
     let plan = explain(&database, command).await;
     plan.goes_by_an_index(command);
     assert!(plan.keys <= 61 && plan.documents == 0, "{plan:?} of {command}");
+}
+
+/// What every test of the store ends with looks at this; so here is that it can fail.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_the_store_asks_without_an_index_is_noted_and_what_a_test_asks_is_not() {
+    use cap_testkit::mongo::{driver, scans};
+    let world = World::new().await;
+    world.certificate("a.example.test").await;
+    let as_app = async |app: &str| {
+        let mut options = driver::options::ClientOptions::parse(&world.uri).await.unwrap();
+        options.app_name = Some(app.to_owned());
+        driver::Client::with_options(options)
+            .unwrap()
+            .default_database()
+            .unwrap()
+            .collection::<Document>("jobs")
+    };
+    let without = doc! { "attempt": 7 };
+    as_app("somebody").await.find_one(without.clone()).await.unwrap();
+    assert_eq!(scans(&world.uri).await.unwrap(), Vec::<String>::new());
+    let jobs = as_app("test").await;
+    jobs.find_one(without.clone()).await.unwrap();
+    jobs.update_many(without.clone(), doc! { "$set": { "owner": "nobody" } }).await.unwrap();
+    jobs.delete_many(without.clone()).await.unwrap();
+    jobs.count_documents(without.clone()).await.unwrap();
+    jobs.find_one_and_update(without, doc! { "$set": { "owner": "nobody" } }).await.unwrap();
+    jobs.find_one(doc! { "state": { "$ne": "none" } }).sort(doc! { "owner": 1 }).await.unwrap();
+    jobs.find_one(doc! {}).sort(doc! { "_id": 1 }).await.unwrap();
+    let noted = scans(&world.uri).await.unwrap();
+    assert_eq!(noted.len(), 6, "{noted:#?}");
+    crate::world::forget_scans(&world.uri).await;
 }

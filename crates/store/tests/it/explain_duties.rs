@@ -51,6 +51,8 @@ async fn asked(database: &Database, work: impl Future) -> Vec<(String, &'static 
     let seen = doc! { "op": { "$in": ["query", "update", "remove", "command"] } };
     let seen: Vec<Document> = profile.find(seen).await.unwrap().try_collect().await.unwrap();
     profile.drop().await.unwrap();
+    // What has no index is noted again.
+    database.run_command(doc! { "profile": 1 }).await.unwrap();
     seen.iter().filter_map(|entry| asked_once(database, entry)).collect()
 }
 

@@ -34,6 +34,7 @@ pub(crate) struct World {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) project: ProjectId,
+    notes_scans: bool,
 }
 
 pub(crate) fn kek(byte: u8) -> Arc<dyn Kek> {
@@ -48,7 +49,11 @@ pub(crate) fn search(held: &BTreeMap<ProjectLane, usize>, now: Timestamp) -> Sea
 
 impl World {
     pub(crate) async fn new() -> Self {
-        Self::at(ReplicaSet::fresh_database().await.unwrap().uri).await
+        let mut world = Self::at(ReplicaSet::fresh_database().await.unwrap().uri).await;
+        // A migration looks through what it changes; whatever is asked from here on goes by an index.
+        forget_scans(&world.uri).await;
+        world.notes_scans = true;
+        world
     }
 
     pub(crate) async fn at(uri: String) -> Self {
@@ -62,7 +67,7 @@ impl World {
         let keyring = Arc::new(Keyring::new(&canary, kek.clone(), keys, clock.clone(), entropy.clone()));
         let auditor = Auditor::new("test".into(), keyring.clone(), clock.clone(), entropy.clone());
         let project = ProjectId::generate(clock.as_ref(), entropy.as_ref());
-        Self { store, uri, kek, keyring, auditor, clock, entropy, project }
+        Self { store, uri, kek, keyring, auditor, clock, entropy, project, notes_scans: false }
     }
 
     pub(crate) async fn row(&self) -> Row {
@@ -173,4 +178,31 @@ impl World {
             state: OrderState::Keyed,
         }
     }
+}
+
+/// No test ends well in which the store looked through a whole collection, or sorted in memory: whatever of it a test
+/// calls is looked at, and nobody keeps a list.
+impl Drop for World {
+    fn drop(&mut self) {
+        if !self.notes_scans || std::thread::panicking() {
+            return;
+        }
+        let uri = self.uri.clone();
+        // On a runtime of its own: that of the test cannot be waited for in here.
+        let look = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(cap_testkit::mongo::scans(&uri)).unwrap()
+        });
+        let found = look.join().unwrap();
+        assert!(found.is_empty(), "the store asked for what no index has: {found:#?}");
+    }
+}
+
+/// Begins anew with what is noted.
+pub(crate) async fn forget_scans(uri: &str) {
+    let client = cap_testkit::mongo::driver::Client::with_uri_str(uri).await.unwrap();
+    let database = client.default_database().unwrap();
+    database.run_command(bson::doc! { "profile": 0 }).await.unwrap();
+    database.collection::<bson::Document>("system.profile").drop().await.unwrap();
+    database.run_command(bson::doc! { "profile": 1 }).await.unwrap();
 }

@@ -6,6 +6,7 @@ mod admin;
 mod database;
 mod member;
 mod replica_set;
+mod scans;
 mod shared;
 
 /// The raw driver: for tests that look behind the store, or break what it keeps.
@@ -15,3 +16,4 @@ pub use access::MongoUser;
 pub use database::TestDatabase;
 pub use member::MemberState;
 pub use replica_set::{ReplicaSet, ReplicaSetOptions};
+pub use scans::{note_scans, scans, scans_anywhere};

@@ -7,6 +7,7 @@ use anyhow::anyhow;
 
 use super::database::TestDatabase;
 use super::replica_set::ReplicaSet;
+use super::scans;
 
 /// Names the set that `cargo xtask test` started for all test binaries.
 const URI_VARIABLE: &str = "CAP_TEST_MONGO_URI";
@@ -27,12 +28,14 @@ impl ReplicaSet {
         .await?
     }
 
-    /// An empty database in the shared set.
+    /// An empty database in the shared set, which notes what of ours has no index.
     ///
     /// # Errors
     /// When there is no shared set and none can be started.
     pub async fn fresh_database() -> anyhow::Result<TestDatabase> {
-        TestDatabase::in_set(&Self::shared().await?)
+        let database = TestDatabase::in_set(&Self::shared().await?)?;
+        scans::note_scans(&database.uri).await?;
+        Ok(database)
     }
 }
 
