@@ -4,6 +4,7 @@
 
 mod flood;
 mod limits;
+mod lists;
 mod raw;
 mod waiting;
 
