@@ -13,6 +13,8 @@ use crate::stack::ApiClient;
 const CALLERS: usize = 4;
 /// The wait between two calls of one caller.
 const PACE: Duration = Duration::from_millis(20);
+const OK: u16 = 200;
+const UNAVAILABLE: u16 = 503;
 /// Needs nothing but to be let in.
 const PATH: &str = "/api/v1/projects?limit=1";
 
@@ -23,10 +25,13 @@ pub(super) struct Callers {
     tasks: JoinSet<Vec<Answered>>,
 }
 
+/// An answer, or none.
 #[derive(Clone, Copy, Debug)]
 struct Answered {
-    let_in: bool,
+    /// Nothing where there was no answer in the client's time: that is no refusal.
+    status: Option<u16>,
     at: Instant,
+    took: Duration,
 }
 
 /// What the callers of an API that was cut off were told.
@@ -36,6 +41,10 @@ pub(super) struct Told {
     pub(super) let_in_for: Duration,
     /// How many were refused.
     pub(super) refused: usize,
+    /// How long the longest of these answers took.
+    pub(super) answered: Duration,
+    /// How many were answered in another way, or not at all.
+    pub(super) otherwise: usize,
 }
 
 impl Callers {
@@ -59,18 +68,28 @@ impl Callers {
 async fn ask(api: ApiClient, stop: Arc<AtomicBool>) -> Vec<Answered> {
     let mut answers = Vec::new();
     while !stop.load(Ordering::Relaxed) {
-        let let_in = api.get(PATH).await.is_ok();
-        answers.push(Answered { let_in, at: Instant::now() });
+        let asked_at = Instant::now();
+        let status = api.call("GET", PATH, None, None).await.ok().map(|answer| answer.status);
+        let at = Instant::now();
+        answers.push(Answered { status, at, took: at - asked_at });
         tokio::time::sleep(PACE).await;
     }
     answers
 }
 
 fn told(answers: &[Answered], cut: Instant, healed: Instant) -> Told {
-    let during = answers.iter().filter(|answer| answer.at > cut && answer.at < healed);
-    let (let_in, refused): (Vec<&Answered>, Vec<&Answered>) = during.partition(|answer| answer.let_in);
-    let last = let_in.iter().map(|answer| answer.at - cut).max();
-    Told { let_in_for: last.unwrap_or_default(), refused: refused.len() }
+    let mut told = Told::default();
+    for answer in answers.iter().filter(|answer| answer.at > cut && answer.at < healed) {
+        match answer.status {
+            Some(OK) => told.let_in_for = told.let_in_for.max(answer.at - cut),
+            Some(UNAVAILABLE) => {
+                told.refused += 1;
+                told.answered = told.answered.max(answer.took);
+            }
+            _ => told.otherwise += 1,
+        }
+    }
+    told
 }
 
 #[cfg(test)]
@@ -78,13 +97,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_answers_between_the_cut_and_its_end_count() {
+    fn only_answers_between_the_cut_and_its_end_count_and_silence_is_no_refusal() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let answers = [(true, 50), (true, 150), (false, 200), (true, 900), (true, 1_100)];
-        let answers = answers.map(|(let_in, ms)| Answered { let_in, at: at(ms) });
+        let answers = [
+            (Some(200), 50),
+            (Some(200), 150),
+            (Some(503), 200),
+            (None, 300),
+            (Some(500), 400),
+            (Some(200), 900),
+            (None, 1_050),
+            (Some(200), 1_100),
+        ];
+        let took = Duration::from_millis(7);
+        let answers = answers.map(|(status, ms)| Answered { status, at: at(ms), took });
         let seen = told(&answers, at(100), at(1_000));
-        assert_eq!(seen, Told { let_in_for: Duration::from_millis(800), refused: 1 });
+        let let_in_for = Duration::from_millis(800);
+        assert_eq!(seen, Told { let_in_for, refused: 1, answered: took, otherwise: 2 });
         assert_eq!(told(&[], at(0), at(1)), Told::default());
     }
 }

@@ -44,6 +44,7 @@ enum Fault {
 struct Seen {
     filled: usize,
     refused_after: Duration,
+    answered: Duration,
     answered_otherwise: usize,
     gap: Duration,
     back: Duration,
@@ -66,6 +67,7 @@ async fn drill(run: Run) -> anyhow::Result<Figures> {
     let mut figures = Figures::default();
     figures.count("members that ended at a full disk", seen.filled);
     figures.at_most("refused after the majority was lost", seen.refused_after, REFUSED_WITHIN);
+    figures.at_most("answer of a refusal (longest)", seen.answered, REFUSED_WITHIN);
     figures.none("calls answered otherwise than with 503 without a majority", seen.answered_otherwise);
     figures.time("gap in acknowledged writes with a majority", seen.gap);
     figures.at_most("back after the majority was", seen.back, BACK_WITHIN);
@@ -103,7 +105,7 @@ async fn injected(world: &mut World, load: &mut Load, fault: Fault, seen: &mut S
             let api = world.api()?;
             refused(&api).await?;
             seen.refused_after = seen.refused_after.max(ended.elapsed());
-            seen.answered_otherwise += answered_otherwise(&api).await;
+            look_at_refusals(&api, seen).await;
         }
     }
     for member in &full {
@@ -145,14 +147,14 @@ async fn refused(api: &ApiClient) -> anyhow::Result<()> {
 
 const READ: &str = "/api/v1/projects?limit=1";
 
-/// How many of some reads and writes are not answered with 503.
-async fn answered_otherwise(api: &ApiClient) -> usize {
+/// Whether some reads and writes are answered with 503, and how soon each.
+async fn look_at_refusals(api: &ApiClient, seen: &mut Seen) {
     let body = serde_json::json!({ "name": "without-a-majority" });
     let calls = [("GET", READ, None), ("POST", "/api/v1/projects", Some(&body)), ("GET", READ, None)];
-    let mut otherwise = 0;
     for (method, path, body) in calls {
+        let asked_at = Instant::now();
         let answer = api.call(method, path, body, None).await;
-        otherwise += usize::from(!answer.is_ok_and(|answer| answer.status == UNAVAILABLE));
+        seen.answered = seen.answered.max(asked_at.elapsed());
+        seen.answered_otherwise += usize::from(!answer.is_ok_and(|answer| answer.status == UNAVAILABLE));
     }
-    otherwise
 }

@@ -144,6 +144,8 @@ struct Partition {
 struct Seen {
     let_in_for: Duration,
     refused: usize,
+    answered: Duration,
+    otherwise: usize,
     gap: Duration,
     back: Duration,
 }
@@ -153,6 +155,8 @@ impl Seen {
         figures.at_most("still let in by an API that is cut off", self.let_in_for, REFUSED_WITHIN);
         figures.count("calls that it refused", self.refused);
         figures.none("drills without such a refusal", usize::from(self.refused == 0));
+        figures.at_most("answer of a refusal (longest)", self.answered, REFUSED_WITHIN);
+        figures.none("calls answered otherwise, or not at all", self.otherwise);
         figures.time("gap in acknowledged writes", self.gap);
         figures.at_most("all back", self.back, BACK_WITHIN);
     }
@@ -183,6 +187,8 @@ impl Partition {
             let told = callers.stop(cut, healed).await;
             self.seen.let_in_for = self.seen.let_in_for.max(told.let_in_for);
             self.seen.refused += told.refused;
+            self.seen.answered = self.seen.answered.max(told.answered);
+            self.seen.otherwise += told.otherwise;
         }
         self.world.wait_version(&self.watched, self.windows + 1, PATIENCE).await
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 
+use super::leadership::settled;
 use super::world::PATIENCE;
 use super::{Drill, Figures, Form, Load, Run, Timings, World, checks};
 use crate::mongo::ReplicaSet;
@@ -75,9 +76,10 @@ async fn drill(run: Run) -> anyhow::Result<Figures> {
         load.wait_more(FLOW, PATIENCE).await?;
         let kills = round % 2 == 0;
         let lost = lose(&world, kills).await?;
-        look_at_refusals(&world, &calls(&world, &certificate, round), round, &mut measured).await?;
+        let calls = calls(&world, &certificate, round);
+        look_at_refusals(&world, &calls, round, &mut measured).await?;
         give_back(&mut world, &lost, kills).await?;
-        look_at_return(&world, round, &mut measured).await?;
+        look_at_return(&world, &calls, round, &mut measured).await?;
         load.wait_more(FLOW, PATIENCE).await?;
     }
     let report = load.stop().await?;
@@ -223,12 +225,20 @@ fn apis(world: &World) -> anyhow::Result<Vec<ApiClient>> {
     (0..world.stack.apis.len()).map(|index| world.stack.client(index)).collect()
 }
 
-/// Waits until each API is ready, lets a read in, and acknowledges a write.
-async fn look_at_return(world: &World, round: u32, measured: &mut Measured) -> anyhow::Result<()> {
+/// Waits until each API is ready, answers every read, and acknowledges a write; until every service is ready, and until a
+/// scheduler leads.
+async fn look_at_return(
+    world: &World,
+    calls: &[Call],
+    round: u32,
+    measured: &mut Measured,
+) -> anyhow::Result<()> {
     let back_at = Instant::now();
     for (index, api) in apis(world)?.iter().enumerate() {
         status(api, "/readyz", OK).await?;
-        status(api, "/api/v1/projects", OK).await?;
+        for read in calls.iter().filter(|call| call.method == "GET") {
+            status(api, &read.path, OK).await?;
+        }
         let name = format!("back-{round}-{index}");
         wait::until("a write to be acknowledged again", PATIENCE, || async {
             let body = json!({ "name": name });
@@ -239,6 +249,12 @@ async fn look_at_return(world: &World, round: u32, measured: &mut Measured) -> a
         .await?;
         measured.back.push(back_at.elapsed());
     }
+    for service in world.services() {
+        service.wait_ready(PATIENCE).await?;
+        measured.back.push(back_at.elapsed());
+    }
+    settled(world).await?;
+    measured.back.push(back_at.elapsed());
     Ok(())
 }
 
