@@ -15,6 +15,7 @@ mod failpoints;
 mod full;
 mod issuance;
 mod load;
+mod once;
 mod outages;
 mod passwords;
 mod pem;
