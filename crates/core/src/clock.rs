@@ -17,6 +17,12 @@ pub trait Clock: Debug + Send + Sync {
     /// are measured with, since neither a clock change nor a pause can make it run backwards or stand still.
     fn boottime(&self) -> Duration;
 
+    /// A time that has come, whichever of the clocks that this process knows is ahead: whether something at a CA is over is
+    /// judged by it, since what is given up too soon is bought twice.
+    fn surely(&self) -> Timestamp {
+        self.now()
+    }
+
     /// Waits.
     async fn sleep(&self, time: Duration);
 }

@@ -120,6 +120,9 @@ pub const DRIFT_INTERVAL_DEFAULT: Duration = Duration::from_secs(6 * 3_600);
 pub const DRIFT_INTERVAL_MIN: Duration = Duration::from_secs(5 * 60);
 /// The longest: less often finds nothing in the life of a certificate.
 pub const DRIFT_INTERVAL_MAX: Duration = Duration::from_secs(30 * 86_400);
+/// The shortest time from one drift scan of a certificate to the next, however often somebody asks: whoever mends a server
+/// looks again soon, and nobody gets a tool to knock at doors with.
+pub const DRIFT_SCAN_AGAIN: Duration = Duration::from_secs(5);
 /// How long after a new version is stored a server is given to load it, before it is looked at.
 pub const DRIFT_GRACE: Duration = Duration::from_secs(60);
 /// The time that each certificate adds over which the first scans of a project are spread: fifty begin in a second.

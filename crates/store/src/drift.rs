@@ -4,6 +4,7 @@
 //! All of a certificate's drift is in fields of its own, with a fence of their own: a scan and an issuance never meet.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bson::{Document, doc};
 use cap_core::drift::{DriftSettings, DriftState, DriftTarget, Sighting};
@@ -17,13 +18,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::certificates::CertificateRecord;
-use crate::document::{as_date, as_date_option, bson, database_now_plus, date, read};
-use crate::error::StoreError;
+use crate::document::{as_date, as_date_option, bson, database_now_plus, date, millis, read};
+use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
 use crate::idempotency::{Mutation, Request};
 use crate::jobs::JobRecord;
 use crate::renewals::Planned;
-use crate::transaction::transact;
+use crate::transaction::{Transaction, transact};
 use crate::{Store, bounded};
 
 pub(crate) mod enrolment;
@@ -80,7 +81,7 @@ pub struct DriftFound {
     /// The generation of the project's settings that it was made under.
     pub generation: i64,
     /// How long until the next one.
-    pub next: std::time::Duration,
+    pub next: Duration,
 }
 
 #[derive(Deserialize)]
@@ -160,7 +161,7 @@ impl Store {
         &self,
         job: &JobDraft,
         seen_at: Timestamp,
-        next: std::time::Duration,
+        next: Duration,
         epoch: i64,
     ) -> Result<Planned, StoreError> {
         const DOING: &str = "queue a drift scan";
@@ -193,7 +194,8 @@ impl Store {
         }
     }
 
-    /// Has a certificate scanned now: queues the job, or brings forward the one that waits. Answers the job.
+    /// Has a certificate scanned now: queues the job, or brings forward the one that waits. Answers the job. It runs no sooner
+    /// than [`limits::DRIFT_SCAN_AGAIN`] after the last one.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] when the certificate has no version, or is gone.
@@ -209,9 +211,19 @@ impl Store {
         let result = transact!(DOING, {
             let mut transaction = self.begin(DOING).await?;
             let wanted = Fact::new(DOING).must("certificates", scannable.clone(), mark.clone());
-            let (id, wanted) = match self.hasten_job(&mut transaction, &job.work.key()).await? {
+            let key = job.work.key();
+            let wait = self.wait_after_scan(&mut transaction, *certificate).await?;
+            let living = match wait {
+                None => self.hasten_job(&mut transaction, &key).await?,
+                // It is no later than this, and stays where it is.
+                Some(_) => self.living_job(&mut transaction, &key).await?,
+            };
+            let (id, wanted) = match living {
                 Some(waiting) => (waiting, wanted),
-                None => (job.id, wanted.queueing(job)?),
+                None => {
+                    let after = wait.unwrap_or(job.after);
+                    (job.id, wanted.queueing(&JobDraft { after, ..job.clone() })?)
+                }
             };
             // A repeated request is answered with the job that does the work, whichever that is.
             let request =
@@ -225,6 +237,29 @@ impl Store {
         let gone =
             || StoreError::Corrupt { collection: "jobs", cause: format!("{id} was queued and is gone") };
         self.job(job.project, id).await?.ok_or_else(gone)
+    }
+
+    /// How long the next scan has to wait because the last one ended just now, by the database's clock. One from the future was
+    /// stamped by a clock that was wrong, and keeps nobody waiting.
+    async fn wait_after_scan(
+        &self,
+        transaction: &mut Transaction,
+        certificate: CertificateId,
+    ) -> Result<Option<Duration>, Failure> {
+        let failed = transaction.failed();
+        let again = millis(limits::DRIFT_SCAN_AGAIN);
+        let ago = doc! { "$subtract": ["$$NOW", "$drift_seen.scanned_at"] };
+        let stages = vec![
+            doc! { "$match": { "_id": certificate.to_string(), "drift_seen.scanned_at": { "$exists": true } } },
+            doc! { "$project": { "ago_ms": ago } },
+        ];
+        let certificates = self.collection::<Document>("certificates");
+        let found = certificates.aggregate(stages).session(&mut transaction.session).await;
+        let mut found = found.map_err(&failed)?;
+        let found = found.next(&mut transaction.session).await.transpose().map_err(failed)?;
+        let ago = found.and_then(|scanned| scanned.get_i64("ago_ms").ok());
+        let left = ago.filter(|ago| (0..again).contains(ago)).map(|ago| again - ago);
+        Ok(left.and_then(|left| u64::try_from(left).ok()).map(Duration::from_millis))
     }
 
     /// Writes down what a scan found, ends its job, and says when the next one is due: one fact. What was compared with a

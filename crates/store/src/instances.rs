@@ -4,13 +4,13 @@
 use bson::{DateTime, Document, doc};
 use cap_core::clock::Clock;
 use cap_core::id::InstanceId;
-use cap_core::instance::{Doing, INSTANCES_MAX, Instance, Roll, State};
+use cap_core::instance::{Doing, INSTANCES_MAX, Instance, LOST_AFTER, Roll, State};
 use futures_util::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
 use mongodb::options::ReturnDocument;
 use serde::Deserialize;
 
-use crate::document::{bson, date, read, time};
+use crate::document::{bson, date, millis, read, time};
 use crate::error::StoreError;
 use crate::{Store, bounded};
 
@@ -108,6 +108,21 @@ impl Store {
         };
         let instances = self.collection::<Document>("instances");
         Ok(bounded("forget replaced instances", instances.delete_many(replaced)).await?.deleted_count)
+    }
+
+    /// Forgets processes that were seen later than it is now: the primary's clock was wrong when it stamped them, and they
+    /// would be lost, and listed, until that time comes. One that lives tells again at its next beat. Answers how many.
+    ///
+    /// # Errors
+    /// When the database does not answer; doing it again is safe.
+    pub async fn forget_ahead(&self, now: Timestamp) -> Result<u64, StoreError> {
+        // The database's clock decides; the other narrows the search.
+        let slack = millis(LOST_AFTER);
+        let ahead = doc! {
+            "seen_at": { "$gt": date(now) }, "$expr": { "$gt": ["$seen_at", { "$add": ["$$NOW", slack] }] },
+        };
+        let instances = self.collection::<Document>("instances");
+        Ok(bounded("forget instances from the future", instances.delete_many(ahead)).await?.deleted_count)
     }
 
     /// Forgets a process that says goodbye.

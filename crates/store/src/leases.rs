@@ -8,14 +8,18 @@ use std::time::Duration;
 use bson::{DateTime, Document, doc};
 use cap_core::clock::Clock;
 use cap_core::lease::{Lease, Term, WRONG_AHEAD};
-use futures_util::StreamExt;
 use jiff::SignedDuration;
 use mongodb::options::ReturnDocument;
 use serde::Deserialize;
 
 use crate::document::{database_now_plus, millis, read, time};
 use crate::error::StoreError;
-use crate::{STREAM_WAIT, Store, bounded};
+use crate::stream::Changes;
+use crate::{Store, bounded};
+
+/// How long the database keeps the question of a standby that watches the lease. One whose stream hangs hears of it no later
+/// than this and the bound of a try; were it longer, it would often not before the lease runs out.
+const STANDBY_QUIET: Duration = Duration::from_secs(3);
 
 /// The schedulers' lease.
 pub const SCHEDULER_LEASE: &str = "scheduler";
@@ -33,9 +37,7 @@ struct LeaseDocument {
 }
 
 /// Tells when a lease was given up: a holder that steps down wakes the standby.
-pub struct LeaseWatch(
-    mongodb::change_stream::ChangeStream<mongodb::change_stream::event::ChangeStreamEvent<Document>>,
-);
+pub struct LeaseWatch(Changes);
 
 impl Store {
     /// Tries to win the lease `name`. `nonce` belongs to one candidate and one stand-by: a win whose answer was lost is
@@ -170,8 +172,7 @@ impl Store {
             "documentKey._id": name, "updateDescription.updatedFields.expires_at": given_up,
         } }];
         let leases = self.collection::<Document>("leases");
-        let watch = leases.watch().pipeline(stages).max_await_time(STREAM_WAIT);
-        bounded("watch a lease", watch).await.map(LeaseWatch)
+        Changes::open(&leases, stages, STANDBY_QUIET, "watch a lease").await.map(LeaseWatch)
     }
 
     async fn read_lease(&self, name: &str) -> Result<Option<LeaseDocument>, StoreError> {
@@ -216,12 +217,8 @@ impl LeaseWatch {
     /// Waits until the lease is given up.
     ///
     /// # Errors
-    /// When the stream broke; a new one must be opened.
+    /// When the stream broke or hangs; a new one must be opened.
     pub async fn changed(&mut self) -> Result<(), StoreError> {
-        match self.0.next().await {
-            Some(Ok(_)) => Ok(()),
-            Some(Err(error)) => Err(crate::error::classify("watch a lease", &error).error),
-            None => Err(StoreError::Unavailable { doing: "watch a lease", cause: "the stream ended".into() }),
-        }
+        self.0.next().await
     }
 }

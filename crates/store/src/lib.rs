@@ -28,6 +28,7 @@ mod projects;
 mod recorder;
 mod renewals;
 mod schema;
+mod stream;
 mod time;
 mod tokens;
 mod topology;

@@ -282,18 +282,23 @@ mod tests {
 
     use super::*;
 
-    /// Every index that migrations make, as collection and name.
+    /// Every index that migrations make and leave, as collection and name.
     fn indexes() -> BTreeSet<(String, String)> {
-        let made = MIGRATIONS.iter().flat_map(|text| {
-            serde_json::from_str::<Migration>(text).unwrap().commands.into_iter().filter_map(|command| {
-                let collection = command.get_str("createIndexes").ok()?.to_owned();
-                let names = command.get_array("indexes").unwrap().iter();
-                let name =
-                    |index: &bson::Bson| index.as_document().unwrap().get_str("name").unwrap().to_owned();
-                Some(names.map(|index| (collection.clone(), name(index))).collect::<Vec<_>>())
-            })
-        });
-        made.flatten().collect()
+        let mut indexes = BTreeSet::new();
+        for text in MIGRATIONS {
+            for command in serde_json::from_str::<Migration>(text).unwrap().commands {
+                let name = |index: &Document| index.get_str("name").unwrap().to_owned();
+                if let Ok(collection) = command.get_str("createIndexes") {
+                    let made = command.get_array("indexes").unwrap().iter();
+                    let made = made.map(|index| (collection.to_owned(), name(index.as_document().unwrap())));
+                    indexes.extend(made);
+                } else if let Ok(collection) = command.get_str("dropIndexes") {
+                    let dropped = (collection.to_owned(), command.get_str("index").unwrap().to_owned());
+                    assert!(indexes.remove(&dropped), "{dropped:?} was never made");
+                }
+            }
+        }
+        indexes
     }
 
     #[test]

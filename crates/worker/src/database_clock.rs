@@ -92,6 +92,11 @@ impl Clock for DatabaseClock {
         }
     }
 
+    /// The database's clock may be the one that is wrong: what ends an order too soon is whichever is ahead.
+    fn surely(&self) -> Timestamp {
+        self.now().min(self.host.now())
+    }
+
     fn boottime(&self) -> Duration {
         self.host.boottime()
     }
@@ -141,5 +146,17 @@ mod tests {
         *host.0.lock().unwrap() = (second(0), Duration::from_secs(200));
         clock.hear(second(10), Duration::from_secs(109));
         assert_eq!(clock.now(), second(101), "that was said long ago");
+    }
+
+    #[test]
+    fn a_time_has_surely_come_when_both_the_host_and_the_database_say_so() {
+        let second = |second: i64| Timestamp::from_second(1_790_000_000 + second).unwrap();
+        let host = Arc::new(Hands(Mutex::new((second(0), Duration::from_secs(100)))));
+        let clock = DatabaseClock::new(host.clone());
+        assert_eq!(clock.surely(), second(0), "nobody said anything else yet");
+        clock.hear(second(172_800), Duration::from_secs(99));
+        assert_eq!((clock.now(), clock.surely()), (second(172_800), second(0)), "the database is ahead");
+        *host.0.lock().unwrap() = (second(400_000), Duration::from_secs(100));
+        assert_eq!((clock.now(), clock.surely()), (second(172_800), second(172_800)), "the host is ahead");
     }
 }

@@ -25,6 +25,7 @@ pub(crate) struct Heart {
     clock: Arc<dyn Clock>,
     lease: Duration,
     held: Arc<Mutex<HashMap<JobId, Held>>>,
+    failed_at: Arc<Mutex<Duration>>,
     metrics: Metrics,
 }
 
@@ -37,7 +38,7 @@ struct Held {
 
 impl Heart {
     pub(crate) fn new(store: Store, clock: Arc<dyn Clock>, lease: Duration, metrics: Metrics) -> Self {
-        Self { store, clock, lease, held: Arc::default(), metrics }
+        Self { store, clock, lease, held: Arc::default(), failed_at: Arc::default(), metrics }
     }
 
     /// Takes a job in that was claimed by a request which started at `asked_at` (boot time).
@@ -66,6 +67,11 @@ impl Heart {
         }
     }
 
+    /// When leases could last not be extended (boot time); the boot where they always could.
+    pub(crate) fn failed_at(&self) -> Duration {
+        *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Asks all work to end at its next step.
     pub(crate) fn stop_all(&self) {
         for held in self.lock().values() {
@@ -85,7 +91,9 @@ impl Heart {
             match self.store.extend_claims(&held, self.lease).await {
                 Ok(kept) => self.note(&held, &kept, asked_at),
                 Err(error) => {
-                    tracing::warn!(%error, jobs = held.len(), "the leases of running jobs were not extended")
+                    tracing::warn!(%error, jobs = held.len(), "the leases of running jobs were not extended");
+                    let mut failed_at = self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
+                    *failed_at = self.clock.boottime();
                 }
             }
         }

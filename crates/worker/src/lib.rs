@@ -5,6 +5,7 @@
 //! spoken to. A worker keeps nothing that another could not read: killed at any moment, a peer goes on from the record.
 
 mod database_clock;
+mod grace;
 mod handlers;
 mod heart;
 mod metrics;

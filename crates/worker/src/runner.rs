@@ -15,8 +15,9 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::grace::Grace;
 use crate::handlers::{World, run};
-use crate::heart::{BEATS_PER_LEASE, Heart};
+use crate::heart::Heart;
 use crate::metrics::Metrics;
 use crate::place::{Place, Places};
 
@@ -38,9 +39,6 @@ const QUICK: Duration = Duration::from_secs(1);
 /// How much later than it says a job may come into sight: a transaction stamps it with the time at which it writes, and
 /// takes a while to commit. What is later still waits for the next look that goes all the way back.
 const LATE: Duration = Duration::from_secs(10);
-/// How long after the database failed no job is taken from a peer, in heartbeats: the peer could not extend its leases
-/// either, and a job that changes hands for nothing costs more than the wait.
-const GRACE_BEATS: u32 = 2;
 
 /// Runs jobs until it is told to stop.
 pub struct Runner {
@@ -65,12 +63,12 @@ enum Look {
 }
 
 /// What one look leaves to the next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Turn {
     /// The lane that the last look ended with.
     after: Option<ProjectLane>,
-    /// When the database last failed (boot time).
-    failed_at: Option<Duration>,
+    /// When it may take from peers.
+    grace: Grace,
     /// When it was last looked all the way back (boot time), and from when on what waited then has been due.
     seen: Option<(Duration, Timestamp)>,
 }
@@ -106,7 +104,9 @@ impl Runner {
         let places = Places::new(self.concurrency);
         let (mut jobs, mut scans) = (JoinSet::new(), JoinSet::new());
         let claiming = async {
-            let (mut looked, mut turn) = (Look::Nothing, Turn::default());
+            let grace = Grace::new(self.lease, self.world.clock.boottime());
+            let mut turn = Turn { after: None, grace, seen: None };
+            let mut looked = Look::Nothing;
             // Only the waits end at once when the stop comes: a claim that is under way is awaited, so that what it
             // claims is handed back rather than left to its lease.
             while let Some(free) = stop.run_until_cancelled(self.room(&places, looked)).await {
@@ -164,7 +164,7 @@ impl Runner {
             Ok(claimed) => claimed,
             Err(error) => {
                 tracing::warn!(%error, "no jobs could be claimed; trying again");
-                turn.failed_at = Some(self.world.clock.boottime());
+                turn.grace.failed(self.world.clock.boottime());
                 turn.seen = None;
                 return Look::Failed;
             }
@@ -199,8 +199,8 @@ impl Runner {
         let held = heart.lanes();
         let side: usize = held.iter().filter(|(lane, _)| lane.lane.is_side()).map(|(_, jobs)| *jobs).sum();
         let room = Room { all: room, side: (self.concurrency / SIDE_DIVISOR).max(1).saturating_sub(side) };
-        let grace = self.lease / BEATS_PER_LEASE * GRACE_BEATS;
-        let takes_over = turn.failed_at.is_none_or(|at| clock.boottime().saturating_sub(at) > grace);
+        turn.grace.failed(heart.failed_at());
+        let takes_over = turn.grace.is_over(clock.boottime());
         let quick = turn.seen.filter(|(at, _)| !crowded && clock.boottime().saturating_sub(*at) < QUICK);
         for partitions in if crowded { vec![narrow, &all] } else { vec![all.as_slice()] } {
             let token = ClaimId::generate(clock.as_ref(), entropy.as_ref());
@@ -214,9 +214,11 @@ impl Runner {
                 is_crowded: before == Look::More,
                 takes_over,
                 since: quick.map(|(_, since)| since),
+                fair_until: Some((clock.as_ref(), turn.grace.fair_until(asked_at))),
                 now: clock.now(),
             };
             let claimed = store.claim_jobs(&self.owner, token, self.lease, &search).await?;
+            turn.grace.answered(asked_at, clock.boottime());
             if quick.is_none() && partitions.len() == all.len() && before != Look::More {
                 let since = claimed.oldest.unwrap_or(search.now).min(search.now);
                 turn.seen = Some((asked_at, earlier(since, LATE)));

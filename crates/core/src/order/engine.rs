@@ -102,7 +102,7 @@ impl Engine<'_> {
             if self.mandate.is_stopping() {
                 return Outcome::Settle(Settlement::HandedBack);
             }
-            let step = next_step(&order.state, &run.known, self.clock.now());
+            let step = next_step(&order.state, &run.known, self.clock.surely());
             if let Err(halt) = self.take(step, &mut order, &mut run).await {
                 return self.end(halt, &order, run.progressed).await;
             }

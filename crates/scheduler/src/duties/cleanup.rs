@@ -29,7 +29,32 @@ pub(super) async fn look(duties: &Duties<'_>) -> anyhow::Result<()> {
     }
     let now = duties.clock.now();
     result = result.and(pages(duties, async || duties.store.remove_dead_tokens(now, PAGE).await).await);
+    result = result.and(pages(duties, async || end_wrong_waits(duties).await).await);
+    result = result.and(forget_ahead(duties).await);
     result.and(end_abandoned_orders(duties).await)
+}
+
+async fn end_wrong_waits(duties: &Duties<'_>) -> Result<u32, StoreError> {
+    let jobs = duties.store.end_wrong_waits(duties.clock.now(), PAGE).await?;
+    if jobs > 0 {
+        tracing::warn!(
+            jobs,
+            "jobs were due far later than they had to wait, stamped by a database clock that was wrong; they are due now"
+        );
+    }
+    Ok(jobs)
+}
+
+async fn forget_ahead(duties: &Duties<'_>) -> anyhow::Result<()> {
+    let instances = duties.store.forget_ahead(duties.clock.now()).await?;
+    if instances > 0 {
+        tracing::warn!(
+            instances,
+            "processes were listed as seen in the future, stamped by a database clock that was wrong; they are forgotten, \
+             and those that live tell of themselves again"
+        );
+    }
+    Ok(())
 }
 
 /// Does page after page, until one is not full.

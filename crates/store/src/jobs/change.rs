@@ -165,7 +165,7 @@ fn as_seen(job: &JobDocument) -> Document {
 /// Stages that bring a dead job back before `stages` bring it forward. Fences never restart.
 fn revive(fence: i64, stages: Vec<Document>) -> Vec<Document> {
     let queued = doc! {
-        "state": "queued", "alive": true, "claim_at": "$$NOW", "fence": { "$max": ["$fence", fence] },
+        "state": "queued", "alive": true, "claim_at": "$$NOW", "wait_ms": 0_i64, "fence": { "$max": ["$fence", fence] },
         "setbacks": null, "lost": 0, "finished_at": null,
     };
     let mut all = vec![doc! { "$set": queued }, doc! { "$unset": ["expire_at", "uncounted"] }];

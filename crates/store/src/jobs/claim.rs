@@ -7,7 +7,6 @@ use bson::{DateTime, Document, doc};
 use cap_core::fault;
 use cap_core::id::{ClaimId, JobId};
 use cap_core::job::{Claim, JobState, ProjectLane, Work};
-use cap_core::lease::WRONG_AHEAD;
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
@@ -43,7 +42,8 @@ impl Store {
         search: &Search<'_>,
     ) -> Result<Claimed, StoreError> {
         const DOING: &str = "claim jobs";
-        let Found { jobs: candidates, last, oldest } = self.look(search).await?;
+        let Found { jobs: mut candidates, last, oldest } = self.look(search).await?;
+        search.spare(&mut candidates);
         if candidates.is_empty() {
             return Ok(Claimed { claims: Vec::new(), last, oldest });
         }
@@ -178,23 +178,6 @@ impl Store {
         })
         .await?;
         Ok(left.iter().filter_map(|job| job.get_str("_id").ok()?.parse().ok()).collect())
-    }
-}
-
-impl Store {
-    /// Ends the leases of running jobs that end more than [`WRONG_AHEAD`] times their length ahead: the primary's clock was
-    /// wrong when it stamped them, and nobody would have these jobs until that time comes. Answers how many there were.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn end_wrong_leases(&self) -> Result<u64, StoreError> {
-        let ahead = doc! { "$subtract": ["$claim_at", "$$NOW"] };
-        let wrong = doc! {
-            "state": "running", "$expr": { "$gt": [ahead, { "$multiply": ["$lease_ms", i64::from(WRONG_AHEAD)] }] },
-        };
-        let end = vec![doc! { "$set": { "claim_at": "$$NOW" } }];
-        let jobs = self.collection::<Document>("jobs");
-        Ok(bounded("end wrong leases", jobs.update_many(wrong, end)).await?.modified_count)
     }
 }
 

@@ -8,6 +8,7 @@ use cap_core::clock::until;
 use cap_core::limits::{JOB_PARTITIONS, QUEUE_COUNT};
 use cap_core::queue::{Counted, Depth, Sample};
 use futures_util::TryStreamExt;
+use mongodb::options::Hint;
 use serde::Deserialize;
 
 use crate::document::{date, read, time};
@@ -41,7 +42,7 @@ impl Store {
             cause: format!("its answer has no time: {error}"),
         })?;
         let oldest = self.oldest_due(now).await?;
-        let running = self.count_jobs(doc! { "state": "running", "claim_at": { "$gt": now } }).await?;
+        let running = self.count_running(now).await?;
         let waiting = if oldest.is_some() { self.count_jobs(due(now, 0..JOB_PARTITIONS)).await? } else { 0 };
         let counted = Counted { due: waiting, running };
         let due_in_one = if counted.is_capped() { self.count_jobs(due(now, 0..1)).await? } else { 0 };
@@ -99,6 +100,17 @@ impl Store {
         let oldest = jobs.find_one(due(now, 0..JOB_PARTITIONS)).sort(doc! { "claim_at": 1 });
         let found = bounded("look for the oldest job", oldest.projection(doc! { "claim_at": 1 })).await?;
         Ok(found.and_then(|job| job.get_datetime("claim_at").ok().copied()))
+    }
+
+    /// How many jobs workers have, of those that work for a CA: drift scans are in no depth, waiting or running, since who
+    /// scales workers by it would scale for what has places of its own.
+    async fn count_running(&self, now: DateTime) -> Result<u64, StoreError> {
+        let running = doc! { "state": "running", "claim_at": { "$gt": now }, "p": { "$lt": i32::from(JOB_PARTITIONS) } };
+        let jobs = self.collection::<Document>("jobs");
+        let count = jobs.count_documents(running).limit(QUEUE_COUNT + 1);
+        // What runs is as many as there are places: to look at each costs less than an index more.
+        let count = count.hint(Hint::Name("running".to_owned()));
+        bounded("count the queue", count).await
     }
 
     /// How many jobs match, counted no further than one beyond [`QUEUE_COUNT`].

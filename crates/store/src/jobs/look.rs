@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bson::{Document, doc};
+use cap_core::clock::Clock;
 use cap_core::id::ProjectId;
 use cap_core::job::{JobState, ProjectLane, Room, Waiting, deal};
 use cap_core::limits;
@@ -46,6 +47,9 @@ pub struct Search<'a> {
     /// Only what is queued and due since then: the index is full of traces of jobs that were due before. Nothing for a look
     /// that goes all the way back.
     pub since: Option<Timestamp>,
+    /// A clock, and the boot time from which they are not taken all the same: a look that was answered so late waited for a
+    /// primary, and without one their holders could not extend their leases.
+    pub fair_until: Option<(&'a dyn Clock, Duration)>,
     /// The database's time, as far as it is known here.
     pub now: Timestamp,
 }
@@ -236,7 +240,15 @@ impl<'a> Search<'a> {
             is_crowded: false,
             takes_over: true,
             since: None,
+            fair_until: None,
             now,
+        }
+    }
+
+    /// Leaves those that a peer may still hold, where the answer came too late to tell.
+    pub(super) fn spare(&self, candidates: &mut Vec<JobDocument>) {
+        if self.fair_until.is_some_and(|(clock, until)| clock.boottime() > until) {
+            candidates.retain(|job| job.state == JobState::Queued);
         }
     }
 

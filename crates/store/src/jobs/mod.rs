@@ -9,6 +9,7 @@ mod look;
 mod rank;
 mod settle;
 mod watch;
+mod wrong;
 
 use bson::{Bson, DateTime, Document, doc};
 use cap_core::id::{ClaimId, JobId, ProjectId};
@@ -18,7 +19,7 @@ use cap_core::problem::Problem;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::document::{database_now_plus, date, document, read, time};
+use crate::document::{database_now_plus, date, document, millis, read, time};
 use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
 use crate::transaction::Transaction;
@@ -146,11 +147,21 @@ impl Store {
 
     /// Whether a living job has this key, seen from inside `transaction`.
     pub(crate) async fn is_alive(&self, transaction: &mut Transaction, key: &str) -> Result<bool, Failure> {
+        Ok(self.living_job(transaction, key).await?.is_some())
+    }
+
+    /// The living job that has this key, seen from inside `transaction`.
+    pub(crate) async fn living_job(
+        &self,
+        transaction: &mut Transaction,
+        key: &str,
+    ) -> Result<Option<JobId>, Failure> {
         let failed = transaction.failed();
         let jobs = self.collection::<Document>("jobs");
         let filter = doc! { "key": key, "alive": true };
         let found = jobs.find_one(filter).projection(doc! { "_id": 1 }).session(&mut transaction.session);
-        Ok(found.await.map_err(failed)?.is_some())
+        let found = found.await.map_err(failed)?;
+        Ok(found.and_then(|job| job.get_str("_id").ok()?.parse().ok()))
     }
 
     /// Lets the living job with this key run now, if it waits. Answers which one it is, if there is a living one at all.
@@ -254,7 +265,9 @@ impl Fact {
         let record = document("jobs", &JobDocument::from(job))?;
         // Its times are the database's. A job with this id that is there already is left alone: that is a conflict.
         let absent = doc! { "_id": job.id.to_string(), "key": { "$exists": false } };
-        let times = doc! { "claim_at": database_now_plus(job.after), "created_at": "$$NOW" };
+        let times = doc! {
+            "claim_at": database_now_plus(job.after), "wait_ms": millis(job.after), "created_at": "$$NOW",
+        };
         let made = vec![
             doc! { "$replaceWith": { "$mergeObjects": [{ "$literal": record }, times] } },
             rank::stage(),

@@ -33,7 +33,9 @@ pub(super) fn over(state: &str) -> Vec<Document> {
 
 /// A stage that puts a job back into the queue.
 fn back(after: Duration, mut set: Document) -> Vec<Document> {
-    set.extend(doc! { "state": "queued", "owner": null, "lost": 0, "claim_at": database_now_plus(after) });
+    set.extend(doc! {
+        "state": "queued", "owner": null, "lost": 0, "claim_at": database_now_plus(after), "wait_ms": millis(after),
+    });
     vec![doc! { "$set": set }, rank::stage(), doc! { "$unset": "token" }]
 }
 

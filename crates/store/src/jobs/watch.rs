@@ -2,15 +2,13 @@
 //! The wake-up stream: tells a worker that a job was queued, so that it need not poll fast.
 
 use bson::{Document, doc};
-use futures_util::StreamExt;
-use mongodb::change_stream::ChangeStream;
-use mongodb::change_stream::event::ChangeStreamEvent;
 
-use crate::error::{StoreError, classify};
-use crate::{STREAM_WAIT, Store, bounded};
+use crate::error::StoreError;
+use crate::stream::Changes;
+use crate::{STREAM_WAIT, Store};
 
 /// Tells when jobs become due sooner than they were.
-pub struct JobWatch(ChangeStream<ChangeStreamEvent<Document>>);
+pub struct JobWatch(Changes);
 
 impl Store {
     /// Watches for jobs that were queued, brought forward or handed back. Open it before the first look.
@@ -28,8 +26,7 @@ impl Store {
             doc! { "$project": { "_id": 1, "operationType": 1, "ns": 1, "documentKey": 1 } },
         ];
         let jobs = self.collection::<Document>("jobs");
-        let watch = jobs.watch().pipeline(stages).max_await_time(STREAM_WAIT);
-        bounded("watch the queue", watch).await.map(JobWatch)
+        Changes::open(&jobs, stages, STREAM_WAIT, "watch the queue").await.map(JobWatch)
     }
 }
 
@@ -37,14 +34,8 @@ impl JobWatch {
     /// Waits until a job was queued.
     ///
     /// # Errors
-    /// When the stream broke; a new one must be opened.
+    /// When the stream broke or hangs; a new one must be opened.
     pub async fn queued(&mut self) -> Result<(), StoreError> {
-        match self.0.next().await {
-            Some(Ok(_)) => Ok(()),
-            Some(Err(error)) => Err(classify("watch the queue", &error).error),
-            None => {
-                Err(StoreError::Unavailable { doing: "watch the queue", cause: "the stream ended".into() })
-            }
-        }
+        self.0.next().await
     }
 }

@@ -9,6 +9,7 @@ use super::{LeaseWatch, is_running};
 use crate::error::StoreError;
 use crate::fact::Fact;
 use crate::idempotency::Mutation;
+use crate::stream::Changes;
 use crate::{Store, bounded};
 
 /// How long the database holds the answer of a stream that has nothing to tell. The holder's heartbeats look as well, so
@@ -49,7 +50,6 @@ impl Store {
             "documentKey._id": name, "updateDescription.updatedFields.step_down": { "$exists": true },
         } }];
         let leases = self.collection::<Document>("leases");
-        let watch = leases.watch().pipeline(stages).max_await_time(QUIET);
-        bounded("watch a lease", watch).await.map(LeaseWatch)
+        Changes::open(&leases, stages, QUIET, "watch a lease").await.map(LeaseWatch)
     }
 }

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cap_core::clock::later;
+use cap_core::clock::{later, until};
 use cap_core::drift::{DriftState, DriftTarget, Sighting};
 use cap_core::duty::DriftCandidate;
 use cap_core::id::{CertificateId, ClaimId, VersionId};
 use cap_core::job::{Claim, JobDraft, JobState, Settlement, Work};
-use cap_core::limits::{DRIFT_PARTITIONS, JOB_PARTITIONS};
+use cap_core::limits::{DRIFT_PARTITIONS, DRIFT_SCAN_AGAIN, JOB_PARTITIONS};
 use cap_core::order::Ledger;
 use cap_core::page::Page;
 use cap_core::problem::{Class, Problem};
@@ -57,7 +57,7 @@ async fn issued(world: &World, name: &str) -> CertificateRecord {
     read(world, certificate.id).await
 }
 
-async fn on_and_issued() -> (World, CertificateRecord) {
+pub(crate) async fn on_and_issued() -> (World, CertificateRecord) {
     let world = World::new().await;
     project(&world).await;
     let certificate = issued(&world, "a.example.test").await;
@@ -103,7 +103,7 @@ async fn claim_scans(world: &World) -> Vec<Claim> {
 }
 
 /// A scan that was planned and claimed.
-async fn claimed(world: &World) -> Claim {
+pub(crate) async fn claimed(world: &World) -> Claim {
     let candidate = due(world).await.remove(0);
     assert_eq!(plan(world, &candidate, 1).await, Planned::Queued);
     claim_scans(world).await.remove(0)
@@ -388,4 +388,33 @@ async fn everything_that_drift_asks_goes_by_an_index() {
     for command in &commands {
         explain(&database, command).await.goes_by_an_index(command);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scan_that_is_asked_for_again_at_once_waits_a_little_and_is_one() {
+    let (world, certificate) = on_and_issued().await;
+    let claim = claimed(&world).await;
+    let scanned = found(&world, &certificate, DriftState::Served, 1);
+    world.store.record_drift(&claim, &scanned).await.unwrap();
+    let candidate = DriftCandidate {
+        certificate: certificate.id,
+        project: world.project,
+        drift_at: world.clock.now(),
+        fence: read(&world, certificate.id).await.drift.fence.unwrap(),
+    };
+    let ask = async || {
+        let audit = world.row().await;
+        let mutation = Mutation { audit: &audit, request: None };
+        world.store.request_drift(&job(&world, &candidate), mutation).await.unwrap()
+    };
+    let first = ask().await;
+    let wait = until(world.clock.now(), first.due_at.unwrap());
+    assert!(wait > Duration::ZERO && wait <= DRIFT_SCAN_AGAIN, "{wait:?}");
+    assert_eq!(ask().await.id, first.id, "asking again queues no other, and brings none forward");
+    assert!(claim_scans(&world).await.is_empty());
+    // The time since the last scan passes.
+    let earlier = doc! { "$dateSubtract": { "startDate": "$$NOW", "unit": "minute", "amount": 1 } };
+    set(&world, "certificates", doc! { "$set": { "drift_seen.scanned_at": earlier } }).await;
+    assert_eq!(ask().await.id, first.id);
+    assert_eq!(claim_scans(&world).await[0].job, first.id);
 }

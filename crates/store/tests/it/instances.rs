@@ -186,3 +186,28 @@ async fn what_a_scheduler_says_of_itself_comes_back_whole() {
     }
     assert_eq!(roll(&world).await.standbys("another"), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_was_seen_in_the_future_is_forgotten_and_one_that_lives_tells_again() {
+    let world = World::new().await;
+    let (mut lives, mut dead) = (Process::new(&world, "api-0"), Process::new(&world, "worker-0"));
+    let mut right = Process::new(&world, "worker-1");
+    lives.beat(&world, Doing::Api).await;
+    for process in [&mut dead, &mut right] {
+        process.beat(&world, Doing::Worker { running: 0, concurrency: 32 }).await;
+    }
+    // As a primary would stamp them whose clock is two days ahead.
+    let ahead = doc! { "$dateAdd": { "startDate": "$$NOW", "unit": "day", "amount": 2 } };
+    let instances = raw(&world).await.collection::<Document>("instances");
+    let both = doc! { "_id": { "$in": [lives.id.to_string(), dead.id.to_string()] } };
+    instances.update_many(both, vec![doc! { "$set": { "seen_at": ahead } }]).await.unwrap();
+    assert_eq!(roll(&world).await.count("worker", State::Lost), 1);
+    let now = world.clock.now();
+    assert_eq!(world.store.forget_ahead(cap_core::clock::later(now, TTL * 60 * 24 * 3)).await.unwrap(), 0);
+    assert_eq!(world.store.forget_ahead(now).await.unwrap(), 2);
+    lives.beat(&world, Doing::Api).await;
+    let left = roll(&world).await;
+    let names: Vec<&str> = left.instances().iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(names, ["api-0", "worker-1"]);
+    assert!(left.instances().iter().all(|one| one.state == State::Ready), "{left:?}");
+}

@@ -157,6 +157,21 @@ async fn two_leaders_make_one_notice_of_each_threshold_and_an_earlier_leader_non
     set(&world, "certificates", other.id.to_string(), doc! { "$set": { "notice_epoch": 9_i64 } }).await;
     assert_eq!(notice(&world, &seen[0], 8).await, Noticed::Unneeded, "a leader of an earlier epoch made it");
     assert_eq!(notice(&world, &seen[0], 9).await, Noticed::Made);
+    // What the later leader did stays stamped: the earlier one comes too late for the next threshold, and to put it off.
+    age(&world, &other, HOUR, life).await;
+    let past = doc! { "$currentDate": { "notice_at": true } };
+    set(&world, "certificates", other.id.to_string(), past.clone()).await;
+    let seen = due(&world).await;
+    let before = raw_certificate(&world, &other).await;
+    assert_eq!(notice(&world, &seen[0], 8).await, Noticed::Unneeded, "an earlier leader made the next one");
+    let look = expiry::look(seen[0].version.not_before, seen[0].version.not_after, world.clock.now());
+    world.store.postpone_notice(&seen[0], look, 8).await.unwrap();
+    assert_eq!(raw_certificate(&world, &other).await, before, "an earlier leader put it off");
+    world.store.postpone_notice(&seen[0], look, 10).await.unwrap();
+    set(&world, "certificates", other.id.to_string(), past).await;
+    let seen = due(&world).await;
+    assert_eq!(notice(&world, &seen[0], 9).await, Noticed::Unneeded, "what was put off is stamped as well");
+    assert_eq!(notice(&world, &seen[0], 10).await, Noticed::Made);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -244,5 +259,6 @@ async fn certificates_from_before_the_migration_are_looked_at_too() {
     let since = doc! { "_id": { "$gte": ours.get("_id").unwrap() } };
     assert!(migrations.delete_many(since).await.unwrap().deleted_count >= 1);
     world.store.migrate(world.kek.as_ref(), world.clock.as_ref(), world.entropy.as_ref()).await.unwrap();
+    crate::world::forget_scans(&world.uri).await;
     assert_eq!(*raw_certificate(&world, &certificate).await.get_datetime("notice_at").unwrap(), right);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cap_core::id::JobId;
 use cap_core::job::partition;
-use cap_core::limits::{QUEUE_COUNT, QUEUE_SAMPLE_KEPT};
+use cap_core::limits::{JOB_PARTITIONS, QUEUE_COUNT, QUEUE_SAMPLE_KEPT};
 use cap_core::queue::{Depth, Sample};
 use cap_store::StoreError;
 use cap_testkit::mongo::driver::bson::{DateTime, Document, doc};
@@ -56,6 +56,23 @@ async fn the_depth_is_what_is_due_or_running_and_nothing_that_waits_or_is_over()
     let (now, over) = (world.clock.now(), cap_core::job::Settlement::Succeeded);
     world.store.settle(&claims[0], &over, now).await.unwrap();
     assert_eq!(world.store.sample_queue().await.unwrap().depth, depth(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drift_scan_is_in_no_depth_whether_it_waits_or_runs() {
+    let world = World::new().await;
+    let jobs = raw(&world).await.collection::<Document>("jobs");
+    world.certificate("a.example.test").await;
+    let scan = doc! { "$set": { "p": i32::from(JOB_PARTITIONS), "work.kind": "drift-scan" } };
+    jobs.update_many(doc! { "work.kind": "issue" }, scan).await.unwrap();
+    assert_eq!(world.store.sample_queue().await.unwrap().depth, depth(0), "it waits");
+    let hour = doc! { "$dateAdd": { "startDate": "$$NOW", "unit": "hour", "amount": 1 } };
+    let run = vec![doc! { "$set": { "state": "running", "claim_at": hour } }];
+    jobs.update_many(doc! { "work.kind": "drift-scan" }, run).await.unwrap();
+    assert_eq!(world.store.sample_queue().await.unwrap().depth, depth(0), "it runs");
+    let other = doc! { "$set": { "p": i32::from(JOB_PARTITIONS) - 1 } };
+    jobs.update_many(doc! { "work.kind": "drift-scan" }, other).await.unwrap();
+    assert_eq!(world.store.sample_queue().await.unwrap().depth, depth(1), "beside work for a CA it counts");
 }
 
 #[tokio::test(flavor = "multi_thread")]

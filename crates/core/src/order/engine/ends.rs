@@ -30,7 +30,7 @@ impl Engine<'_> {
                 let problem = Problem::new(Class::Transient, "kek-unavailable", shown(&error));
                 Outcome::Settle(self.postponed(progressed, problem))
             }
-            Halt::Asked(CaError::Refused(problem)) if may_issue(&order.state, self.clock.now()) => {
+            Halt::Asked(CaError::Refused(problem)) if may_issue(&order.state, self.clock.surely()) => {
                 Outcome::Settle(self.postponed(progressed, problem))
             }
             Halt::Ca(error) | Halt::Asked(error) => self.end_by_ca(error, order, progressed).await,
@@ -47,7 +47,7 @@ impl Engine<'_> {
                 Outcome::Settle(deferred(before, problem, at, self.clock.now(), self.entropy))
             }
             // The order stays, for whoever goes on when the person has done it.
-            CaError::NeedsPerson(problem) if may_issue(&order.state, self.clock.now()) => {
+            CaError::NeedsPerson(problem) if may_issue(&order.state, self.clock.surely()) => {
                 Outcome::Settle(self.postponed(progressed, problem))
             }
             CaError::NeedsPerson(problem) => Outcome::Settle(Settlement::Dead(problem)),

@@ -5,7 +5,7 @@ mod world;
 
 use std::time::Duration;
 
-use self::world::{Answers, World, gone, placed, problem, ready, refused};
+use self::world::{Answers, World, gone, needs_a_person, placed, problem, ready, refused};
 use super::Outcome;
 use crate::certificate::Names;
 use crate::clock::Clock;
@@ -158,4 +158,72 @@ fn an_act_takes_no_longer_than_its_names_may() {
     };
     assert_eq!(took(1), limits::ACT + limits::ACT_PER_NAME);
     assert_eq!(took(100), limits::ACT + limits::ACT_PER_NAME * 100);
+}
+
+#[test]
+fn what_needs_a_person_ends_the_job_and_leaves_the_order_for_whoever_goes_on() {
+    let challenged = || OrderState::Challenged { placed: placed(3_600), duties: vec![] };
+    let margin = i64::try_from(limits::READY_EXPIRY_MARGIN.as_secs()).unwrap();
+    let cases: [(&str, OrderState, Told); 4] = [
+        ("reading the authorizations", OrderState::Ordered { placed: placed(3_600) }, |ca| {
+            ca.looks = [seen(Seen::Pending)].into();
+            ca.authorizations = needs_a_person();
+        }),
+        ("looking", challenged(), |ca| ca.looks = [needs_a_person()].into()),
+        ("submitting", challenged(), |ca| {
+            ca.looks = [seen(Seen::Pending)].into();
+            ca.submit = needs_a_person();
+        }),
+        ("looking at what is over", ready(-margin), |ca| ca.looks = [needs_a_person()].into()),
+    ];
+    for (what, state, told) in cases {
+        let world = World::new(state).tell(told);
+        assert_eq!(world.run(), Outcome::Settle(Settlement::Dead(problem())), "{what}");
+        assert_eq!((world.failed(), world.book.states.lock().unwrap().len()), (0, 0), "{what}");
+    }
+}
+
+#[test]
+fn what_needs_a_person_does_not_end_the_job_of_an_order_that_the_ca_may_issue_for() {
+    let cases: [(&str, Told); 4] = [
+        ("looking", |ca| ca.looks = [needs_a_person()].into()),
+        ("submitting", |ca| {
+            ca.looks = [seen(Seen::Pending)].into();
+            ca.submit = needs_a_person();
+        }),
+        ("finalizing", |ca| {
+            ca.looks = [seen(Seen::Ready)].into();
+            ca.finalize = needs_a_person();
+        }),
+        ("fetching", |ca| {
+            ca.looks = [seen(Seen::Valid)].into();
+            ca.certificate = needs_a_person();
+        }),
+    ];
+    for (what, told) in cases {
+        let world = World::new(ready(3_600)).tell(told);
+        assert_eq!(again(&world.run()), Some((problem().kind, 1)), "{what}");
+        assert_eq!(world.failed(), 0, "{what}");
+    }
+}
+
+/// The database of a worker may be ahead by days, or its host: the one that is not says that the order is not over.
+#[test]
+fn a_clock_that_is_days_ahead_ends_no_order() {
+    let days = Duration::from_secs(2 * 86_400);
+    let busy: Told = |ca| ca.looks = [seen(Seen::Processing)].into();
+    let waits: [(&str, OrderState, Told); 3] = [
+        ("the CA is busy", ready(3_600), busy),
+        ("the CA refuses to be asked", ready(3_600), |ca| ca.looks = [refused()].into()),
+        ("a person is needed", ready(3_600), |ca| ca.looks = [needs_a_person()].into()),
+    ];
+    for (what, state, told) in waits {
+        let world = World::new(state).tell(told);
+        *world.clock.ahead.lock().unwrap() = days;
+        assert!(matches!(world.run(), Outcome::Settle(Settlement::Again { .. })), "{what}");
+        assert_eq!(world.failed(), 0, "{what}");
+    }
+    let margin = i64::try_from(limits::READY_EXPIRY_MARGIN.as_secs()).unwrap();
+    let over = World::new(ready(-margin)).tell(busy);
+    assert!(matches!(over.run(), Outcome::Failed(_)), "one that is over by both clocks is over");
 }

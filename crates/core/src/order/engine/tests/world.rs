@@ -35,20 +35,28 @@ pub(super) const NOW_S: i64 = 1_790_000_000;
 
 /// Both clocks move by what is slept, and sleeping takes no time.
 #[derive(Debug, Default)]
-pub(super) struct Hands(Mutex<Duration>);
+pub(super) struct Hands {
+    slept: Mutex<Duration>,
+    /// How far ahead of another clock that is asked the civil time is.
+    pub(super) ahead: Mutex<Duration>,
+}
 
 #[async_trait]
 impl Clock for Hands {
     fn now(&self) -> Timestamp {
+        later(self.surely(), *self.ahead.lock().unwrap())
+    }
+
+    fn surely(&self) -> Timestamp {
         later(Timestamp::from_second(NOW_S).unwrap(), self.boottime())
     }
 
     fn boottime(&self) -> Duration {
-        *self.0.lock().unwrap()
+        *self.slept.lock().unwrap()
     }
 
     async fn sleep(&self, time: Duration) {
-        *self.0.lock().unwrap() += time;
+        *self.slept.lock().unwrap() += time;
     }
 }
 
@@ -314,4 +322,8 @@ pub(super) fn refused<T>() -> Answer<T> {
 
 pub(super) fn gone<T>() -> Answer<T> {
     Some(Err(CaError::Gone(problem())))
+}
+
+pub(super) fn needs_a_person<T>() -> Answer<T> {
+    Some(Err(CaError::NeedsPerson(problem())))
 }

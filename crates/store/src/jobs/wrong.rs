@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Jobs whose times were stamped by a database clock that was wrong: they would wait for days for nothing.
+
+use std::time::Duration;
+
+use bson::{Document, doc};
+use cap_core::clock::later;
+use cap_core::lease::WRONG_AHEAD;
+use cap_core::limits::{DRIFT_PARTITIONS, JOB_PARTITIONS};
+use futures_util::TryStreamExt;
+use jiff::Timestamp;
+
+use super::rank;
+use crate::document::{date, millis};
+use crate::error::StoreError;
+use crate::{Store, bounded};
+
+/// Only what is due later than this is looked at: nearly all waits are a day at most, so that few are, and one that a clock
+/// stamped wrong by less ends by itself within a day or so.
+const LOOKED_AT: Duration = Duration::from_secs(25 * 3_600);
+/// How much later than it was asked to wait a job may be due.
+const SLACK: Duration = Duration::from_secs(60);
+
+impl Store {
+    /// Ends the leases of running jobs that end more than [`WRONG_AHEAD`] times their length ahead: the primary's clock was
+    /// wrong when it stamped them, and nobody would have these jobs until that time comes. Answers how many there were.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn end_wrong_leases(&self) -> Result<u64, StoreError> {
+        let ahead = doc! { "$subtract": ["$claim_at", "$$NOW"] };
+        let wrong = doc! {
+            "state": "running", "$expr": { "$gt": [ahead, { "$multiply": ["$lease_ms", i64::from(WRONG_AHEAD)] }] },
+        };
+        let end = vec![doc! { "$set": { "claim_at": "$$NOW" } }];
+        let jobs = self.collection::<Document>("jobs");
+        Ok(bounded("end wrong leases", jobs.update_many(wrong, end)).await?.modified_count)
+    }
+
+    /// Brings jobs forward, up to `limit` of them, that are due later than they were asked to wait from now on: the primary's
+    /// clock was ahead when it stamped them. Answers how many there were.
+    ///
+    /// # Errors
+    /// When the database does not answer; doing it again is safe.
+    pub async fn end_wrong_waits(&self, now: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        const DOING: &str = "end wrong waits";
+        let all: Vec<i32> = (0..JOB_PARTITIONS + DRIFT_PARTITIONS).map(i32::from).collect();
+        let ahead = doc! { "$subtract": ["$claim_at", "$$NOW"] };
+        // One that was queued by an earlier version does not say how long it was to wait.
+        let asked = doc! { "$ifNull": ["$wait_ms", i64::MAX / 2] };
+        let wrong = doc! {
+            "claim_at": { "$gt": date(later(now, LOOKED_AT)) }, "state": "queued",
+            "$expr": { "$gt": [ahead, { "$add": [asked, millis(SLACK)] }] },
+        };
+        let jobs = self.collection::<Document>("jobs");
+        let mut look = doc! { "p": { "$in": all } };
+        look.extend(wrong.clone());
+        let found: Vec<Document> = bounded(DOING, async {
+            let page = jobs.find(look).limit(i64::from(limit)).projection(doc! { "_id": 1 });
+            page.await?.try_collect().await
+        })
+        .await?;
+        let ids: Vec<&str> = found.iter().filter_map(|job| job.get_str("_id").ok()).collect();
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let mut filter = doc! { "_id": { "$in": ids } };
+        filter.extend(wrong);
+        let due = vec![doc! { "$set": { "claim_at": "$$NOW", "hastened": "$$NOW" } }, rank::stage()];
+        let ended = bounded(DOING, jobs.update_many(filter, due)).await?.modified_count;
+        Ok(u32::try_from(ended).unwrap_or(u32::MAX))
+    }
+}

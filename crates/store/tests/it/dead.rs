@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Jobs that need a person: what is shown, when it is tried again all the same, and what is left alone.
+
+use std::time::Duration;
+
+use cap_core::certificate::Status;
+use cap_core::clock::until;
+use cap_core::issuer::IssuerStatus;
+use cap_core::job::{Claim, JobDraft, JobState, Settlement, Work};
+use cap_core::limits::DEAD_WAIT;
+use cap_core::problem::{Class, Problem};
+use cap_store::{CertificateRecord, Mutation, StoreError};
+use cap_testkit::mongo::driver::bson::{DateTime, Document, doc};
+
+use crate::notices::issued;
+use crate::queue::raw;
+use crate::world::{LEASE, World};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn problem() -> Problem {
+    Problem::new(Class::RateLimited, "rateLimited", "paused: open https://ca.example.test/unpause")
+}
+
+async fn bury(world: &World, claim: &Claim) -> Result<(), StoreError> {
+    world.store.settle(claim, &Settlement::Dead(problem()), world.clock.now()).await
+}
+
+/// A certificate whose version was born `age` ago and lives for `life`, with the claim that renews it.
+async fn renewing(world: &World, name: &str, age: Duration, life: Duration) -> (CertificateRecord, Claim) {
+    let certificate = issued(world, name, age, life).await;
+    let made_for = certificate.version.as_ref().map(|version| version.id);
+    let work = Work::Issue { certificate: certificate.id, made_for };
+    let (clock, entropy) = (world.clock.as_ref(), world.entropy.as_ref());
+    let job = JobDraft::now(world.project, work, certificate.fence, clock, entropy);
+    let audit = world.row().await;
+    world.store.request_renewal(&job, Mutation { audit: &audit, request: None }).await.unwrap();
+    (certificate, world.claim("one", LEASE).await.remove(0))
+}
+
+async fn read(world: &World, certificate: &CertificateRecord) -> CertificateRecord {
+    world.store.certificate(world.project, certificate.id).await.unwrap().unwrap()
+}
+
+async fn state(world: &World, claim: &Claim) -> (JobState, Option<Problem>) {
+    let job = world.store.job(world.project, claim.job).await.unwrap().unwrap();
+    (job.state, job.problem)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_is_tried_again_after_a_tenth_of_the_life_that_is_left_and_a_day_at_most() {
+    let world = World::new().await;
+    let second = Duration::from_secs(1);
+    for (name, age, life, wait) in [
+        ("hour.example.test", HOUR * 7, HOUR * 8, HOUR / 10),
+        ("month.example.test", HOUR * 24, HOUR * 24 * 31, DEAD_WAIT),
+        ("over.example.test", HOUR * 9, HOUR * 8, DEAD_WAIT),
+        // A minute is left.
+        ("minute.example.test", HOUR - second * 60, HOUR, second * 15),
+    ] {
+        let (certificate, claim) = renewing(&world, name, age, life).await;
+        let now = world.clock.now();
+        bury(&world, &claim).await.unwrap();
+        assert_eq!(state(&world, &claim).await, (JobState::Dead, Some(problem())), "{name}");
+        let shown = read(&world, &certificate).await;
+        assert_eq!(
+            (shown.status, shown.problem, shown.fence),
+            (Status::Failing, Some(problem()), claim.fence + 1)
+        );
+        let again = until(now, shown.renew_at.unwrap());
+        assert!(again <= wait + second && again + second * 10 >= wait, "{name}: {again:?} and not {wait:?}");
+        assert_eq!(shown.next_attempt_at, shown.renew_at, "{name}");
+        let stored = raw(&world).await.collection::<Document>("certificates");
+        let stored = stored.find_one(doc! { "_id": certificate.id.to_string() }).await.unwrap().unwrap();
+        assert!(!stored.contains_key("planned_for"), "it would never be planned again: {stored}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_renewed_by_itself_has_no_next_attempt() {
+    let world = World::new().await;
+    let (certificate, claim) = renewing(&world, "off.example.test", HOUR, HOUR * 8).await;
+    let certificates = raw(&world).await.collection::<Document>("certificates");
+    let off = doc! { "$set": { "auto_renew": false } };
+    certificates.update_one(doc! { "_id": certificate.id.to_string() }, off).await.unwrap();
+    bury(&world, &claim).await.unwrap();
+    let shown = read(&world, &certificate).await;
+    assert_eq!((shown.status, shown.next_attempt_at), (Status::Failing, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_was_taken_over_buries_nothing() {
+    let world = World::new().await;
+    let certificate = world.certificate("late.example.test").await;
+    let late = world.claim("one", Duration::ZERO).await.remove(0);
+    let next = world.claim("two", LEASE).await.remove(0);
+    let before = read(&world, &certificate).await;
+    assert!(matches!(bury(&world, &late).await, Err(StoreError::Fenced)));
+    assert_eq!(read(&world, &certificate).await, before);
+    assert_eq!(state(&world, &next).await.0, JobState::Running);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_says_what_its_account_needs_and_goes_on_with_a_higher_fence() {
+    let world = World::new().await;
+    let certificate = world.certificate("a.example.test").await;
+    let jobs = raw(&world).await.collection::<Document>("jobs");
+    let only = doc! { "$set": { "claim_at": DateTime::from_millis(1) } };
+    jobs.update_one(doc! { "work.kind": "register-issuer" }, only).await.unwrap();
+    jobs.delete_one(doc! { "work.kind": "issue" }).await.unwrap();
+    let claim = world.claim("one", LEASE).await.remove(0);
+    assert!(matches!(claim.work, Work::RegisterIssuer { .. }), "{claim:?}");
+    bury(&world, &claim).await.unwrap();
+    let issuer = world.store.issuer(world.project, &certificate.issuer.to_string()).await.unwrap().unwrap();
+    assert_eq!((issuer.status, issuer.problem), (IssuerStatus::Failing, Some(problem())));
+    assert_eq!((issuer.next_attempt_at, issuer.fence), (None, claim.fence + 1));
+    assert_eq!(state(&world, &claim).await.0, JobState::Dead);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drift_scan_that_is_buried_leaves_its_certificate_as_it_was() {
+    let (world, certificate) = crate::drift::on_and_issued().await;
+    let claim = crate::drift::claimed(&world).await;
+    let before = read(&world, &certificate).await;
+    bury(&world, &claim).await.unwrap();
+    let after = read(&world, &certificate).await;
+    assert_eq!((after.status, &after.problem, after.fence), (before.status, &None, before.fence));
+    assert_eq!(after.drift.fence, Some(claim.fence + 1));
+    assert_eq!(state(&world, &claim).await, (JobState::Dead, Some(problem())));
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Taking a job from a peer: not while it could not extend its lease. And jobs that a wrong clock stamped: not for days.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cap_core::clock::{Clock, later};
+use cap_core::id::{ClaimId, JobId};
+use cap_core::job::{Claim, Settlement};
+use cap_core::limits::{JOB_PARTITIONS, RETRY_AFTER_MAX};
+use cap_store::Search;
+use cap_testkit::mongo::driver::bson::{DateTime, Document, doc};
+use jiff::Timestamp;
+
+use crate::queue::raw;
+use crate::world::{LEASE, World, search};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// A clock that is a second later each time that it is read.
+#[derive(Debug, Default)]
+struct Ticks(Mutex<u64>);
+
+#[async_trait]
+impl Clock for Ticks {
+    fn now(&self) -> Timestamp {
+        Timestamp::UNIX_EPOCH
+    }
+
+    fn boottime(&self) -> Duration {
+        let mut ticks = self.0.lock().unwrap();
+        *ticks += 1;
+        Duration::from_secs(*ticks)
+    }
+
+    async fn sleep(&self, _: Duration) {}
+}
+
+/// A job that a peer holds under a lease that ran out, and one that waits.
+struct Two {
+    world: World,
+    held: JobId,
+    waiting: JobId,
+}
+
+impl Two {
+    async fn new() -> Self {
+        let world = World::new().await;
+        world.certificate("held.example.test").await;
+        let held = world.claim("peer", Duration::ZERO).await.remove(0).job;
+        let waiting = world.certificate_before("waits.example.test", None).await.1.id;
+        Self { world, held, waiting }
+    }
+
+    /// What a look takes that differs from the usual by this; afterwards both jobs are again as they were.
+    async fn taken(&self, differs: impl for<'a> FnOnce(&mut Search<'a>)) -> Vec<JobId> {
+        self.taken_until(None, differs).await
+    }
+
+    async fn taken_until(
+        &self,
+        fair_until: Option<(&dyn Clock, Duration)>,
+        differs: impl for<'a> FnOnce(&mut Search<'a>),
+    ) -> Vec<JobId> {
+        let Self { world, .. } = self;
+        let all: Vec<u16> = (0..JOB_PARTITIONS).collect();
+        let held = BTreeMap::new();
+        let mut look = Search { partitions: &all, fair_until, ..search(&held, world.clock.now()) };
+        differs(&mut look);
+        let token = ClaimId::generate(world.clock.as_ref(), world.entropy.as_ref());
+        let claims = world.store.claim_jobs("one", token, LEASE, &look).await.unwrap().claims;
+        let jobs = raw(world).await.collection::<Document>("jobs");
+        for (job, state) in [(self.held, "running"), (self.waiting, "queued")] {
+            let as_before = doc! { "$set": { "claim_at": DateTime::from_millis(1), "state": state } };
+            jobs.update_one(doc! { "_id": job.to_string() }, as_before).await.unwrap();
+        }
+        let mut ids: Vec<JobId> = claims.iter().map(|claim| claim.job).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    fn both(&self) -> Vec<JobId> {
+        let mut both = vec![self.held, self.waiting];
+        both.sort_unstable();
+        both
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_that_may_not_take_over_leaves_what_a_peer_may_still_hold() {
+    let two = Two::new().await;
+    for (by_lanes, is_crowded) in [(false, false), (true, false), (true, true)] {
+        let what = format!("by lanes: {by_lanes}, crowded: {is_crowded}");
+        let taken = two.taken(|look| {
+            (look.by_lanes, look.is_crowded, look.takes_over) = (by_lanes, is_crowded, false);
+        });
+        assert_eq!(taken.await, [two.waiting], "{what}");
+        let taken = two.taken(|look| (look.by_lanes, look.is_crowded) = (by_lanes, is_crowded));
+        assert_eq!(taken.await, two.both(), "{what}");
+    }
+}
+
+/// It may have waited for a primary, and seen no error: the holder of the lease waited as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_that_was_answered_late_takes_nothing_from_a_peer() {
+    let two = Two::new().await;
+    let (late, soon) = (Ticks::default(), Ticks::default());
+    let taken = two.taken_until(Some((&late, Duration::ZERO)), |_| {}).await;
+    assert_eq!(taken, [two.waiting]);
+    let taken = two.taken_until(Some((&soon, Duration::from_secs(3_600))), |_| {}).await;
+    assert_eq!(taken, two.both());
+}
+
+/// Lets the job of this claim wait for so long, and then be due `ahead` later than that.
+async fn stamped(world: &World, claim: &Claim, after: Duration, ahead: Duration) {
+    let again = Settlement::Again { after, problem: None, setbacks: None };
+    world.store.settle(claim, &again, world.clock.now()).await.unwrap();
+    let ahead_ms = i64::try_from(ahead.as_millis()).unwrap();
+    let later = vec![doc! { "$set": { "claim_at": { "$add": ["$claim_at", ahead_ms] } } }];
+    let jobs = raw(world).await.collection::<Document>("jobs");
+    jobs.update_one(doc! { "_id": claim.job.to_string() }, later).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_a_clock_stamped_days_ahead_is_brought_forward_and_one_that_waits_for_days_is_not() {
+    let world = World::new().await;
+    for name in ["wrong.example.test", "right.example.test", "soon.example.test"] {
+        world.certificate(name).await;
+    }
+    let claims = world.claim("one", LEASE).await;
+    let [wrong, right, soon] = claims.as_slice() else { panic!("{claims:?}") };
+    stamped(&world, wrong, Duration::from_secs(60), DAY * 2).await;
+    // As long as an issuance that the fuse stopped may wait.
+    stamped(&world, right, DAY * 7, Duration::ZERO).await;
+    stamped(&world, soon, RETRY_AFTER_MAX, Duration::ZERO).await;
+    let now = world.clock.now();
+    // A leader whose clock is ahead finds nothing more: the database's decides.
+    assert_eq!(world.store.end_wrong_waits(later(now, DAY * 400), 10).await.unwrap(), 0);
+    assert_eq!(world.store.end_wrong_waits(now, 10).await.unwrap(), 1);
+    assert_eq!(world.store.end_wrong_waits(now, 10).await.unwrap(), 0);
+    let due: Vec<JobId> = world.claim("two", LEASE).await.iter().map(|claim| claim.job).collect();
+    assert_eq!(due, [wrong.job]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_was_queued_by_a_clock_days_ahead_is_brought_forward() {
+    let world = World::new().await;
+    let (_, draft) = world.certificate_before("a.example.test", None).await;
+    let jobs = raw(&world).await.collection::<Document>("jobs");
+    let ahead = doc! { "$dateAdd": { "startDate": "$$NOW", "unit": "day", "amount": 2 } };
+    let stamped = vec![doc! { "$set": { "claim_at": ahead } }];
+    jobs.update_one(doc! { "_id": draft.id.to_string() }, stamped).await.unwrap();
+    assert!(world.claim("one", LEASE).await.is_empty());
+    assert_eq!(world.store.end_wrong_waits(world.clock.now(), 10).await.unwrap(), 1);
+    assert_eq!(world.claim("one", LEASE).await[0].job, draft.id);
+}
