@@ -8,7 +8,6 @@ use cap_core::limits::ORDER_LIFE_DEFAULT;
 use cap_core::order::{Order, is_abandoned};
 use cap_core::problem::{Class, Problem};
 use cap_store::{Expiring, StoreError};
-use jiff::Timestamp;
 
 use super::Duties;
 
