@@ -36,6 +36,10 @@ const GENERATED: &[Generated] = &[
         path: "docs/reference/metrics.md",
         run: &["--package", "cap-api", "--example", "reference", "--", "metrics"],
     },
+    Generated {
+        path: "docs/reference/order-states.md",
+        run: &["--package", "cap-api", "--example", "reference", "--", "order-states"],
+    },
 ];
 
 pub(crate) fn run(check: bool) -> anyhow::Result<ExitCode> {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Prints a page of docs/reference/, for `cargo xtask codegen`: `problems`, `audit-events` or `metrics`.
+//! Prints a page of docs/reference/, for `cargo xtask codegen`: `problems`, `audit-events`, `metrics` or
+//! `order-states`.
 
 use std::error::Error;
 use std::io::Write;
@@ -23,7 +24,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some("problems") => cap_api::reference_markdown(),
         Some("audit-events") => cap_core::audit::reference_markdown(),
         Some("metrics") => metrics()?,
-        _ => return Err("name a page: problems, audit-events or metrics".into()),
+        Some("order-states") => cap_core::order::order_states_markdown(),
+        _ => return Err("name a page: problems, audit-events, metrics or order-states".into()),
     };
     Ok(std::io::stdout().write_all(page.as_bytes())?)
 }

@@ -13,11 +13,13 @@ pub enum Mutant {
     NoFence,
     /// Writes count as done when the primary alone has them.
     OneAck,
+    /// An order whose finalization began is given up as any other is: nobody watches what the CA still makes of it.
+    NoWatch,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::NoFence, Self::OneAck];
+    pub const ALL: [Self; 3] = [Self::NoFence, Self::OneAck, Self::NoWatch];
 
     /// Its name, as drills write it.
     #[must_use]
@@ -25,6 +27,7 @@ impl Mutant {
         match self {
             Self::NoFence => "no-fence",
             Self::OneAck => "one-ack",
+            Self::NoWatch => "no-watch",
         }
     }
 }

@@ -15,6 +15,7 @@ const WALL: &[(&str, &[&str])] = &[
     ("cap-store", &["cap-core", "cap-tlog"]),
     ("cap-acme", &["cap-core"]),
     ("cap-connectors", &["cap-core"]),
+    ("cap-model", &["cap-core"]),
     ("cap-runtime", &["cap-core"]),
     ("cap-client", &["cap-core"]),
     ("cap-boot", &["cap-core", "cap-store", "cap-connectors", "cap-runtime"]),

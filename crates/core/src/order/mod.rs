@@ -10,6 +10,7 @@ mod ca;
 mod engine;
 mod fuse;
 mod ledger;
+mod picture;
 mod retry;
 mod state;
 mod step;
@@ -19,6 +20,7 @@ pub use ca::{Authorization, CaAccount, CaError, CaRequest, CertificateAuthority,
 pub use engine::{Engine, Outcome};
 pub use fuse::Fuse;
 pub use ledger::{FailedAttempt, IssuedVersion, Ledger, LedgerError};
+pub use picture::{moves, order_states_markdown};
 pub use retry::{attempt_delay, deferred, transient_delay};
 pub use state::{Duty, Order, OrderKey, OrderState, Placed};
 pub use step::{Knowledge, Step, may_issue, next_step};

@@ -5,6 +5,7 @@
 use crate::audit::{Action, Draft};
 use crate::clock::{later, until};
 use crate::envelope::{KekError, KeyringError};
+use crate::fault::{self, Mutant};
 use crate::job::{Setbacks, Settlement};
 use crate::limits;
 use crate::order::{
@@ -30,7 +31,7 @@ impl Engine<'_> {
                 let problem = Problem::new(Class::Transient, "kek-unavailable", shown(&error));
                 Outcome::Settle(self.postponed(progressed, problem))
             }
-            Halt::Asked(CaError::Refused(problem)) if may_issue(&order.state, self.clock.surely()) => {
+            Halt::Asked(CaError::Refused(problem)) if self.is_watched(order) => {
                 Outcome::Settle(self.postponed(progressed, problem))
             }
             Halt::Ca(error) | Halt::Asked(error) => self.end_by_ca(error, order, progressed).await,
@@ -47,7 +48,7 @@ impl Engine<'_> {
                 Outcome::Settle(deferred(before, problem, at, self.clock.now(), self.entropy))
             }
             // The order stays, for whoever goes on when the person has done it.
-            CaError::NeedsPerson(problem) if may_issue(&order.state, self.clock.surely()) => {
+            CaError::NeedsPerson(problem) if self.is_watched(order) => {
                 Outcome::Settle(self.postponed(progressed, problem))
             }
             CaError::NeedsPerson(problem) => Outcome::Settle(Settlement::Dead(problem)),
@@ -57,11 +58,16 @@ impl Engine<'_> {
         }
     }
 
+    /// Whether nothing but the CA's own word ends the order, since it may have been finalized.
+    fn is_watched(&self, order: &Order) -> bool {
+        may_issue(&order.state, self.clock.surely()) && !fault::is(Mutant::NoWatch)
+    }
+
     /// A passing fault of the CA: the same step again, later; after an hour of them the attempt counts as failed,
     /// unless the CA may still issue.
     async fn setback(&self, order: &Order, progressed: bool, problem: Problem) -> Outcome {
         let since = self.setbacks(progressed).map_or_else(|| self.clock.now(), |earlier| earlier.since);
-        let may_still_issue = matches!(order.state, OrderState::Ready { .. });
+        let may_still_issue = matches!(order.state, OrderState::Ready { .. }) && !fault::is(Mutant::NoWatch);
         if until(since, self.clock.now()) > limits::TRANSIENT_SPAN_MAX && !may_still_issue {
             return self.give_up(order, progressed, problem).await;
         }

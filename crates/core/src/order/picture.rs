@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The state machine as a page: asked of [`next_step`], case by case, so that the page says what the code does.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::clock::later;
+use crate::limits;
+use crate::order::{Knowledge, OrderState, Placed, Seen, Step, next_step};
+use crate::problem::{Class, Problem};
+
+/// The states in which there is something to do, in the order in which an order passes them.
+const LIVE: [&str; 4] = ["keyed", "ordered", "challenged", "ready"];
+/// What the CA can have said.
+const WORDS: [&str; 6] = ["nothing yet", "pending", "ready", "processing", "valid", "invalid"];
+/// How old the order is, by its expiry.
+const AGES: [Age; 3] = [Age::Young, Age::Expired, Age::LongExpired];
+
+#[derive(Clone, Copy)]
+enum Age {
+    Young,
+    Expired,
+    LongExpired,
+}
+
+/// Every step from one phase to another that an order may take. Failing is open to each: the CA may refuse any act.
+#[must_use]
+pub fn moves() -> BTreeSet<(&'static str, &'static str)> {
+    let mut moves: BTreeSet<_> = LIVE.iter().map(|phase| (*phase, "failed")).collect();
+    for phase in LIVE {
+        for word in WORDS {
+            for (age, submitted) in AGES.iter().flat_map(|age| [(*age, false), (*age, true)]) {
+                moves.extend(leads_to(&decide(phase, word, submitted, age)).map(|next| (phase, next)));
+            }
+        }
+    }
+    moves
+}
+
+/// The phase that is written down when a step has succeeded.
+fn leads_to(step: &Step) -> Option<&'static str> {
+    match step {
+        Step::Place => Some("ordered"),
+        Step::Prepare => Some("challenged"),
+        Step::MarkReady => Some("ready"),
+        Step::Download => Some("stored"),
+        Step::Fail(_) => Some("failed"),
+        Step::Look | Step::Submit | Step::Finalize | Step::Wait | Step::Done => None,
+    }
+}
+
+/// A step in a few words.
+fn words(step: &Step) -> &'static str {
+    match step {
+        Step::Place => "place the order",
+        Step::Prepare => "read the challenges",
+        Step::Look => "ask the CA",
+        Step::Submit => "submit the challenges",
+        Step::MarkReady => "note that finalize is next",
+        Step::Finalize => "finalize",
+        Step::Download => "fetch, check and store",
+        Step::Wait => "wait, then ask",
+        Step::Fail(_) => "end the attempt",
+        Step::Done => "nothing",
+    }
+}
+
+fn decide(phase: &str, word: &str, submitted: bool, age: Age) -> Step {
+    let since = Timestamp::UNIX_EPOCH;
+    let expires = later(since, limits::READY_EXPIRY_MARGIN);
+    let placed = Placed { url: String::new(), expires: Some(expires) };
+    let state = match phase {
+        "keyed" => OrderState::Keyed,
+        "ordered" => OrderState::Ordered { placed },
+        "challenged" => OrderState::Challenged { placed, duties: vec![] },
+        _ => OrderState::Ready { placed, since },
+    };
+    let seen = match word {
+        "pending" => Some(Seen::Pending),
+        "ready" => Some(Seen::Ready),
+        "processing" => Some(Seen::Processing),
+        "valid" => Some(Seen::Valid),
+        "invalid" => Some(Seen::Invalid(Problem::new(Class::Validation, "invalid", ""))),
+        _ => None,
+    };
+    let past = match age {
+        Age::Young => return next_step(&state, &Knowledge { seen, submitted }, since),
+        Age::Expired => Duration::ZERO,
+        Age::LongExpired => limits::READY_EXPIRY_MARGIN,
+    };
+    next_step(&state, &Knowledge { seen, submitted }, later(expires, past))
+}
+
+/// The page, for docs/reference/.
+#[must_use]
+pub fn order_states_markdown() -> String {
+    let mut page = String::from(
+        "# The states of an order\n\n\
+         <!-- Written by `cargo xtask codegen` from crates/core/src/order/picture.rs. -->\n\n\
+         What is recorded of an order decides, with the CA's last word on it, what is done next. The picture and the table \
+         are asked of the code.\n\n```mermaid\nstateDiagram-v2\n    [*] --> keyed: key and signing request are stored\n",
+    );
+    for (from, to) in moves() {
+        let _ = writeln!(page, "    {from} --> {to}: {}", reason(from, to));
+    }
+    page.push_str(
+        "    stored --> [*]\n    failed --> [*]: a new attempt, later\n```\n\n\
+         An order fails where the CA refuses an act, ends the order, issues something else than was asked for, or does not \
+         finish before the order expires. From `ready` on it may have been finalized: then a refusal to be asked ends \
+         nothing, and its expiry only with an hour for clocks that differ.\n\n\
+         | recorded | the CA's last word | next | submitted in this run | expired | expired for an hour |\n\
+         |---|---|---|---|---|---|\n",
+    );
+    for phase in LIVE {
+        for word in WORDS {
+            let first = decide(phase, word, false, Age::Young);
+            let always = |words: &[&str]| {
+                words.iter().all(|word| decide(phase, word, true, Age::LongExpired) == first)
+            };
+            if matches!(first, Step::Place | Step::Prepare) && always(&WORDS) {
+                if word == WORDS[0] {
+                    let _ = writeln!(page, "| `{phase}` | whatever | {} | | | |", words(&first));
+                }
+                continue;
+            }
+            let other = |submitted, age| {
+                let step = decide(phase, word, submitted, age);
+                if step == first { "" } else { words(&step) }
+            };
+            let _ = writeln!(
+                page,
+                "| `{phase}` | {word} | {} | {} | {} | {} |",
+                words(&first),
+                other(true, Age::Young),
+                other(false, Age::Expired),
+                other(false, Age::LongExpired)
+            );
+        }
+    }
+    page.push_str(
+        "\nWhere a cell is empty, the step is the one under \"next\". `stored` and `failed` have none.\n",
+    );
+    page
+}
+
+fn reason(from: &str, to: &str) -> &'static str {
+    match (from, to) {
+        (_, "ordered") => "newOrder",
+        (_, "challenged") => "challenges read, answers stored",
+        (_, "ready") => "submitted, or the CA waits for finalize",
+        (_, "stored") => "finalized, fetched, checked",
+        _ => "refused, invalid or expired",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_goes_forward_or_fails() {
+        let line = ["keyed", "ordered", "challenged", "ready", "stored"];
+        let mut expected: BTreeSet<_> = line.windows(2).map(|pair| (pair[0], pair[1])).collect();
+        expected.extend(LIVE.map(|phase| (phase, "failed")));
+        assert_eq!(moves(), expected);
+    }
+
+    #[test]
+    fn the_page_has_every_state_and_every_word() {
+        let page = order_states_markdown();
+        for phase in LIVE {
+            assert!(page.contains(&format!("| `{phase}` |")), "{phase}");
+        }
+        for word in WORDS {
+            assert!(page.contains(&format!("| `ready` | {word} |")), "{word}");
+        }
+        assert!(page.contains("| `ready` | ready | finalize |  |  | end the attempt |"), "{page}");
+    }
+}
