@@ -49,7 +49,7 @@ fn no_seed_breaks_a_promise() {
     }
     assert_eq!(stories.seeds, seeds());
     // Enough has happened, and nothing that the picture of the states does not show.
-    assert!(sum.crashes > 5_000 && sum.pauses > 5_000, "{} crashes, {} pauses", sum.crashes, sum.pauses);
+    assert!(sum.crashes.min(sum.pauses) > seeds() / 2, "{} crashes, {} pauses", sum.crashes, sum.pauses);
     assert_eq!(sum.moves, cap_core::order::moves());
 }
 

@@ -103,8 +103,10 @@ pub fn order_states_markdown() -> String {
          What is recorded of an order decides, with the CA's last word on it, what is done next. The picture and the table \
          are asked of the code.\n\n```mermaid\nstateDiagram-v2\n    [*] --> keyed: key and signing request are stored\n",
     );
-    for (from, to) in moves() {
-        let _ = writeln!(page, "    {from} --> {to}: {}", reason(from, to));
+    for phase in LIVE {
+        for (from, to) in moves().into_iter().filter(|(from, _)| *from == phase) {
+            let _ = writeln!(page, "    {from} --> {to}: {}", reason(from, to));
+        }
     }
     page.push_str(
         "    stored --> [*]\n    failed --> [*]: a new attempt, later\n```\n\n\

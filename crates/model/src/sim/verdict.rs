@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use cap_core::clock::later;
 use cap_core::envelope::KeyOwner;
@@ -15,12 +16,15 @@ use super::ca::number_of;
 use super::keys::{Keys, keyring};
 use super::ledger::{Certificate, Row, Version};
 use super::luck::Dice;
-use super::plan::SKEW_MAX;
 use super::worker::Cluster;
 use super::world::{Hands, Inner};
 
 /// Writes that one issuance may cost, its claim among them.
 const WRITES: u32 = 7;
+
+/// How long past its expiry an order is watched at least: the hour that the engine allows for clocks that differ, less what
+/// they differ by.
+const WATCHED: Duration = Duration::from_secs(1_800);
 
 /// What is counted while a seed runs.
 #[derive(Debug, Default)]
@@ -89,7 +93,7 @@ fn bought_twice(inner: &Inner) -> Vec<String> {
 /// Whether an order that was issued may have been given up: it had expired for so long, and until then the CA did not say
 /// what had become of it.
 fn is_excused(inner: &Inner, number: usize) -> bool {
-    let over_at = inner.ca.orders[number].expires + limits::READY_EXPIRY_MARGIN - SKEW_MAX;
+    let over_at = inner.ca.orders[number].expires + WATCHED;
     inner.database.orders.iter().any(|row| {
         let is_it = row.order.state.placed().is_some_and(|placed| number_of(&placed.url) == Some(number));
         is_it && row.failed_at.is_some_and(|at| at >= over_at)
