@@ -25,7 +25,7 @@ fn no_interleaving_of_workers_ca_and_faults_breaks_a_law() {
     assert!(states >= STATES_MIN, "{states} states");
 }
 
-/// The shortest way to break the law without the guard.
+/// A way to break the law without the guard.
 fn broken(guard: Mutant, law: &'static str) {
     let until = HasDiscoveries::AllOf([law].into());
     // Fewer faults than there are: one of a kind is enough to find it by.
