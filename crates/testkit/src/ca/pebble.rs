@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::dns::DnsServer;
 use super::launches::{CA_PROCESS, challtestsrv_launch, pebble_launch};
@@ -253,6 +253,20 @@ impl Pebble {
     pub async fn counts(&self) -> anyhow::Result<Counts> {
         let url = format!("{}/proxy/counts", self.at.proxy_control_url);
         Ok(client(&self.at.ca_file)?.get(&url).send().await?.error_for_status()?.json().await?)
+    }
+
+    /// Has the CA answer for this certificate's renewal information whatever `answer` says (RFC 9773, 4.2): a window that is
+    /// moved, or nonsense. Only Pebbles that offer renewal information can.
+    ///
+    /// # Errors
+    /// When the management interface cannot be reached, or does not know the certificate.
+    pub async fn set_renewal_info(&self, leaf_pem: &str, answer: &str) -> anyhow::Result<()> {
+        let url = format!("{}/set-renewal-info/", self.at.management_url);
+        let body = json!({ "Certificate": leaf_pem, "ARIResponse": answer });
+        let done = client(&self.at.ca_file)?.post(&url).json(&body).send().await;
+        let done = done.with_context(|| format!("asking {url}"))?;
+        ensure!(done.status().is_success(), "{url} answers {}: {}", done.status(), done.text().await?);
+        Ok(())
     }
 
     /// Makes each answer of the CA come this much later.

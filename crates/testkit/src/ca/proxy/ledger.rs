@@ -33,6 +33,12 @@ pub struct Counts {
     pub name_sets: BTreeMap<String, NameSetCounts>,
     /// Of all sets.
     pub totals: NameSetCounts,
+    /// What the orders of a set were said to replace (RFC 9773, 5), in the order in which the CA accepted them.
+    #[serde(default)]
+    pub replaced: BTreeMap<String, Vec<String>>,
+    /// What orders were said to replace that the CA refused as replaced already, in the order in which it did.
+    #[serde(default)]
+    pub refused_replacements: Vec<String>,
 }
 
 impl Counts {
@@ -41,6 +47,13 @@ impl Counts {
     pub fn of(&self, names: &[&str]) -> NameSetCounts {
         let key = key_of(names.iter().copied());
         self.name_sets.get(&key).copied().unwrap_or_default()
+    }
+
+    /// What the orders of this set of names were said to replace.
+    #[must_use]
+    pub fn replaced(&self, names: &[&str]) -> Vec<String> {
+        let key = key_of(names.iter().copied());
+        self.replaced.get(&key).cloned().unwrap_or_default()
     }
 }
 
@@ -77,11 +90,17 @@ impl Ledger {
             Route::NewOrder if status == StatusCode::CREATED => {
                 let Some(order) = location.and_then(path_of) else { return };
                 let names = names_of_request(request);
+                if let Some(replaced) = replaced_by_request(request) {
+                    book.counts.replaced.entry(names.clone()).or_default().push(replaced);
+                }
                 if let Some(finalize) = answer["finalize"].as_str().and_then(path_of) {
                     book.order_of_finalize.insert(finalize, order.clone());
                 }
                 book.names_of_order.insert(order, names.clone());
                 book.count(&names, |counts| counts.orders += 1);
+            }
+            Route::NewOrder if status == StatusCode::CONFLICT => {
+                book.counts.refused_replacements.extend(replaced_by_request(request));
             }
             Route::Finalize { path } if status == StatusCode::OK => {
                 let order = book.order_of_finalize.get(path).cloned().unwrap_or_else(|| path.clone());
@@ -129,14 +148,22 @@ fn key_of<'a>(names: impl Iterator<Item = &'a str>) -> String {
     sorted.into_iter().collect::<Vec<_>>().join(",")
 }
 
+/// The payload of a signed newOrder.
+fn payload(jws: &[u8]) -> Option<Value> {
+    let jws: Value = serde_json::from_slice(jws).ok()?;
+    let payload = URL_SAFE_NO_PAD.decode(jws["payload"].as_str()?).ok()?;
+    serde_json::from_slice(&payload).ok()
+}
+
+fn replaced_by_request(jws: &[u8]) -> Option<String> {
+    payload(jws)?["replaces"].as_str().map(str::to_owned)
+}
+
 /// The identifiers in the payload of a signed newOrder.
 fn names_of_request(jws: &[u8]) -> String {
     let names = || -> Option<Vec<String>> {
-        let jws: Value = serde_json::from_slice(jws).ok()?;
-        let payload = URL_SAFE_NO_PAD.decode(jws["payload"].as_str()?).ok()?;
-        let order: Value = serde_json::from_slice(&payload).ok()?;
         Some(
-            order["identifiers"]
+            payload(jws)?["identifiers"]
                 .as_array()?
                 .iter()
                 .filter_map(|id| id["value"].as_str())
@@ -193,6 +220,21 @@ mod tests {
             ledger.note(&Route::of("/my-order/1"), b"", StatusCode::OK, None, &valid);
         }
         assert_eq!(ledger.counts().totals, NameSetCounts { orders: 1, finalized: 1, certificates: 1 });
+    }
+
+    #[test]
+    fn what_an_order_replaces_is_noted_when_it_is_accepted_and_apart_when_it_is_refused() {
+        let ledger = Ledger::default();
+        let order =
+            json!({ "identifiers": [{ "type": "dns", "value": "a.example.test" }], "replaces": "AQ.Ag" });
+        let request = json!({ "payload": URL_SAFE_NO_PAD.encode(order.to_string()) }).to_string();
+        let (request, location) = (request.as_bytes(), Some("https://ca/my-order/1"));
+        ledger.note(&Route::NewOrder, request, StatusCode::CREATED, location, &Value::Null);
+        ledger.note(&Route::NewOrder, request, StatusCode::CONFLICT, None, &Value::Null);
+        let counts = ledger.counts();
+        assert_eq!(counts.replaced(&["a.example.test"]), ["AQ.Ag"]);
+        assert_eq!(counts.refused_replacements, ["AQ.Ag"]);
+        assert_eq!(counts.totals.orders, 1);
     }
 
     #[test]
