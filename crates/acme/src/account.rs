@@ -9,6 +9,7 @@ use cap_core::limits;
 use cap_core::name::Identifier;
 use cap_core::order::{CaAccount, CaError, CaRequest, Placed, RemoteOrder, Seen};
 use cap_core::problem::{Class, Problem};
+use cap_core::renewal_info::{AriId, RenewalInfo};
 use cap_core::secret::ExposeSecret;
 use http::StatusCode;
 use instant_acme::{Account, AccountBuilder, Key, NewOrder};
@@ -19,11 +20,14 @@ use serde::Deserialize;
 use crate::call::Action;
 use crate::http::{Handle, Http};
 use crate::order::AcmeOrder;
+use crate::renewal;
 
 /// An account that can sign.
 pub(crate) struct AcmeAccount {
     account: Account,
     http: Arc<Http>,
+    /// Where renewal information is, as the directory says; nothing at a CA that offers none.
+    renewal_info: Option<String>,
 }
 
 /// What `instant-acme` leaves out of an order.
@@ -56,8 +60,8 @@ impl AcmeAccount {
     pub(crate) async fn restore(http: Arc<Http>, request: &CaRequest, url: &str) -> Result<Self, CaError> {
         let key = PrivatePkcs8KeyDer::from(request.account_key.expose_secret());
         let restore = builder(&http).from_parts(url.to_owned(), key, http.directory().to_owned());
-        let (account, _) = http.call(Action::Account, restore).await?;
-        Ok(Self { account, http })
+        let (account, answer) = http.call(Action::Account, restore).await?;
+        Ok(Self { account, http, renewal_info: renewal::endpoint(&answer.body) })
     }
 
     /// Where a profile is not in the directory, a CA would ignore it and issue something else.
@@ -82,6 +86,7 @@ impl CaAccount for AcmeAccount {
         &self,
         names: &[Identifier],
         profile: Option<&Profile>,
+        replaces: Option<&AriId>,
     ) -> Result<(Placed, Seen, Box<dyn RemoteOrder>), CaError> {
         let identifiers: Vec<_> = names.iter().map(identifier).collect();
         let profile = profile.cloned().map(String::from);
@@ -90,7 +95,17 @@ impl CaAccount for AcmeAccount {
             self.check_offered(profile)?;
             new_order = new_order.profile(profile);
         }
-        let (order, answer) = self.http.call(Action::NewOrder, self.account.new_order(&new_order)).await?;
+        if let Some(replaces) = replaces {
+            new_order = new_order.replaces(renewal::identifier(replaces));
+        }
+        let (order, answer) = self.http.answered(Action::NewOrder, self.account.new_order(&new_order)).await;
+        let order = match (order, &answer.location) {
+            // It took the order, and says nothing of what the order replaces (RFC 9773, 5, wants it to): an order all the same.
+            (Err(_), Some(url)) if answer.status == Some(StatusCode::CREATED) => {
+                self.http.call(Action::Order, self.account.order(url.clone())).await?.0
+            }
+            (order, _) => order?,
+        };
         let rest: Rest = serde_json::from_slice(&answer.body).unwrap_or_default();
         let placed = Placed {
             url: bounded(order.url(), "order")?,
@@ -104,6 +119,14 @@ impl CaAccount for AcmeAccount {
         let (order, _) = self.http.call(Action::Order, self.account.order(url.to_owned())).await?;
         let mut order = AcmeOrder::new(order, self.http.clone());
         Ok((order.seen().await, Box::new(order)))
+    }
+
+    fn offers_renewal_info(&self) -> bool {
+        self.renewal_info.is_some()
+    }
+
+    async fn renewal_info(&self, certificate: &AriId) -> Result<RenewalInfo, CaError> {
+        renewal::ask(&self.http, self.renewal_info.as_deref(), certificate).await
     }
 }
 

@@ -31,6 +31,7 @@ pub(crate) enum Action {
     Challenge,
     Finalize,
     Certificate,
+    RenewalInfo,
 }
 
 struct Call {
@@ -51,7 +52,7 @@ pub(crate) struct Answer {
 }
 
 impl Action {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Directory,
         Self::Nonce,
         Self::Account,
@@ -61,6 +62,7 @@ impl Action {
         Self::Challenge,
         Self::Finalize,
         Self::Certificate,
+        Self::RenewalInfo,
     ];
 
     /// As a label of metrics.
@@ -75,6 +77,7 @@ impl Action {
             Self::Challenge => "challenge",
             Self::Finalize => "finalize",
             Self::Certificate => "certificate",
+            Self::RenewalInfo => "renewal_info",
         }
     }
 
@@ -90,6 +93,7 @@ impl Action {
             Self::Challenge => "submitting a challenge",
             Self::Finalize => "finalizing the order",
             Self::Certificate => "fetching the certificate",
+            Self::RenewalInfo => "reading renewal information",
         }
     }
 }
@@ -113,12 +117,15 @@ pub(crate) async fn watched<T>(action: Action, time: Duration, act: impl Future<
     (output, answer)
 }
 
-/// What a request is for: `instant-acme` sends HEAD for nonces and GET for directories only.
+/// What a request is for: `instant-acme` sends HEAD for nonces and GET for directories only, and renewal information is
+/// asked for by us.
 pub(crate) fn action(method: &Method) -> Action {
+    let of_call = CALL.try_with(|call| call.action).unwrap_or(Action::Account);
     match *method {
         Method::HEAD => Action::Nonce,
+        Method::GET if of_call == Action::RenewalInfo => of_call,
         Method::GET => Action::Directory,
-        _ => CALL.try_with(|call| call.action).unwrap_or(Action::Account),
+        _ => of_call,
     }
 }
 

@@ -48,6 +48,11 @@ const KNOWN: &[Known] = &[
         Class::Configuration,
         "the CA does not know this account; make a new issuer",
     ),
+    Known(
+        "alreadyReplaced",
+        Class::Protocol,
+        "another order replaces the same certificate; this one is placed as one that replaces nothing",
+    ),
     Known("badCSR", Class::Protocol, "the next attempt has a new key"),
     Known(
         "badPublicKey",

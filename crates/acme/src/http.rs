@@ -86,14 +86,25 @@ impl Http {
         action: Action,
         act: impl Future<Output = Result<T, instant_acme::Error>>,
     ) -> Result<(T, Answer), CaError> {
+        let (result, answer) = self.answered(action, act).await;
+        Ok((result?, answer))
+    }
+
+    /// The same, with what was seen last although it is of no use.
+    pub(crate) async fn answered<T>(
+        &self,
+        action: Action,
+        act: impl Future<Output = Result<T, instant_acme::Error>>,
+    ) -> (Result<T, CaError>, Answer) {
         let (result, answer) = call::watched(action, self.request_timeout, act).await;
-        result.map(|value| (value, answer.clone())).map_err(|error| {
+        let result = result.map_err(|error| {
             let failure = fault::classify(&error, action, &answer, self.clock.now());
             if fault::is_rate_limit(&failure) {
                 self.metrics.rate_limited();
             }
             failure
-        })
+        });
+        (result, answer)
     }
 
     async fn send(&self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, Unreachable> {

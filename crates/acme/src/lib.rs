@@ -10,7 +10,7 @@
 //!
 //! - [`Acme`] is the port; one connection pool an issuer, one restored account an issuer.
 //! - `http`, `connect`, `nonces`, `call` carry requests and keep what was seen.
-//! - `account` and `order` are the acts.
+//! - `account`, `order` and `renewal` are the acts.
 //! - `fault`, `document` and `unreachable` turn failures into what to do and what to tell people.
 
 mod account;
@@ -23,6 +23,7 @@ mod issuers;
 mod metrics;
 mod nonces;
 mod order;
+mod renewal;
 mod unreachable;
 
 use std::sync::Arc;

@@ -7,7 +7,7 @@ use cap_core::job::Work;
 use cap_runtime::config::format_duration;
 use cap_store::{
     CertificateRecord, DriftRecord, IssuerRecord, JobRecord, NoticeRecord, ProjectDrift, ProjectRecord,
-    TokenRecord, TotalRecord, VersionRecord,
+    RenewalInfoRecord, RenewalInfoSeen, TokenRecord, TotalRecord, VersionRecord,
 };
 use jiff::Timestamp;
 
@@ -34,6 +34,24 @@ fn drift(record: DriftRecord) -> Option<wire::Drift> {
     let (version, scanned_at, names) =
         seen.map_or((None, None, Vec::new()), |seen| (Some(seen.version), Some(seen.scanned_at), seen.names));
     Some(wire::Drift { host: host.map(String::from), port, state, version, scanned_at, names })
+}
+
+/// Nothing where the CA offers none, and before the first version.
+fn renewal_info(record: RenewalInfoRecord) -> Option<wire::RenewalInfo> {
+    let next_look_at = record.at?;
+    let seen = record.seen;
+    let window = seen.as_ref().and_then(RenewalInfoSeen::suggestion);
+    Some(wire::RenewalInfo {
+        window: window.map(|suggestion| wire::RenewalWindow {
+            start: suggestion.window.start(),
+            end: suggestion.window.end(),
+            renew_at: suggestion.renew_at,
+        }),
+        explanation_url: seen.as_ref().and_then(|seen| seen.explanation_url.clone()),
+        looked_at: seen.as_ref().map(|seen| seen.looked_at),
+        problem: seen.and_then(|seen| seen.problem),
+        next_look_at,
+    })
 }
 
 pub(crate) fn token(record: TokenRecord) -> wire::Token {
@@ -65,7 +83,8 @@ pub(crate) fn issuer(record: IssuerRecord) -> wire::Issuer {
 }
 
 pub(crate) fn version(record: VersionRecord) -> wire::Version {
-    let VersionRecord { id, number, serial, fingerprint_sha256, not_before, not_after, issued_at } = record;
+    let VersionRecord { id, number, serial, fingerprint_sha256, not_before, not_after, issued_at, .. } =
+        record;
     wire::Version { id, number, serial, fingerprint_sha256, not_before, not_after, issued_at }
 }
 
@@ -96,6 +115,7 @@ pub(crate) fn certificate(record: CertificateRecord, now: Timestamp) -> wire::Ce
         next_attempt_at: record.next_attempt_at,
         version: record.version.map(version),
         renew_at: record.renew_at,
+        renewal_info: renewal_info(record.renewal_info),
         drift: drift(record.drift),
         created_at: record.created_at,
         updated_at: record.updated_at,
@@ -105,7 +125,7 @@ pub(crate) fn certificate(record: CertificateRecord, now: Timestamp) -> wire::Ce
 pub(crate) fn job(record: JobRecord) -> wire::Job {
     let (certificate, issuer) = match &record.work {
         Work::Issue { certificate, .. } | Work::DriftScan { certificate } => (Some(*certificate), None),
-        Work::RegisterIssuer { issuer } => (None, Some(*issuer)),
+        Work::RegisterIssuer { issuer } | Work::RenewalLook { issuer } => (None, Some(*issuer)),
     };
     wire::Job {
         id: record.id,

@@ -8,8 +8,10 @@ pub use cluster::{
     SteppingDown,
 };
 mod drift;
+mod renewal;
 
 pub use drift::{Drift, DriftTarget, ProjectDrift, UpdateProject, UpdateProjectDrift};
+pub use renewal::{RenewalInfo, RenewalWindow};
 
 use cap_core::actor::Role;
 use cap_core::certificate::{ChallengeType, KeyType, Status};
@@ -237,6 +239,9 @@ pub struct Certificate {
     pub version: Option<Version>,
     /// When it is due to be renewed.
     pub renew_at: Option<Timestamp>,
+    /// When its CA wants it renewed (RFC 9773); nothing where the CA offers no renewal information.
+    #[serde(default)]
+    pub renewal_info: Option<RenewalInfo>,
     /// What is known of its drift; nothing where the project is not scanned and nothing is configured.
     #[serde(default)]
     pub drift: Option<Drift>,

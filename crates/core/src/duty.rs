@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::drift::DriftSettings;
-use crate::id::{CertificateId, ProjectId, VersionId};
+use crate::id::{CertificateId, IssuerId, ProjectId, VersionId};
 use crate::job::Work;
 
 /// A certificate as the renewal planner sees it.
@@ -22,6 +22,8 @@ pub struct Candidate {
     pub expires: Option<Timestamp>,
     /// When it is due.
     pub renew_at: Timestamp,
+    /// Whether that is what its CA suggests (RFC 9773).
+    pub is_suggested: bool,
     /// Whether it is renewed without being asked.
     pub auto_renew: bool,
     /// The fence to start the job from.
@@ -60,6 +62,23 @@ pub fn drift_scan(
     due.then_some((Work::DriftScan { certificate: candidate.certificate }, settings.interval))
 }
 
+/// An issuer as the planner of looks at renewal information sees it: its certificate whose look has been due the longest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LookCandidate {
+    /// Which issuer.
+    pub issuer: IssuerId,
+    /// Whose.
+    pub project: ProjectId,
+    /// When that look is due.
+    pub due_at: Timestamp,
+}
+
+/// The looks that are due at `candidate`, if any are: one piece of work for all of an issuer's certificates.
+#[must_use]
+pub fn renewal_look(candidate: &LookCandidate, now: Timestamp) -> Option<Work> {
+    (candidate.due_at <= now).then_some(Work::RenewalLook { issuer: candidate.issuer })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +93,7 @@ mod tests {
             current: format!("ver_{}", "0".repeat(32)).parse().ok(),
             expires: Some(later(now, Duration::from_secs(86_400))),
             renew_at: now,
+            is_suggested: false,
             auto_renew: true,
             fence: 3,
         };
@@ -98,5 +118,18 @@ mod tests {
         assert_eq!(drift_scan(&candidate, &off, now), None);
         let early = DriftCandidate { drift_at: later(now, Duration::from_secs(1)), ..candidate };
         assert_eq!(drift_scan(&early, &on, now), None);
+    }
+
+    #[test]
+    fn an_issuer_is_asked_when_a_look_at_it_is_due() {
+        let now = Timestamp::from_second(1_790_000_000).unwrap();
+        let candidate = LookCandidate {
+            issuer: format!("iss_{}", "0".repeat(32)).parse().unwrap(),
+            project: format!("prj_{}", "0".repeat(32)).parse().unwrap(),
+            due_at: now,
+        };
+        assert_eq!(renewal_look(&candidate, now).unwrap().kind(), "renewal-look");
+        let early = LookCandidate { due_at: later(now, Duration::from_secs(1)), ..candidate };
+        assert_eq!(renewal_look(&early, now), None);
     }
 }

@@ -43,11 +43,16 @@ pub enum Work {
         /// Which certificate.
         certificate: CertificateId,
     },
+    /// Ask an issuer's CA when it wants certificates renewed: those whose look is due when it is run.
+    RenewalLook {
+        /// Which issuer.
+        issuer: IssuerId,
+    },
 }
 
 impl Work {
     /// The kinds of work there are.
-    pub const KINDS: [&'static str; 3] = ["issue", "register-issuer", "drift-scan"];
+    pub const KINDS: [&'static str; 4] = ["issue", "register-issuer", "drift-scan", "renewal-look"];
 
     /// The kind, as shown and counted.
     #[must_use]
@@ -56,6 +61,17 @@ impl Work {
             Self::Issue { .. } => "issue",
             Self::RegisterIssuer { .. } => "register-issuer",
             Self::DriftScan { .. } => "drift-scan",
+            Self::RenewalLook { .. } => "renewal-look",
+        }
+    }
+
+    /// Whether it only looks: it has a part of the queue and places of its own, beside all work for CAs, says nothing of the
+    /// health of what it is about, and is not kept for long.
+    #[must_use]
+    pub fn is_look(&self) -> bool {
+        match self {
+            Self::DriftScan { .. } | Self::RenewalLook { .. } => true,
+            Self::Issue { .. } | Self::RegisterIssuer { .. } => false,
         }
     }
 
@@ -67,6 +83,7 @@ impl Work {
             Self::Issue { certificate, made_for: Some(version) } => format!("issue/{certificate}/{version}"),
             Self::RegisterIssuer { issuer } => format!("register-issuer/{issuer}"),
             Self::DriftScan { certificate } => format!("drift-scan/{certificate}"),
+            Self::RenewalLook { issuer } => format!("renewal-look/{issuer}"),
         }
     }
 }
@@ -293,12 +310,13 @@ impl Mandate {
     }
 }
 
-/// Where in the queue a job stands. Drift scans have partitions of their own behind the others: however many of them wait,
-/// nobody who claims work for a CA meets one.
+/// Where in the queue a job stands. What only looks has partitions of its own behind the others, each kind apart: however
+/// many of them wait, nobody who claims work for a CA meets one.
 #[must_use]
 pub fn place_in_queue(job: JobId, work: &Work) -> u16 {
     match work {
         Work::DriftScan { .. } => limits::JOB_PARTITIONS + partition(job) % limits::DRIFT_PARTITIONS,
+        Work::RenewalLook { .. } => limits::ARI_PARTITION,
         Work::Issue { .. } | Work::RegisterIssuer { .. } => partition(job),
     }
 }
@@ -325,12 +343,14 @@ mod tests {
     }
 
     #[test]
-    fn a_drift_scan_never_stands_where_work_for_a_ca_does() {
+    fn what_only_looks_never_stands_where_work_for_a_ca_does() {
         let certificate = format!("crt_{}", "0".repeat(32)).parse().unwrap();
+        let issuer = format!("iss_{}", "0".repeat(32)).parse().unwrap();
         for n in 0..1_000 {
             let job: JobId = format!("job_{n:032x}").parse().unwrap();
             let scan = place_in_queue(job, &Work::DriftScan { certificate });
             assert!((64..72).contains(&scan), "{scan}");
+            assert_eq!(place_in_queue(job, &Work::RenewalLook { issuer }), 72);
             assert!(place_in_queue(job, &Work::Issue { certificate, made_for: None }) < 64);
         }
     }

@@ -30,6 +30,7 @@ pub mod outbound;
 pub mod page;
 pub mod problem;
 pub mod queue;
+pub mod renewal_info;
 pub mod retention;
 pub mod secret;
 pub mod token;

@@ -134,6 +134,31 @@ pub const DRIFT_SETTLING: Duration = Duration::from_secs(60);
 pub const DRIFT_COUNT: u64 = 100_000;
 /// How long a count of drift is shown.
 pub const DRIFT_COUNT_KEPT: Duration = Duration::from_secs(150);
+/// Octets of what a CA calls a certificate in its renewal information: 20 of each part are usual.
+pub const ARI_ID_OCTETS: usize = 128;
+/// The shortest wait between two looks at a certificate's renewal information, whatever the CA says (RFC 9773, 4.3.2).
+pub const ARI_POLL_MIN: Duration = Duration::from_secs(60);
+/// The wait where the CA does not say how long, in a life that is not short.
+pub const ARI_POLL_DEFAULT: Duration = Duration::from_secs(6 * 3_600);
+/// The longest wait: a CA that revokes must be heard within a day.
+pub const ARI_POLL_MAX: Duration = Duration::from_secs(86_400);
+/// The wait after a look that failed in passing.
+pub const ARI_AGAIN: Duration = Duration::from_secs(15 * 60);
+/// The partition of the queue that looks at renewal information have to themselves: one is enough, since a job is for all
+/// certificates of an issuer that are due.
+pub const ARI_PARTITION: u16 = JOB_PARTITIONS + DRIFT_PARTITIONS;
+/// Issuers at whose renewal information one worker looks at once.
+pub const ARI_ISSUERS: usize = 2;
+/// Looks that one job makes at once.
+pub const ARI_LOOKS: usize = 4;
+/// Certificates that one job reads, looks at, and writes down at once.
+pub const ARI_PAGE: u32 = 50;
+/// Pages of one run of a job: with more the job is queued again, so that another issuer has its turn.
+pub const ARI_PAGES: u32 = 20;
+/// Looks that fail in passing one after the other before the rest of a run is left for later: the fault is the CA's.
+pub const ARI_FAULTS: u32 = 3;
+/// Passing faults in a row of an order that names its predecessor before it is placed without: the CA may stumble over that.
+pub const REPLACES_FAULTS: u32 = 3;
 /// Networks that an administrator may list as allowed.
 pub const OUTBOUND_NETWORKS: usize = 64;
 /// How long a sample of the queue is told: whoever scales by an old one scales by what is not there any more.

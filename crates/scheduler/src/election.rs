@@ -192,6 +192,7 @@ impl Scheduler {
             store: &self.store,
             auditor: &self.auditor,
             clock: self.clock.as_ref(),
+            entropy: self.entropy.as_ref(),
             mandate: &mandate,
             epoch: term.epoch,
             metrics: &self.metrics,

@@ -118,6 +118,7 @@ impl Planner<'_> {
             Draft::new(Action::CertificateRenewalPlanned, Some(candidate.project), candidate.certificate)
                 .detail("version", version)
                 .detail("due_at", candidate.renew_at.to_string())
+                .detail("suggested_by_ca", candidate.is_suggested)
                 .detail("epoch", self.epoch);
         // No entry, no renewal: what nobody can audit later must not happen.
         let audit = self.auditor.row(&Origin::service("scheduler"), &draft).await.map_err(Fault::from)?;

@@ -9,6 +9,7 @@ use cap_core::id::{CertificateId, IssuerId, OrderId, ProjectId, VersionId};
 use cap_core::job::JobDraft;
 use cap_core::page::{Page, Slice};
 use cap_core::problem::Problem;
+use cap_core::renewal_info::AriId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,7 @@ use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
 use crate::idempotency::{Mutation, Request};
 use crate::jobs::JobRecord;
+use crate::renewal_info::RenewalInfoRecord;
 use crate::transaction::{Transaction, transact};
 use crate::{Store, bounded};
 
@@ -56,6 +58,9 @@ pub struct CertificateRecord {
     /// What is known of its drift.
     #[serde(flatten)]
     pub drift: DriftRecord,
+    /// What is known of when its CA wants it renewed.
+    #[serde(flatten)]
+    pub renewal_info: RenewalInfoRecord,
     /// When it was asked for.
     #[serde(with = "as_date")]
     pub created_at: Timestamp,
@@ -84,6 +89,12 @@ pub struct VersionRecord {
     /// When it was stored.
     #[serde(with = "as_date")]
     pub issued_at: Timestamp,
+    /// Who issued it; absent of versions from before that was written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<IssuerId>,
+    /// What its CA calls it in renewal information (RFC 9773, 4.1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ari_id: Option<AriId>,
 }
 
 /// A version with everything, as it is stored.

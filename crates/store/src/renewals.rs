@@ -65,12 +65,14 @@ impl Store {
                 }
             };
             if let Some(renew_at) = certificate.renew_at {
+                let suggested = certificate.renewal_info.seen.as_ref().and_then(|seen| seen.renew_at);
                 candidates.push(Candidate {
                     certificate: certificate.id,
                     project: certificate.project,
                     current: certificate.version.as_ref().map(|version| version.id),
                     expires: certificate.version.as_ref().map(|version| version.not_after),
                     renew_at,
+                    is_suggested: suggested == Some(renew_at),
                     auto_renew: certificate.spec.auto_renew,
                     fence: certificate.fence,
                 });

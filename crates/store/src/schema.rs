@@ -25,6 +25,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0005_retention.json"),
     include_str!("../../../migrations/0006_drift.json"),
     include_str!("../../../migrations/0007_bounds.json"),
+    include_str!("../../../migrations/0008_renewal_info.json"),
 ];
 /// The lease that keeps two migrations from running at once.
 pub(crate) const LEASE: &str = "schema";

@@ -139,8 +139,8 @@ impl Store {
         let failed = transaction.failed();
         let ids: Vec<String> = finished.iter().map(|job| job.id.to_string()).collect();
         let kept = |time: std::time::Duration| database_now_plus(time.min(self.retention.jobs));
-        let is_scan = doc! { "$eq": ["$work.kind", "drift-scan"] };
-        let expire_at = doc! { "$cond": [is_scan, kept(SCAN_KEPT), kept(self.retention.jobs)] };
+        let is_look = doc! { "$in": ["$work.kind", ["drift-scan", "renewal-look"]] };
+        let expire_at = doc! { "$cond": [is_look, kept(SCAN_KEPT), kept(self.retention.jobs)] };
         let counted = vec![doc! { "$set": { "expire_at": expire_at } }, doc! { "$unset": "uncounted" }];
         let jobs = self.collection::<Document>("jobs");
         let update = jobs.update_many(doc! { "_id": { "$in": ids }, "uncounted": true }, counted);

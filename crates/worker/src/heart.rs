@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cap_core::clock::Clock;
 use cap_core::id::{ClaimId, JobId};
-use cap_core::job::{Claim, Mandate, ProjectLane, Work};
+use cap_core::job::{Claim, Mandate, ProjectLane};
 use cap_store::Store;
 
 use crate::Metrics;
@@ -32,7 +32,7 @@ pub(crate) struct Heart {
 struct Held {
     token: ClaimId,
     mandate: Mandate,
-    /// Nothing for a scan: it has places of its own.
+    /// Nothing for what only looks: it has places of its own.
     lane: Option<ProjectLane>,
 }
 
@@ -44,8 +44,8 @@ impl Heart {
     /// Takes a job in that was claimed by a request which started at `asked_at` (boot time).
     pub(crate) fn hold(&self, claim: &Claim, asked_at: Duration) -> Mandate {
         let mandate = Mandate::new(self.clock.clone(), self.trusted_until(asked_at));
-        let is_scan = matches!(claim.work, Work::DriftScan { .. });
-        let lane = (!is_scan).then_some(ProjectLane { project: claim.project, lane: claim.lane });
+        let lane =
+            (!claim.work.is_look()).then_some(ProjectLane { project: claim.project, lane: claim.lane });
         self.lock().insert(claim.job, Held { token: claim.token, mandate: mandate.clone(), lane });
         mandate
     }

@@ -20,6 +20,7 @@ use crate::handlers::{World, run};
 use crate::heart::Heart;
 use crate::metrics::Metrics;
 use crate::place::{Place, Places};
+use crate::scans;
 
 /// The slow poll behind the wake-up stream, and the wait after the database failed; up to half of it more by jitter.
 const POLL: Duration = Duration::from_secs(1);
@@ -100,9 +101,9 @@ impl Runner {
     pub async fn run(&self, stop: CancellationToken, grace: Duration) -> Drained {
         let heart =
             Heart::new(self.world.store.clone(), self.world.clock.clone(), self.lease, self.metrics.clone());
-        let (wake, wake_scans) = (Arc::new(Notify::new()), Notify::new());
+        let (wake, wake_scans, wake_looks) = (Arc::new(Notify::new()), Notify::new(), Notify::new());
         let places = Places::new(self.concurrency);
-        let (mut jobs, mut scans) = (JoinSet::new(), JoinSet::new());
+        let (mut jobs, mut scans, mut looks) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
         let claiming = async {
             let grace = Grace::new(self.lease, self.world.clock.boottime());
             let mut turn = Turn { after: None, grace, seen: None };
@@ -117,23 +118,27 @@ impl Runner {
                 }
             }
         };
-        let scanning = self.scan(&stop, &wake_scans, &heart, &mut scans);
+        let scanning = self.scan(&scans::DRIFT, &stop, &wake_scans, &heart, &mut scans);
+        let looking = self.scan(&scans::RENEWAL_INFO, &stop, &wake_looks, &heart, &mut looks);
         let beating = heart.clone();
-        let wakes = [wake.as_ref(), &wake_scans];
+        let wakes = [wake.as_ref(), &wake_scans, &wake_looks];
         let background = async { tokio::join!(beating.beat(), self.listen(wakes), self.sweep()) };
         tokio::pin!(background);
         tokio::select! {
-            ((), ()) = async { tokio::join!(claiming, scanning) } => {}
+            ((), (), ()) = async { tokio::join!(claiming, scanning, looking) } => {}
             _ = &mut background => {}
         }
         heart.stop_all();
-        let draining =
-            async { while jobs.join_next().await.is_some() || scans.join_next().await.is_some() {} };
+        let draining = async {
+            for running in [&mut jobs, &mut scans, &mut looks] {
+                while running.join_next().await.is_some() {}
+            }
+        };
         let drained = tokio::select! {
             finished = tokio::time::timeout(grace, draining) => finished.is_ok(),
             _ = &mut background => false,
         };
-        if drained { Drained::Clean } else { Drained::Abandoned(jobs.len() + scans.len()) }
+        if drained { Drained::Clean } else { Drained::Abandoned(jobs.len() + scans.len() + looks.len()) }
     }
 
     /// Places for the next jobs, at least one; where there is more to do than there was room for, for several.
@@ -252,7 +257,7 @@ impl Runner {
     }
 
     /// Follows the wake-up stream for ever; ends only when dropped.
-    async fn listen(&self, wakes: [&Notify; 2]) {
+    async fn listen(&self, wakes: [&Notify; 3]) {
         let wake = || wakes.iter().for_each(|wake| wake.notify_one());
         loop {
             match self.world.store.watch_jobs().await {

@@ -165,6 +165,8 @@ impl World {
             not_before: issued_at,
             not_after: later(issued_at, LIFE),
             issued_at,
+            issuer: None,
+            ari_id: None,
         };
         let certificate = CertificateRecord {
             id: CertificateId::generate(clock, entropy),
@@ -180,6 +182,7 @@ impl World {
             order: None,
             fence: 1,
             drift: cap_store::DriftRecord::default(),
+            renewal_info: cap_store::RenewalInfoRecord::default(),
             created_at: issued_at,
             updated_at: issued_at,
         };

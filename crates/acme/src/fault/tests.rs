@@ -47,6 +47,7 @@ fn shape(failure: &CaError) -> (&'static str, Class) {
 fn each_answer_has_its_class() {
     use Action::{
         Account, Authorization, Certificate, Challenge, Directory, Finalize, NewOrder, Nonce, Order,
+        RenewalInfo,
     };
     let again = ("transient", Class::Transient);
     let out_of_step = ("out of step", Class::Transient);
@@ -84,6 +85,11 @@ fn each_answer_has_its_class() {
         (Authorization, 404, "malformed", refused(Class::Protocol)),
         (Certificate, 404, "malformed", refused(Class::Protocol)),
         (Order, 404, "html", again),
+        (NewOrder, 409, "alreadyReplaced", refused(Class::Protocol)),
+        (RenewalInfo, 404, "malformed", refused(Class::Protocol)),
+        (RenewalInfo, 404, "html", again),
+        (RenewalInfo, 500, "", again),
+        (RenewalInfo, 429, "", later),
         (Directory, 404, "html", refused(Class::Configuration)),
         (Account, 400, "accountDoesNotExist", refused(Class::Configuration)),
         (NewOrder, 400, "accountDoesNotExist", refused(Class::Configuration)),

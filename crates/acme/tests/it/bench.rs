@@ -17,6 +17,7 @@ use cap_core::name::Identifier;
 use cap_core::order::{
     Authorization, CaAccount, CaError, CaRequest, CertificateAuthority, Placed, RemoteOrder, Seen,
 };
+use cap_core::renewal_info::AriId;
 use cap_testkit::ca::{Http01Responder, Pebble, loopback_address};
 use jiff::Timestamp;
 use prometheus::Registry;
@@ -93,7 +94,18 @@ impl Bench {
     pub(crate) async fn place(&self, ca: &Pebble, name: &str) -> (Placed, Seen, Box<dyn RemoteOrder>) {
         ca.set_a(name, &[IpAddr::V4(self.address)]).await.unwrap();
         let names = [name.parse::<Identifier>().unwrap()];
-        patiently(async || self.account.place(&names, None).await).await
+        patiently(async || self.account.place(&names, None, None).await).await
+    }
+
+    /// Places an order that replaces another certificate, for a name that leads here.
+    pub(crate) async fn replace(
+        &self,
+        ca: &Pebble,
+        name: &str,
+        replaces: Option<&AriId>,
+    ) -> Result<(Placed, Seen, Box<dyn RemoteOrder>), CaError> {
+        ca.set_a(name, &[IpAddr::V4(self.address)]).await.unwrap();
+        self.account.place(&[name.parse::<Identifier>().unwrap()], None, replaces).await
     }
 
     /// Answers every challenge of the order that is open; says how many.

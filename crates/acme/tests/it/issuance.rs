@@ -121,7 +121,8 @@ async fn refused_nonces_are_passing_faults() {
         }
         assert_eq!(until_not(&mut order, &[Seen::Processing]).await, Seen::Valid);
         let account = bench.account.clone();
-        let url = patiently(async || account.place(&["again.acme.test".parse().unwrap()], None).await).await;
+        let url =
+            patiently(async || account.place(&["again.acme.test".parse().unwrap()], None, None).await).await;
         assert!(!url.0.url.is_empty());
     }
     let refused = bench.counted("certautopilot_acme_requests_total", &[("status", "4xx")]);

@@ -5,4 +5,5 @@
 
 mod bench;
 mod issuance;
+mod renewal;
 mod trouble;

@@ -96,7 +96,7 @@ async fn an_account_that_the_ca_does_not_know_is_a_matter_of_configuration() {
     let bench = Bench::of(&ca).await;
     let url = format!("{}0", bench.account_url);
     let account = bench.acme.account(&bench.request, &url).await.unwrap();
-    let Err(error) = account.place(&["x.acme.test".parse().unwrap()], None).await else {
+    let Err(error) = account.place(&["x.acme.test".parse().unwrap()], None, None).await else {
         panic!("placed an order without an account");
     };
     assert!(matches!(&error, CaError::Refused(problem) if problem.class == Class::Configuration), "{error}");
@@ -136,7 +136,7 @@ async fn a_profile_that_is_not_offered_is_not_asked_for() {
     let ca = Pebble::shared().await.unwrap();
     let bench = Bench::of(&ca).await;
     let profile = Profile::try_from("nonesuch".to_owned()).unwrap();
-    let placed = bench.account.place(&["p.acme.test".parse().unwrap()], Some(&profile)).await;
+    let placed = bench.account.place(&["p.acme.test".parse().unwrap()], Some(&profile), None).await;
     let Err(CaError::Refused(problem)) = placed else {
         panic!("an unknown profile was not refused");
     };

@@ -9,10 +9,11 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::GeneralName;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
 
 use crate::limits;
 use crate::name::Identifier;
+use crate::renewal_info::AriId;
 
 /// Why an issued chain was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +45,8 @@ pub struct Issued {
     pub not_before: Timestamp,
     /// Until when it is valid.
     pub not_after: Timestamp,
+    /// What its CA calls it in renewal information (RFC 9773, 4.1); nothing when it names no issuer's key.
+    pub ari_id: Option<AriId>,
 }
 
 impl Issued {
@@ -73,6 +76,7 @@ impl Issued {
             fingerprint_sha256: hex::encode(Sha256::digest(der)),
             not_before: time(leaf.validity().not_before.timestamp())?,
             not_after: time(leaf.validity().not_after.timestamp())?,
+            ari_id: ari_id(&leaf),
             chain_pem,
         })
     }
@@ -85,6 +89,14 @@ impl Issued {
 pub fn spki_sha256(der: &[u8]) -> Result<[u8; 32], BadChain> {
     let (_, leaf) = x509_parser::parse_x509_certificate(der).map_err(|_| BadChain::Unreadable)?;
     Ok(Sha256::digest(leaf.public_key().raw).into())
+}
+
+fn ari_id(leaf: &X509Certificate<'_>) -> Option<AriId> {
+    let authority = leaf.iter_extensions().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(authority) => authority.key_identifier.as_ref(),
+        _ => None,
+    })?;
+    AriId::new(authority.0, leaf.raw_serial())
 }
 
 fn alternative_names(leaf: &X509Certificate<'_>) -> Result<BTreeSet<Identifier>, BadChain> {
@@ -123,6 +135,25 @@ mod tests {
         CertificateSigningRequestParams::from_der(&csr).unwrap().signed_by(&ca).unwrap().pem()
     }
 
+    #[test]
+    fn a_certificate_is_called_by_its_issuers_key_and_its_serial_number_as_they_stand_in_it() {
+        let key = KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec![]).unwrap();
+        params.key_identifier_method = rcgen::KeyIdMethod::PreSpecified(vec![0x69, 0x88]);
+        let ca = Issuer::new(params, key);
+        let wanted = names(&["a.example.test"]);
+        let own = KeyMaterial::generate(KeyType::EcdsaP256, &wanted).unwrap();
+        let csr = CertificateSigningRequestDer::from(own.csr.clone());
+        let mut request = CertificateSigningRequestParams::from_der(&csr).unwrap();
+        request.params.use_authority_key_identifier_extension = true;
+        // Its first bit is set, so that it begins with an octet of zero where it stands.
+        request.params.serial_number = Some(vec![0x87, 0x65].into());
+        let chain = request.signed_by(&ca).unwrap().pem();
+        let issued = Issued::accept(chain, &own.spki_sha256, &wanted).unwrap();
+        assert_eq!(issued.serial, "008765");
+        assert_eq!(issued.ari_id, AriId::new(&[0x69, 0x88], &[0x00, 0x87, 0x65]));
+    }
+
     fn names(names: &[&str]) -> Vec<Identifier> {
         names.iter().map(|name| name.parse().unwrap()).collect()
     }
@@ -134,6 +165,7 @@ mod tests {
         let chain = issue(&key.csr);
         let issued = Issued::accept(chain.clone(), &key.spki_sha256, &wanted).unwrap();
         assert!(issued.not_before < issued.not_after);
+        assert_eq!(issued.ari_id, None, "a CA that names no key of its own has no renewal information");
 
         let other = KeyMaterial::generate(KeyType::EcdsaP384, &wanted).unwrap();
         assert_eq!(Issued::accept(chain.clone(), &other.spki_sha256, &wanted), Err(BadChain::OtherKey));

@@ -8,6 +8,7 @@ mod spec;
 
 pub use issued::{BadChain, Issued, spki_sha256};
 pub use key::{CannotMakeKey, KeyMaterial, KeyType, account_key};
+pub(crate) use renewal::left_at_renewal;
 pub use renewal::renewal_time;
 pub use spec::{BadSpec, ChallengeType, Names, Profile, Spec};
 

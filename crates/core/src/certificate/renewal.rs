@@ -18,9 +18,13 @@ const SPREAD_DIVISOR: u32 = 20;
 #[must_use]
 pub fn renewal_time(not_before: Timestamp, not_after: Timestamp, entropy: &dyn Entropy) -> Timestamp {
     let life = until(not_before, not_after);
-    let left = if life < SHORT_LIFE { life / 2 } else { life / 3 };
     let early = entropy::between(entropy, Duration::ZERO, life / SPREAD_DIVISOR);
-    later(not_before, life.saturating_sub(left).saturating_sub(early))
+    later(not_before, life.saturating_sub(left_at_renewal(life)).saturating_sub(early))
+}
+
+/// What is left of a life when renewal by fraction is due at the latest.
+pub(crate) fn left_at_renewal(life: Duration) -> Duration {
+    if life < SHORT_LIFE { life / 2 } else { life / 3 }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::order::{OrderState, may_issue};
 #[must_use]
 pub fn is_abandoned(state: &OrderState, begun: Timestamp, now: Timestamp) -> bool {
     match state {
-        OrderState::Keyed | OrderState::Ordered { .. } | OrderState::Challenged { .. } => {
+        OrderState::Keyed { .. } | OrderState::Ordered { .. } | OrderState::Challenged { .. } => {
             // It was not finalized, so ending it too soon costs an order and no certificate.
             later(begun, limits::ORDER_LIFE_DEFAULT) <= now
         }
@@ -36,7 +36,7 @@ mod tests {
         let far = Some(later(begun, life * 3));
         let over = later(begun, life);
         let before = later(begun, life - Duration::from_secs(1));
-        for state in [OrderState::Keyed, OrderState::Ordered { placed: placed(far) }] {
+        for state in [OrderState::Keyed { replaces: None }, OrderState::Ordered { placed: placed(far) }] {
             assert!(is_abandoned(&state, begun, over) && !is_abandoned(&state, begun, before));
         }
         let ready = OrderState::Ready { placed: placed(far), since: begun };

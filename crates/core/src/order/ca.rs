@@ -14,6 +14,7 @@ use crate::issuer::IssuerSpec;
 use crate::name::Identifier;
 use crate::order::Placed;
 use crate::problem::Problem;
+use crate::renewal_info::{AriId, RenewalInfo};
 
 /// What the CA says of an order (RFC 8555, 7.1.6).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,15 +99,23 @@ pub trait CertificateAuthority: Send + Sync {
 /// One account at one CA.
 #[async_trait]
 pub trait CaAccount: Send + Sync {
-    /// Places an order.
+    /// Places an order; as one that replaces an earlier certificate (RFC 9773, 5) if given, and only at a CA that offers renewal
+    /// information.
     async fn place(
         &self,
         names: &[Identifier],
         profile: Option<&Profile>,
+        replaces: Option<&AriId>,
     ) -> Result<(Placed, Seen, Box<dyn RemoteOrder>), CaError>;
 
     /// Finds an order that was placed earlier.
     async fn resume(&self, url: &str) -> Result<(Seen, Box<dyn RemoteOrder>), CaError>;
+
+    /// Whether the CA's directory offers renewal information (RFC 9773, 3). A CA that does not is not asked for any.
+    fn offers_renewal_info(&self) -> bool;
+
+    /// Asks when the CA wants a certificate renewed (RFC 9773, 4).
+    async fn renewal_info(&self, certificate: &AriId) -> Result<RenewalInfo, CaError>;
 }
 
 /// An order at the CA. An act may be given up at any moment; the handle is not used again then.

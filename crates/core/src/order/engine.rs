@@ -22,6 +22,7 @@ use crate::envelope::{Keyring, KeyringError};
 use crate::fault;
 use crate::job::{Claim, Mandate, Settlement};
 use crate::limits;
+use crate::order::replaces::goes_without;
 use crate::order::{
     Authorization, CaAccount, CaError, Duty, Knowledge, Ledger, LedgerError, Order, OrderState, Placed,
     RemoteOrder, Seen, Step, next_step,
@@ -126,10 +127,18 @@ impl Engine<'_> {
 
     async fn place(&self, order: &mut Order, run: &mut Run) -> Result<(), Halt> {
         fault::point("new-order.before");
-        let place = self.account.place(order.names.identifiers(), order.profile.as_ref());
+        let replaces = order.state.replaces().filter(|_| self.account.offers_renewal_info());
+        let place = self.account.place(order.names.identifiers(), order.profile.as_ref(), replaces);
         let placed = self.act(order, place).await;
         fault::point("new-order.after");
-        let (placed, seen, remote) = placed?;
+        let (placed, seen, remote) = match placed {
+            Err(Halt::Ca(error)) if replaces.is_some() && goes_without(&error, self.claim.setbacks) => {
+                // Written down before it is sent again, so that whoever resumes does not begin with the same refusal.
+                tracing::info!(order = %order.id, %error, "the order is sent again as one that replaces nothing");
+                return self.record(ORDERED, order, run, OrderState::Keyed { replaces: None }, &[]).await;
+            }
+            placed => placed?,
+        };
         run.remote = Some(remote);
         self.record(ORDERED, order, run, OrderState::Ordered { placed }, &[]).await?;
         run.known.seen = Some(seen);

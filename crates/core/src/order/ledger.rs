@@ -8,7 +8,7 @@ use crate::audit::Row;
 use crate::certificate::Issued;
 use crate::challenge::ChallengeAnswer;
 use crate::envelope::Sealed;
-use crate::id::VersionId;
+use crate::id::{IssuerId, VersionId};
 use crate::job::Claim;
 use crate::order::{Order, OrderState};
 use crate::problem::Problem;
@@ -34,12 +34,16 @@ pub struct IssuedVersion {
     pub id: VersionId,
     /// Which of the certificate's versions it is, counted from 1; refused when that one exists.
     pub number: i64,
+    /// Who issued it.
+    pub issuer: IssuerId,
     /// The certificate as issued.
     pub issued: Issued,
     /// Its private key, sealed for its place in the version.
     pub key: Sealed,
     /// When it is due to be renewed.
     pub renew_at: Timestamp,
+    /// When its renewal information is looked at first; never at a CA that offers none.
+    pub renewal_info_at: Option<Timestamp>,
 }
 
 /// An attempt that ended without a certificate.

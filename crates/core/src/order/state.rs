@@ -9,6 +9,7 @@ use crate::challenge::ChallengeToken;
 use crate::envelope::Sealed;
 use crate::id::{CertificateId, IssuerId, OrderId, ProjectId, VersionId};
 use crate::problem::Problem;
+use crate::renewal_info::AriId;
 
 /// An order for one version of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +72,11 @@ pub struct Duty {
 #[serde(tag = "phase", rename_all = "snake_case")]
 pub enum OrderState {
     /// Its key is stored; it is, or is about to be, placed.
-    Keyed,
+    Keyed {
+        /// The certificate that the CA is told it replaces (RFC 9773, 5).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replaces: Option<AriId>,
+    },
     /// It is placed; its challenges are being read.
     Ordered {
         /// As the CA knows it.
@@ -112,7 +117,7 @@ impl OrderState {
     #[must_use]
     pub fn placed(&self) -> Option<&Placed> {
         match self {
-            Self::Keyed => None,
+            Self::Keyed { .. } => None,
             Self::Ordered { placed }
             | Self::Challenged { placed, .. }
             | Self::Ready { placed, .. }
@@ -125,7 +130,7 @@ impl OrderState {
     #[must_use]
     pub fn is_live(&self) -> bool {
         match self {
-            Self::Keyed | Self::Ordered { .. } | Self::Challenged { .. } | Self::Ready { .. } => true,
+            Self::Keyed { .. } | Self::Ordered { .. } | Self::Challenged { .. } | Self::Ready { .. } => true,
             Self::Stored { .. } | Self::Failed { .. } => false,
         }
     }
@@ -134,6 +139,18 @@ impl OrderState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_order_that_was_keyed_before_replacements_were_known_is_still_read() {
+        let state: OrderState = serde_json::from_value(serde_json::json!({ "phase": "keyed" })).unwrap();
+        assert_eq!(state, OrderState::Keyed { replaces: None });
+        assert_eq!(serde_json::to_value(&state).unwrap(), serde_json::json!({ "phase": "keyed" }));
+        let replaces = AriId::new(&[1], &[2]);
+        let state = OrderState::Keyed { replaces };
+        let stored = serde_json::to_value(&state).unwrap();
+        assert_eq!(stored, serde_json::json!({ "phase": "keyed", "replaces": "AQ.Ag" }));
+        assert_eq!(serde_json::from_value::<OrderState>(stored).unwrap(), state);
+    }
 
     #[test]
     fn duties_that_name_their_authorization_are_still_read() {

@@ -47,7 +47,7 @@ pub enum Step {
 #[must_use]
 pub fn next_step(state: &OrderState, known: &Knowledge, now: Timestamp) -> Step {
     match state {
-        OrderState::Keyed => Step::Place,
+        OrderState::Keyed { .. } => Step::Place,
         OrderState::Ordered { .. } => Step::Prepare,
         OrderState::Challenged { placed, .. } => match &known.seen {
             // The CA may be ready at any moment: that is written down while it is asked.
@@ -87,7 +87,7 @@ pub fn may_issue(state: &OrderState, now: Timestamp) -> bool {
             let expires = placed.expires.unwrap_or_else(|| later(*since, limits::ORDER_LIFE_DEFAULT));
             now < later(expires, limits::READY_EXPIRY_MARGIN)
         }
-        OrderState::Keyed
+        OrderState::Keyed { .. }
         | OrderState::Ordered { .. }
         | OrderState::Challenged { .. }
         | OrderState::Stored { .. }

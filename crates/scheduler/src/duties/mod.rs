@@ -3,19 +3,21 @@
 
 mod cleanup;
 mod notices;
+mod renewal_info;
 mod totals;
 
 use std::time::Duration;
 
 use cap_core::audit::Auditor;
 use cap_core::clock::Clock;
+use cap_core::entropy::Entropy;
 use cap_core::job::Mandate;
 use cap_store::{Store, StoreError};
 
 use crate::Metrics;
 
 /// The names of all duties, as metrics have them.
-pub(crate) const NAMES: [&str; 3] = [totals::NAME, notices::NAME, cleanup::NAME];
+pub(crate) const NAMES: [&str; 4] = [totals::NAME, notices::NAME, cleanup::NAME, renewal_info::NAME];
 /// Looks between two log lines about the same fault.
 const LOOKS_PER_LINE: u32 = 10;
 
@@ -24,6 +26,7 @@ pub(crate) struct Duties<'a> {
     pub(crate) store: &'a Store,
     pub(crate) auditor: &'a Auditor,
     pub(crate) clock: &'a dyn Clock,
+    pub(crate) entropy: &'a dyn Entropy,
     pub(crate) mandate: &'a Mandate,
     pub(crate) epoch: i64,
     pub(crate) metrics: &'a Metrics,
@@ -36,6 +39,7 @@ impl Duties<'_> {
             self.repeat(totals::NAME, totals::LOOK, async || totals::look(self).await),
             self.repeat(notices::NAME, notices::LOOK, async || notices::look(self).await),
             self.repeat(cleanup::NAME, cleanup::LOOK, async || cleanup::look(self).await),
+            self.repeat(renewal_info::NAME, renewal_info::LOOK, async || renewal_info::look(self).await),
         );
     }
 

@@ -98,7 +98,9 @@ impl Store {
                     doc! { "$set": { fence: above, "status": idle, "problem": null, "next_attempt_at": null } },
                     doc! { "$unset": "planned_for" },
                 ],
-                Work::DriftScan { .. } => vec![doc! { "$set": { fence: above } }],
+                Work::DriftScan { .. } | Work::RenewalLook { .. } => {
+                    vec![doc! { "$set": { fence: above } }]
+                }
             };
             let fact = Fact::new(DOING)
                 .must("jobs", as_seen(&job), stages)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bson::{DateTime, Document, doc};
 use cap_core::fault;
 use cap_core::id::{ClaimId, JobId};
-use cap_core::job::{Claim, JobState, ProjectLane, Work};
+use cap_core::job::{Claim, JobState, ProjectLane};
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
@@ -109,7 +109,7 @@ impl Store {
         };
         let started: DateTime = date(now);
         let attempts = claimed.iter().map(|job| {
-            let kept = if matches!(job.work, Work::DriftScan { .. }) { SCAN_KEPT } else { self.retention.attempts };
+            let kept = if job.work.is_look() { SCAN_KEPT } else { self.retention.attempts };
             let expire_at = date(cap_core::clock::later(now, kept));
             doc! {
                 "_id": format!("{}/{}", job.id, job.attempt), "job": job.id.to_string(), "attempt": job.attempt,

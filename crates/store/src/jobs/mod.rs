@@ -30,8 +30,8 @@ pub use claim::Claimed;
 pub use look::Search;
 pub use watch::JobWatch;
 
-/// How long a drift scan that is over is kept, and its attempt: there are many of them, and what they saw is on the
-/// certificate. Longer than a request for one is remembered.
+/// How long a job that only looks is kept when it is over, and its attempt: there are many of them, and what they saw is on
+/// the certificate. Longer than a request for one is remembered.
 pub(crate) const SCAN_KEPT: std::time::Duration = std::time::Duration::from_secs(2 * 86_400);
 
 /// A job as it is stored.
@@ -224,13 +224,13 @@ fn forward() -> Document {
     }
 }
 
-/// Where a new job waits. Drift scans have partitions of the queue to themselves, and need no lane to be fair in.
+/// Where a new job waits. What only looks has partitions of the queue to itself, and needs no lane to be fair in.
 fn lane(draft: &JobDraft) -> Option<ProjectLane> {
     match draft.work {
         Work::Issue { .. } | Work::RegisterIssuer { .. } => {
             Some(ProjectLane { project: draft.project, lane: Lane::Main })
         }
-        Work::DriftScan { .. } => None,
+        Work::DriftScan { .. } | Work::RenewalLook { .. } => None,
     }
 }
 
@@ -247,15 +247,17 @@ fn subject(work: &Work) -> (&'static str, String) {
         Work::Issue { certificate, .. } | Work::DriftScan { certificate } => {
             ("certificates", certificate.to_string())
         }
-        Work::RegisterIssuer { issuer } => ("issuers", issuer.to_string()),
+        Work::RegisterIssuer { issuer } | Work::RenewalLook { issuer } => ("issuers", issuer.to_string()),
     }
 }
 
-/// The field of the subject that has the fence of such work: a drift scan must not stand in the way of an issuance.
+/// The field of the subject that has the fence of such work: what only looks must not stand in the way of an issuance or a
+/// registration.
 fn fence_field(work: &Work) -> &'static str {
     match work {
         Work::Issue { .. } | Work::RegisterIssuer { .. } => "fence",
         Work::DriftScan { .. } => "drift_fence",
+        Work::RenewalLook { .. } => "ari_fence",
     }
 }
 

@@ -124,8 +124,8 @@ impl Fact {
     /// With what needs a person shown on the record that somebody looks at. A renewal is never given up: without anybody's
     /// help it is planned anew after a day, or a tenth of the life that is left.
     fn buried(self, claim: &Claim, problem: &Problem, now: Timestamp) -> Result<Self, StoreError> {
-        if matches!(claim.work, Work::DriftScan { .. }) {
-            // The certificate is as good as it was, and its next scan is planned in its time.
+        if claim.work.is_look() {
+            // What it is about is as good as it was, and the next look is planned in its time.
             return Ok(self);
         }
         let (collection, id) = subject(&claim.work);
@@ -153,8 +153,8 @@ impl Fact {
 
     /// With what is in the way shown on the record that somebody looks at.
     fn showing(self, claim: &Claim, problem: &Problem, next: Timestamp) -> Result<Self, StoreError> {
-        if matches!(claim.work, Work::DriftScan { .. }) {
-            // The certificate is as good as it was; the job says why nobody could look.
+        if claim.work.is_look() {
+            // What it is about is as good as it was; the job says why nobody could look.
             return Ok(self);
         }
         let (collection, id) = subject(&claim.work);

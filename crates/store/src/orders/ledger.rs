@@ -144,7 +144,7 @@ impl Fact {
         audit: &Row,
     ) -> Result<Self, StoreError> {
         let record = record(version, audit.time);
-        let change = doc! { "$set": {
+        let mut change = doc! { "$set": {
             "status": "valid", "problem": null, "next_attempt_at": null, "order": null,
             "versions": version.number, "version": bson("certificates", &record)?,
             "renew_at": date(version.renew_at),
@@ -152,6 +152,7 @@ impl Fact {
             "fence": claim.fence + 1,
             "updated_at": date(audit.time), "last_event": audit.event.to_string(),
         } };
+        crate::renewal_info::renew(&mut change, version);
         let mut filter = certificate_filter(order, claim.fence);
         filter.insert("versions", version.number - 1);
         let stored = VersionDocument {
@@ -178,5 +179,7 @@ fn record(version: &IssuedVersion, issued_at: Timestamp) -> VersionRecord {
         not_before: issued.not_before,
         not_after: issued.not_after,
         issued_at,
+        issuer: Some(version.issuer),
+        ari_id: issued.ari_id.clone(),
     }
 }

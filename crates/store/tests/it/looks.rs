@@ -7,7 +7,7 @@ use std::time::Duration;
 use cap_core::clock::earlier;
 use cap_core::id::ClaimId;
 use cap_core::job::Room;
-use cap_core::limits::{DRIFT_PARTITIONS, JOB_PARTITIONS};
+use cap_core::limits::{ARI_PARTITION, JOB_PARTITIONS};
 use cap_store::{Claimed, Search};
 use cap_testkit::mongo::driver::bson::{DateTime, Document, doc};
 use cap_testkit::mongo::driver::options::Hint;
@@ -31,7 +31,7 @@ async fn every_range_of_the_index_ends_at_a_bound() {
         .filter(|key| key.get_datetime("claim_at").unwrap().timestamp_millis() > 253_000_000_000_000)
         .map(|key| (key.get_i32("p").unwrap(), key.get_str("state").unwrap().to_owned()))
         .collect();
-    for partition in 0..JOB_PARTITIONS + DRIFT_PARTITIONS {
+    for partition in 0..=ARI_PARTITION {
         for state in ["queued", "running"] {
             let end = (i32::from(partition), format!("{state}/end"));
             assert!(ends.contains(&end), "no bound behind {partition}, {state}");

@@ -21,6 +21,7 @@ mod notices;
 mod orders;
 mod queue;
 mod recorder;
+mod renewal_info;
 mod requests;
 mod schema;
 mod takeover;

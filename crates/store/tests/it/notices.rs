@@ -11,6 +11,7 @@ use cap_core::id::VersionId;
 use cap_core::job::{Claim, JobDraft, Work};
 use cap_core::order::{IssuedVersion, Ledger, OrderState, Placed};
 use cap_core::page::Page;
+use cap_core::renewal_info::AriId;
 use cap_store::{CertificateRecord, Due, Mutation, NoticeRecord, Noticed, OpenOrder};
 use cap_testkit::mongo::driver::bson::{Document, doc};
 use jiff::Timestamp;
@@ -42,9 +43,18 @@ pub(crate) async fn issue(world: &World, claim: &Claim, age: Duration, life: Dur
         fingerprint_sha256: "ff".into(),
         not_before,
         not_after: later(not_before, life),
+        ari_id: AriId::new(&[1, 2, 3], &[4, 5, 6]),
     };
     let number = certificate.versions + 1;
-    let version = IssuedVersion { id, number, issued, key, renew_at: world.clock.now() };
+    let version = IssuedVersion {
+        id,
+        number,
+        issuer: certificate.issuer,
+        issued,
+        key,
+        renew_at: world.clock.now(),
+        renewal_info_at: Some(world.clock.now()),
+    };
     world.store.store(claim, &order, &version, &world.row().await).await.unwrap();
     world.store.certificate(world.project, certificate.id).await.unwrap().unwrap()
 }

@@ -7,7 +7,7 @@ use cap_core::certificate::{Issued, Status};
 use cap_core::challenge::{ChallengeAnswer, ChallengeToken};
 use cap_core::clock::later;
 use cap_core::envelope::KeyOwner;
-use cap_core::id::VersionId;
+use cap_core::id::{IssuerId, VersionId};
 use cap_core::job::Claim;
 use cap_core::order::{FailedAttempt, IssuedVersion, Ledger, LedgerError, Order, OrderState, Placed};
 use cap_core::problem::{Class, Problem};
@@ -43,8 +43,18 @@ pub(crate) async fn version(world: &World) -> IssuedVersion {
         fingerprint_sha256: "ff".into(),
         not_before: now,
         not_after: later(now, Duration::from_secs(3_600)),
+        ari_id: None,
     };
-    IssuedVersion { id, number: 1, issued, key, renew_at: later(now, Duration::from_secs(1_800)) }
+    let (clock, entropy) = (world.clock.as_ref(), world.entropy.as_ref());
+    IssuedVersion {
+        id,
+        number: 1,
+        issuer: IssuerId::generate(clock, entropy),
+        issued,
+        key,
+        renew_at: later(now, Duration::from_secs(1_800)),
+        renewal_info_at: None,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,7 +80,10 @@ async fn who_was_taken_over_writes_nothing_even_before_the_peer_wrote() {
     let (certificate, _, order) = begun(&world, "a.example.test", Duration::ZERO).await;
     let peer = world.claim("two", LEASE).await.remove(0);
     let taken = world.store.take_order(certificate.id, peer.fence).await.unwrap().unwrap();
-    assert_eq!((taken.id, taken.state.clone(), taken.fence), (order.id, OrderState::Keyed, peer.fence));
+    assert_eq!(
+        (taken.id, taken.state.clone(), taken.fence),
+        (order.id, OrderState::Keyed { replaces: None }, peer.fence)
+    );
     assert_eq!(world.store.advance(&order, ordered(), &[]).await, Err(LedgerError::Fenced));
     assert!(
         world.store.take_order(certificate.id, order.fence).await.is_err(),

@@ -88,7 +88,10 @@ async fn a_fact_that_is_refused_takes_no_other_with_it() {
     for (order, advanced) in orders.iter().zip(advanced) {
         let stored = store.order(order.id).await.unwrap().unwrap();
         if order.id == lost.id {
-            assert_eq!((advanced, stored.state), (Err(LedgerError::Fenced), OrderState::Keyed));
+            assert_eq!(
+                (advanced, stored.state),
+                (Err(LedgerError::Fenced), OrderState::Keyed { replaces: None })
+            );
         } else {
             assert_eq!(stored, advanced.unwrap());
         }
@@ -167,5 +170,5 @@ async fn a_fact_that_nobody_waits_for_is_not_written_later() {
     });
     written.await.unwrap();
     // The recorder keeps the order: what was handed over before the last one has had its turn.
-    assert_eq!(store.order(given_up.id).await.unwrap().unwrap().state, OrderState::Keyed);
+    assert_eq!(store.order(given_up.id).await.unwrap().unwrap().state, OrderState::Keyed { replaces: None });
 }

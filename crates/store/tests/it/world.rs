@@ -18,7 +18,7 @@ use cap_core::order::{Fuse, Order, OrderKey, OrderState};
 use cap_core::secret::{SecretString, secret_key};
 use cap_runtime::clock::SystemClock;
 use cap_runtime::entropy::OsEntropy;
-use cap_store::{CertificateRecord, DriftRecord, IssuerRecord, Mutation, Search, Store};
+use cap_store::{CertificateRecord, DriftRecord, IssuerRecord, Mutation, RenewalInfoRecord, Search, Store};
 use cap_testkit::mongo::ReplicaSet;
 use jiff::Timestamp;
 
@@ -110,6 +110,7 @@ impl World {
             order: None,
             fence: 0,
             drift: DriftRecord::default(),
+            renewal_info: RenewalInfoRecord::default(),
             created_at: now,
             updated_at: now,
         };
@@ -175,7 +176,7 @@ impl World {
             key: OrderKey { sealed, csr: vec![1, 2, 3], spki_sha256: vec![9; 32] },
             fence: claim.fence,
             revision: 0,
-            state: OrderState::Keyed,
+            state: OrderState::Keyed { replaces: None },
         }
     }
 }

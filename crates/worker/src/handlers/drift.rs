@@ -36,7 +36,7 @@ pub(super) async fn run(
     let settings = on.settings();
     let names = tokio::select! {
         names = scan(world, &certificate, version, &settings) => names,
-        outcome = ended(world, mandate) => return Ok(outcome),
+        outcome = world.ended(mandate) => return Ok(outcome),
     };
     let found = DriftFound {
         certificate: certificate.id,
@@ -66,19 +66,6 @@ async fn scan(
         }
     });
     stream::iter(sightings).buffered(limits::DRIFT_LOOKS).collect().await
-}
-
-/// Waits until the worker stops or the lease is lost: nothing is written down then.
-async fn ended(world: &World, mandate: &Mandate) -> Outcome {
-    loop {
-        if !mandate.holds() {
-            return Outcome::Lost;
-        }
-        if mandate.is_stopping() {
-            return Outcome::Settle(Settlement::HandedBack);
-        }
-        world.clock.sleep(limits::MANDATE_LOOK).await;
-    }
 }
 
 fn next(world: &World, interval: Duration) -> Duration {

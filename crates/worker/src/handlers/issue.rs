@@ -10,7 +10,7 @@ use cap_core::fault;
 use cap_core::id::{CertificateId, OrderId, VersionId};
 use cap_core::job::{Claim, Mandate, Settlement};
 use cap_core::limits;
-use cap_core::order::{CaError, Engine, Fuse, Order, OrderKey, OrderState, Outcome, deferred};
+use cap_core::order::{Engine, Fuse, Order, OrderKey, OrderState, Outcome, predecessor};
 use cap_core::problem::{Class, Problem};
 use cap_core::secret::ExposeSecret;
 use cap_store::{CertificateRecord, IssuerRecord, OpenOrder, Opened};
@@ -70,22 +70,9 @@ pub(super) async fn run(
         return Ok(outcome);
     }
     let _writer = world.store.writer();
-    let request = world.ca_request(&issuer).await?;
-    let account = match world.ca.account(&request, &account_url).await {
+    let account = match world.account(claim, &issuer, &account_url).await? {
         Ok(account) => account,
-        Err(
-            CaError::Transient(problem)
-            | CaError::OutOfStep(problem)
-            | CaError::Refused(problem)
-            | CaError::Gone(problem)
-            | CaError::NeedsPerson(problem),
-        ) => {
-            return Ok(Outcome::Settle(world.again(claim, problem)));
-        }
-        Err(CaError::Later { problem, at }) => {
-            let (now, entropy) = (world.clock.now(), world.entropy.as_ref());
-            return Ok(Outcome::Settle(deferred(claim.setbacks, problem, at, now, entropy)));
-        }
+        Err(settlement) => return Ok(Outcome::Settle(settlement)),
     };
     let engine = Engine {
         account: account.as_ref(),
@@ -115,6 +102,11 @@ async fn begin(
     let place = ("orders", &*id.to_string(), "key");
     let owner = KeyOwner::Project(certificate.project);
     let sealed = world.keyring.seal(owner, place, 1, material.pkcs8.expose_secret()).await?;
+    // A CA that offers no renewal information is not told: the engine leaves it out.
+    let replaces = certificate
+        .version
+        .as_ref()
+        .and_then(|version| predecessor(version.issuer, version.ari_id.as_ref(), issuer.id));
     let order = Order {
         id,
         project: certificate.project,
@@ -126,7 +118,7 @@ async fn begin(
         key: OrderKey { sealed, csr: material.csr, spki_sha256: material.spki_sha256.to_vec() },
         fence: claim.fence,
         revision: 0,
-        state: OrderState::Keyed,
+        state: OrderState::Keyed { replaces },
     };
     fault::point("open.before");
     let life = certificate.version.as_ref().map(|version| until(version.not_before, version.not_after));

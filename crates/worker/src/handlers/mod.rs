@@ -4,6 +4,7 @@
 mod drift;
 mod issue;
 mod register;
+mod renewal;
 
 use std::sync::Arc;
 
@@ -14,7 +15,9 @@ use cap_core::entropy::Entropy;
 use cap_core::envelope::{KeyOwner, Keyring, KeyringError};
 use cap_core::job::{Claim, Mandate, Setbacks, Settlement, Work};
 use cap_core::limits;
-use cap_core::order::{CaRequest, CertificateAuthority, Outcome, transient_delay};
+use cap_core::order::{
+    CaAccount, CaError, CaRequest, CertificateAuthority, Outcome, deferred, transient_delay,
+};
 use cap_core::problem::{Class, Problem};
 use cap_store::{IssuerRecord, Store, StoreError};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -59,6 +62,7 @@ pub(crate) async fn run(world: &World, claim: &Claim, mandate: &Mandate, place: 
         }
         Work::RegisterIssuer { issuer } => register::run(world, claim, mandate, place, *issuer).await,
         Work::DriftScan { certificate } => drift::run(world, claim, mandate, *certificate).await,
+        Work::RenewalLook { issuer } => renewal::run(world, claim, mandate, *issuer).await,
     };
     let outcome = match result {
         Ok(outcome) => outcome,
@@ -120,6 +124,42 @@ impl World {
         let place = ("issuers", &*issuer.id.to_string(), "account_key");
         let key = self.keyring.open(KeyOwner::Project(issuer.project), place, 1, &issuer.account_key).await?;
         Ok(CaRequest { issuer: issuer.id, spec: issuer.spec.clone(), account_key: Arc::new(key) })
+    }
+
+    /// The issuer's account at its CA; or how the run ends where the CA cannot be reached.
+    async fn account(
+        &self,
+        claim: &Claim,
+        issuer: &IssuerRecord,
+        url: &str,
+    ) -> Result<Result<Arc<dyn CaAccount>, Settlement>, KeyringError> {
+        let request = self.ca_request(issuer).await?;
+        Ok(match self.ca.account(&request, url).await {
+            Ok(account) => Ok(account),
+            Err(
+                CaError::Transient(problem)
+                | CaError::OutOfStep(problem)
+                | CaError::Refused(problem)
+                | CaError::Gone(problem)
+                | CaError::NeedsPerson(problem),
+            ) => Err(self.again(claim, problem)),
+            Err(CaError::Later { problem, at }) => {
+                Err(deferred(claim.setbacks, problem, at, self.clock.now(), self.entropy.as_ref()))
+            }
+        })
+    }
+
+    /// Waits until the worker stops or the lease is lost: a run that only looks writes nothing down then.
+    async fn ended(&self, mandate: &Mandate) -> Outcome {
+        loop {
+            if !mandate.holds() {
+                return Outcome::Lost;
+            }
+            if mandate.is_stopping() {
+                return Outcome::Settle(Settlement::HandedBack);
+            }
+            self.clock.sleep(limits::MANDATE_LOOK).await;
+        }
     }
 
     /// The same job again, after a wait that grows with each passing fault.

@@ -73,7 +73,7 @@ async fn a_requested_certificate_is_issued_and_verifies() {
 #[tokio::test]
 async fn a_worker_counts_from_zero() {
     let metrics = bench::metrics_at_start().await;
-    for kind in ["issue", "register-issuer", "drift-scan"] {
+    for kind in ["issue", "register-issuer", "drift-scan", "renewal-look"] {
         for outcome in ["succeeded", "failed", "again", "superseded", "handed_back", "lost", "dead"] {
             let name = format!("certautopilot_jobs_total{{kind=\"{kind}\",outcome=\"{outcome}\"}}");
             assert_eq!(series(metrics, &name), Some(0.0), "{name}");

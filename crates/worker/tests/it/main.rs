@@ -19,4 +19,5 @@ mod once;
 mod outages;
 mod passwords;
 mod pem;
+mod renewal;
 mod trouble;

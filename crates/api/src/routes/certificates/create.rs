@@ -12,7 +12,7 @@ use cap_core::certificate::{Names, Profile, Spec, Status};
 use cap_core::drift::DriftTarget;
 use cap_core::id::{CertificateId, IssuerId, ProjectId};
 use cap_core::job::{JobDraft, Work};
-use cap_store::{CertificateRecord, DriftRecord, Mutation, ProjectRecord, StoreError};
+use cap_store::{CertificateRecord, DriftRecord, Mutation, ProjectRecord, RenewalInfoRecord, StoreError};
 
 use crate::app::App;
 use crate::auth::Caller;
@@ -107,6 +107,7 @@ fn new_certificate(
         order: None,
         fence: 0,
         drift,
+        renewal_info: RenewalInfoRecord::default(),
         created_at: now,
         updated_at: now,
     }

@@ -62,6 +62,11 @@ async fn next(app: &App, job: &JobRecord) -> Result<&'static str, ApiError> {
         Work::DriftScan { .. } => {
             return Ok("the certificate is scanned again at its project's interval, or when you ask for it");
         }
+        Work::RenewalLook { .. } => {
+            return Ok(
+                "the scheduler has the CA asked again within a minute, and nothing is renewed later for it",
+            );
+        }
         Work::RegisterIssuer { .. } => return Err(ApiError::internal("a registration was cancelled")),
     };
     let certificate = app.store.certificate(job.project, *certificate).await?;

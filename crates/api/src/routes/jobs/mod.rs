@@ -80,7 +80,9 @@ fn draft(action: audit::Action, job: &JobRecord) -> Draft {
         Work::Issue { certificate, .. } | Work::DriftScan { certificate } => {
             draft.detail("certificate", certificate.to_string())
         }
-        Work::RegisterIssuer { issuer } => draft.detail("issuer", issuer.to_string()),
+        Work::RegisterIssuer { issuer } | Work::RenewalLook { issuer } => {
+            draft.detail("issuer", issuer.to_string())
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `cert describe`.
 
-use cap_client::wire::{Certificate, Drift, Issuer, Job, Version};
+use cap_client::wire::{Certificate, Drift, Issuer, Job, RenewalInfo, Version};
 use cap_client::{All, JobQuery, follow};
 use cap_core::drift::DriftState;
 use cap_core::problem::Class;
@@ -98,6 +98,9 @@ fn render(description: &Description, now: Timestamp) -> String {
         (None, true) => lines.add("Renewal", "once it is issued"),
         (_, false) => lines.add("Renewal", "only when asked for"),
     }
+    if let Some(info) = &certificate.renewal_info {
+        renewal_info(&mut lines, info, now);
+    }
     match &certificate.version {
         Some(current) => version(&mut lines, current, now),
         None => lines.add("Version", "none yet"),
@@ -107,6 +110,21 @@ fn render(description: &Description, now: Timestamp) -> String {
     }
     lines.all("Recent jobs", jobs.iter().map(|recent| job(recent, now)));
     lines.0
+}
+
+/// When the CA wants it renewed.
+fn renewal_info(lines: &mut Lines, info: &RenewalInfo, now: Timestamp) {
+    match &info.window {
+        Some(window) => {
+            lines.add("  CA suggests", &format!("{} to {}", instant(window.start), instant(window.end)));
+            lines.add("", &format!("drawn from that: {}", instant_from(window.renew_at, now)));
+        }
+        None => lines.add("  CA suggests", "nothing yet"),
+    }
+    lines.all("", info.explanation_url.iter().map(|url| format!("why: {url}")));
+    lines.all("", info.problem.iter().map(|problem| format!("last look: {}", problem.detail)));
+    let looked = info.looked_at.map(|at| format!("asked {}, ", distance(at, now))).unwrap_or_default();
+    lines.add("", &format!("{looked}asked next {}", instant_from(info.next_look_at, now)));
 }
 
 fn version(lines: &mut Lines, version: &Version, now: Timestamp) {
@@ -167,6 +185,7 @@ fn remedy(class: Class) -> &'static str {
 mod tests {
     use super::*;
     use crate::output::shown_tests;
+    use cap_client::wire::RenewalWindow;
     use cap_core::certificate::Status;
     use cap_core::problem::Problem;
 
@@ -221,5 +240,49 @@ Next attempt  2026-02-01T01:00:00Z (in 1 h)
         assert!(described(certificate.clone()).contains("to 2026-04-01T00:00:00Z, 59 d left\n"));
         certificate.version = Some(version("2026-01-31T00:00:00Z"));
         assert!(described(certificate).contains("to 2026-01-31T00:00:00Z, expired 1 d ago\n"));
+    }
+    #[test]
+    fn what_the_ca_suggests_is_told_with_its_reason_and_the_next_look() {
+        let mut certificate = shown_tests::certificate();
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        certificate.renew_at = Some(at("2026-02-03T00:00:00Z"));
+        certificate.renewal_info = Some(RenewalInfo {
+            window: None,
+            explanation_url: None,
+            looked_at: None,
+            next_look_at: at("2026-02-01T06:00:00Z"),
+            problem: None,
+        });
+        let text = described(certificate.clone());
+        let expected = "\
+Renewal       2026-02-03T00:00:00Z (in 2 d)
+  CA suggests nothing yet
+              asked next 2026-02-01T06:00:00Z (in 6 h)
+";
+        assert!(text.contains(expected), "{text}");
+        certificate.renewal_info = Some(RenewalInfo {
+            window: Some(RenewalWindow {
+                start: at("2026-02-02T00:00:00Z"),
+                end: at("2026-02-04T00:00:00Z"),
+                renew_at: at("2026-02-03T00:00:00Z"),
+            }),
+            explanation_url: Some("https://ca.example.test/incident".into()),
+            looked_at: Some(at("2026-01-31T23:00:00Z")),
+            next_look_at: at("2026-02-01T06:00:00Z"),
+            problem: Some(Problem::new(
+                Class::Protocol,
+                "renewal-window-ignored",
+                "it ends before it begins",
+            )),
+        });
+        let text = described(certificate);
+        let expected = "\
+  CA suggests 2026-02-02T00:00:00Z to 2026-02-04T00:00:00Z
+              drawn from that: 2026-02-03T00:00:00Z (in 2 d)
+              why: https://ca.example.test/incident
+              last look: it ends before it begins
+              asked 1 h ago, asked next 2026-02-01T06:00:00Z (in 6 h)
+";
+        assert!(text.contains(expected), "{text}");
     }
 }

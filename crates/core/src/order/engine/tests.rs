@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How runs end, against a CA that says what it is told to.
 
+mod replaces;
 mod world;
 
 use std::time::Duration;

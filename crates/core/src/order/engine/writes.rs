@@ -13,6 +13,7 @@ use crate::id::VersionId;
 use crate::limits;
 use crate::order::{IssuedVersion, LedgerError, Order, OrderState, Placed};
 use crate::problem::{Class, Problem};
+use crate::renewal_info::first_look;
 
 use super::{Engine, Halt, Outcome, Run};
 
@@ -99,7 +100,17 @@ impl Engine<'_> {
         let floor = later(now, until(now, issued.not_after) / 4);
         let renew_at = renewal_time(issued.not_before, issued.not_after, self.entropy).max(floor);
         let key = self.reseal(order, id).await?;
-        let version = IssuedVersion { id, number: self.number, key, renew_at, issued };
+        let can_be_asked = self.account.offers_renewal_info() && issued.ari_id.is_some();
+        let look = first_look(issued.not_before, issued.not_after, self.entropy).filter(|_| can_be_asked);
+        let version = IssuedVersion {
+            id,
+            number: self.number,
+            issuer: order.issuer,
+            key,
+            renew_at,
+            renewal_info_at: look.map(|after| later(now, after)),
+            issued,
+        };
         let draft = Draft::new(Action::CertificateIssued, Some(order.project), order.certificate)
             .names(&order.names)
             .detail("version", id.to_string())

@@ -28,6 +28,7 @@ use crate::order::{
     OrderState, Placed, RemoteOrder, Seen,
 };
 use crate::problem::{Class, Problem};
+use crate::renewal_info::{AriId, RenewalInfo};
 use crate::secret::{SecretKey, secret_key};
 
 /// When every test begins.
@@ -68,6 +69,10 @@ pub(super) type Answer<T> = Option<Result<T, CaError>>;
 pub(super) struct Ca(Arc<Mutex<Answers>>);
 
 pub(super) struct Answers {
+    pub(super) offers_renewal_info: bool,
+    pub(super) places: VecDeque<Answer<(Placed, Seen)>>,
+    /// What the orders that were placed were said to replace.
+    pub(super) replaced: Vec<Option<AriId>>,
     pub(super) looks: VecDeque<Answer<Seen>>,
     pub(super) authorizations: Answer<Vec<Authorization>>,
     pub(super) submit: Answer<()>,
@@ -95,13 +100,28 @@ impl CaAccount for Ca {
         &self,
         _names: &[Identifier],
         _profile: Option<&Profile>,
+        replaces: Option<&AriId>,
     ) -> Result<(Placed, Seen, Box<dyn RemoteOrder>), CaError> {
-        panic!("no test here places an order")
+        let answer = {
+            let mut answers = self.0.lock().unwrap();
+            answers.replaced.push(replaces.cloned());
+            answers.places.pop_front().expect("no order is to be placed any more")
+        };
+        let (placed, seen) = say(answer).await?;
+        Ok((placed, seen, Box::new(self.clone())))
     }
 
     async fn resume(&self, _url: &str) -> Result<(Seen, Box<dyn RemoteOrder>), CaError> {
         let seen = say(self.next_look()).await?;
         Ok((seen, Box::new(self.clone())))
+    }
+
+    fn offers_renewal_info(&self) -> bool {
+        self.0.lock().unwrap().offers_renewal_info
+    }
+
+    async fn renewal_info(&self, _: &AriId) -> Result<RenewalInfo, CaError> {
+        panic!("the engine asks for no renewal information")
     }
 }
 
@@ -232,8 +252,16 @@ impl World {
         let sealed =
             Sealed { v: 1, pk_id: String::new(), pk_ver: 1, info: vec![], commit: vec![], ct: vec![] };
         let submit = Some(Ok(()));
-        let answers =
-            Answers { looks: [None].into(), authorizations: None, submit, finalize: None, certificate: None };
+        let answers = Answers {
+            offers_renewal_info: true,
+            places: VecDeque::new(),
+            replaced: Vec::new(),
+            looks: [None].into(),
+            authorizations: None,
+            submit,
+            finalize: None,
+            certificate: None,
+        };
         Self {
             mandate: Mandate::new(clock.clone(), Duration::MAX),
             claim: Claim {
@@ -274,6 +302,11 @@ impl World {
     pub(super) fn tell(self, told: impl FnOnce(&mut Answers)) -> Self {
         told(&mut self.ca.0.lock().unwrap());
         self
+    }
+
+    /// What the orders that were placed were said to replace.
+    pub(super) fn replaced(&self) -> Vec<Option<AriId>> {
+        self.ca.0.lock().unwrap().replaced.clone()
     }
 
     /// Runs the engine to its end. Nothing here is waited for in earnest, so one look at it is enough.

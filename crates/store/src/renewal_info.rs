@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Renewal information (RFC 9773): which issuers have looks that are due, which certificates those are, and what was seen.
+//!
+//! What a look found is written under the conditions that it was made under: the same version, and the same time at which the
+//! look was due. That time changes with every look, so of two who looked only the first writes, and no fence is needed.
+
+use bson::{Document, doc};
+use cap_core::duty::LookCandidate;
+use cap_core::id::{CertificateId, IssuerId, ProjectId, VersionId};
+use cap_core::job::{JobDraft, Work};
+use cap_core::order::IssuedVersion;
+use cap_core::problem::Problem;
+use cap_core::renewal_info::{AriId, Judged, Suggestion, Watched, Window};
+use futures_util::TryStreamExt;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::certificates::VersionRecord;
+use crate::document::{as_date, as_date_option, bson, database_now_plus, date, read};
+use crate::error::StoreError;
+use crate::fact::Fact;
+use crate::renewals::Planned;
+use crate::transaction::transact;
+use crate::{Store, bounded};
+
+/// What is known of when a certificate's CA wants it renewed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenewalInfoRecord {
+    /// When the next look is due; absent where the CA offers no renewal information.
+    #[serde(rename = "ari_at", default, skip_serializing_if = "Option::is_none", with = "as_date_option")]
+    pub at: Option<Timestamp>,
+    /// What the last look at the current version found.
+    #[serde(rename = "ari", default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<RenewalInfoSeen>,
+    /// When the current version is due by its life alone.
+    #[serde(
+        rename = "by_life_at",
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "as_date_option"
+    )]
+    pub by_life_at: Option<Timestamp>,
+}
+
+/// A look that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenewalInfoSeen {
+    /// When.
+    #[serde(with = "as_date")]
+    pub looked_at: Timestamp,
+    /// Where the window begins that the CA named last.
+    #[serde(default, with = "as_date_option")]
+    pub start: Option<Timestamp>,
+    /// Where it ends.
+    #[serde(default, with = "as_date_option")]
+    pub end: Option<Timestamp>,
+    /// The time drawn in it.
+    #[serde(default, with = "as_date_option")]
+    pub renew_at: Option<Timestamp>,
+    /// A page that tells people why.
+    #[serde(default)]
+    pub explanation_url: Option<String>,
+    /// Why the last answer could not be used.
+    #[serde(default)]
+    pub problem: Option<Problem>,
+}
+
+/// A certificate whose look is due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueLook {
+    /// Which certificate.
+    pub certificate: CertificateId,
+    /// Its current version.
+    pub version: VersionId,
+    /// What the CA calls that.
+    pub id: AriId,
+    /// When the look was due.
+    pub due_at: Timestamp,
+    /// What is known.
+    pub watched: Watched,
+}
+
+/// What a look found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Looked {
+    /// The CA was asked at that time, and this was made of it.
+    Judged(Timestamp, Judged),
+    /// The CA offers no renewal information any more, or the version has expired: it is not looked at again, and renewed by
+    /// its life.
+    NeverAgain,
+}
+
+#[derive(Deserialize)]
+struct DueDocument {
+    #[serde(rename = "_id")]
+    id: CertificateId,
+    version: VersionRecord,
+    #[serde(rename = "ari_at", with = "as_date")]
+    at: Timestamp,
+    #[serde(rename = "ari", default)]
+    seen: Option<RenewalInfoSeen>,
+}
+
+#[derive(Deserialize)]
+struct IssuerDocument {
+    #[serde(rename = "_id")]
+    issuer: IssuerId,
+    project: ProjectId,
+    #[serde(with = "as_date")]
+    due_at: Timestamp,
+}
+
+impl RenewalInfoSeen {
+    /// The window that the CA named last, and the time drawn in it.
+    #[must_use]
+    pub fn suggestion(&self) -> Option<Suggestion> {
+        let window = Window::new(self.start?, self.end?).ok()?;
+        Some(Suggestion { window, renew_at: self.renew_at? })
+    }
+
+    fn of(looked_at: Timestamp, judged: &Judged) -> Self {
+        let window = judged.suggestion.map(|suggestion| suggestion.window);
+        Self {
+            looked_at,
+            start: window.map(Window::start),
+            end: window.map(Window::end),
+            renew_at: judged.suggestion.map(|suggestion| suggestion.renew_at),
+            explanation_url: judged.explanation_url.clone(),
+            problem: judged.problem.clone(),
+        }
+    }
+}
+
+impl Store {
+    /// Up to `limit` issuers behind `after` that have a certificate whose look is due before `before`: one step in the index
+    /// for each, however many certificates they have.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn issuers_to_ask(
+        &self,
+        before: Timestamp,
+        after: Option<IssuerId>,
+        limit: u32,
+    ) -> Result<Vec<LookCandidate>, StoreError> {
+        // An expression with the database's time would have to look at each certificate; only plain bounds let it step.
+        let due = doc! {
+            "issuer": { "$gt": after.map_or_else(String::new, |issuer| issuer.to_string()) },
+            "ari_at": { "$lte": date(before) },
+        };
+        let stages = vec![
+            doc! { "$match": due },
+            doc! { "$sort": { "issuer": 1, "ari_at": 1 } },
+            doc! { "$group": {
+                "_id": "$issuer", "project": { "$first": "$project" }, "due_at": { "$first": "$ari_at" },
+            } },
+            doc! { "$limit": i64::from(limit) },
+        ];
+        let found: Vec<Document> = bounded("look for issuers to ask", async {
+            self.collection::<Document>("certificates").aggregate(stages).await?.try_collect().await
+        })
+        .await?;
+        let candidate = |document| -> Result<LookCandidate, StoreError> {
+            let IssuerDocument { issuer, project, due_at } = read("certificates", document)?;
+            Ok(LookCandidate { issuer, project, due_at })
+        };
+        // In the order of the index, as long as the database steps through it.
+        found.into_iter().map(candidate).collect()
+    }
+
+    /// Queues the looks at an issuer's CA under the leader's epoch, unless some are queued: the issuer is stamped with it in
+    /// the same transaction, so that a leader of an earlier epoch queues nothing.
+    ///
+    /// # Errors
+    /// When the database does not answer; planning again is safe.
+    pub async fn plan_renewal_look(&self, job: &JobDraft, epoch: i64) -> Result<Planned, StoreError> {
+        const DOING: &str = "queue looks at renewal information";
+        let Work::RenewalLook { issuer } = &job.work else { return Ok(Planned::Unneeded) };
+        let result = transact!(DOING, {
+            let mut transaction = self.begin(DOING).await?;
+            if self.is_alive(&mut transaction, &job.work.key()).await? {
+                return Ok(Planned::Unneeded);
+            }
+            let earlier = doc! {
+                "_id": issuer.to_string(), "$or": [{ "ari_epoch": null }, { "ari_epoch": { "$lte": epoch } }],
+            };
+            let fact = Fact::new(DOING)
+                .must("issuers", earlier, doc! { "$set": { "ari_epoch": epoch } })
+                .queueing(job)?;
+            self.write_within(&mut transaction, &[fact]).await?;
+            transaction.commit().await?;
+            Ok(Planned::Queued)
+        });
+        match result {
+            Err(StoreError::Conflict { .. } | StoreError::Fenced) => Ok(Planned::Unneeded),
+            result => result,
+        }
+    }
+
+    /// Up to `limit` certificates of an issuer whose look is due before `before`, those first that have been due the longest.
+    /// One that cannot be read is named in the log and keeps nobody else waiting.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn due_renewal_looks(
+        &self,
+        issuer: IssuerId,
+        before: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<DueLook>, StoreError> {
+        let filter = doc! {
+            "issuer": issuer.to_string(), "ari_at": { "$lte": date(before) },
+            "$expr": { "$lte": ["$ari_at", "$$NOW"] },
+        };
+        let found: Vec<Document> = bounded("read which renewal information is to be looked at", async {
+            let certificates = self.collection::<Document>("certificates");
+            let due = certificates.find(filter).sort(doc! { "ari_at": 1 }).limit(i64::from(limit));
+            due.projection(doc! { "version": 1, "ari_at": 1, "ari": 1 }).await?.try_collect().await
+        })
+        .await?;
+        let readable =
+            found.into_iter().filter_map(|document| match read::<DueDocument>("certificates", document) {
+                Ok(due) => due.into_look(),
+                Err(error) => {
+                    tracing::error!(%error, "a certificate cannot be read, so its renewal information is not looked at");
+                    None
+                }
+            });
+        Ok(readable.collect())
+    }
+
+    /// Writes down what looks found, all of them at once. Where a certificate has another version by now, or was looked at by
+    /// somebody else, nothing is written.
+    ///
+    /// # Errors
+    /// When the database does not answer; writing it again is safe.
+    pub async fn record_renewal_looks(&self, found: &[(DueLook, Looked)]) -> Result<(), StoreError> {
+        if found.is_empty() {
+            return Ok(());
+        }
+        let mut fact = Fact::new("record looks at renewal information");
+        for (due, looked) in found {
+            let as_seen = doc! {
+                "_id": due.certificate.to_string(), "version.id": due.version.to_string(),
+                "ari_at": date(due.due_at),
+            };
+            fact = fact.may("certificates", as_seen, stages(looked)?);
+        }
+        self.write_alone(&fact).await
+    }
+}
+
+/// What becomes of a certificate after a look. When it is renewed changes only with the window: a wait after a failure must
+/// not end with every look.
+fn stages(looked: &Looked) -> Result<Vec<Document>, StoreError> {
+    Ok(match looked {
+        Looked::Judged(at, judged) => {
+            let seen = bson("certificates", &RenewalInfoSeen::of(*at, judged))?;
+            let mut set = doc! { "ari": { "$literal": seen }, "ari_at": database_now_plus(judged.after) };
+            if let Some(suggestion) = judged.suggestion.filter(|_| judged.is_new) {
+                set.insert("renew_at", date(suggestion.renew_at));
+            }
+            vec![doc! { "$set": set }]
+        }
+        Looked::NeverAgain => {
+            let suggested = doc! { "$eq": ["$renew_at", { "$ifNull": ["$ari.renew_at", false] }] };
+            let by_life = doc! { "$ifNull": ["$by_life_at", "$renew_at"] };
+            vec![
+                doc! { "$set": { "renew_at": { "$cond": [suggested, by_life, "$renew_at"] } } },
+                doc! { "$unset": ["ari", "ari_at"] },
+            ]
+        }
+    })
+}
+
+impl DueDocument {
+    fn into_look(self) -> Option<DueLook> {
+        let Some(id) = self.version.ari_id else {
+            tracing::error!(certificate = %self.id, "it is to be looked at, and has nothing to ask its CA by");
+            return None;
+        };
+        let watched = Watched {
+            not_before: self.version.not_before,
+            not_after: self.version.not_after,
+            suggestion: self.seen.as_ref().and_then(RenewalInfoSeen::suggestion),
+            explanation_url: self.seen.and_then(|seen| seen.explanation_url),
+        };
+        Some(DueLook { certificate: self.id, version: self.version.id, id, due_at: self.at, watched })
+    }
+}
+
+/// Forgets, in a change of a certificate, what was suggested for the version before `version`, and has that looked at in its
+/// time where its CA offers renewal information.
+pub(crate) fn renew(change: &mut Document, version: &IssuedVersion) {
+    let mut set = doc! { "by_life_at": date(version.renew_at) };
+    let mut unset = doc! { "ari": "" };
+    match version.renewal_info_at {
+        Some(at) => set.insert("ari_at", date(at)),
+        None => unset.insert("ari_at", ""),
+    };
+    for (operator, fields) in [("$set", set), ("$unset", unset)] {
+        match change.get_document_mut(operator) {
+            Ok(there) => there.extend(fields),
+            Err(_) => {
+                change.insert(operator, fields);
+            }
+        }
+    }
+}
