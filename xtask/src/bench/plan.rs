@@ -105,7 +105,10 @@ async fn plan(ground: &Ground, world: &World, certificates: usize, due: usize) -
     let took = began.elapsed();
     let process = (service.name().to_owned(), service.pid());
     let used = usage::of(&[process])?.into_values().next().unwrap_or_default();
-    let queued = world.collection("jobs").count_documents(doc! { "state": "queued" }).await?;
+    let queued = world
+        .collection("jobs")
+        .count_documents(cap_testkit::mongo::driver::bson::doc! { "state": "queued" })
+        .await?;
     anyhow::ensure!(queued == u64::try_from(due)?, "{queued} jobs were queued for {due} certificates");
     service.kill9()?;
     Ok(Planned { due, took, used })

@@ -73,7 +73,7 @@ fn decide(phase: &str, word: &str, submitted: bool, age: Age) -> Step {
     let expires = later(since, limits::READY_EXPIRY_MARGIN);
     let placed = Placed { url: String::new(), expires: Some(expires) };
     let state = match phase {
-        "keyed" => OrderState::Keyed,
+        "keyed" => OrderState::Keyed { replaces: None },
         "ordered" => OrderState::Ordered { placed },
         "challenged" => OrderState::Challenged { placed, duties: vec![] },
         _ => OrderState::Ready { placed, since },

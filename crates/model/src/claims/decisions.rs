@@ -86,7 +86,7 @@ impl Decisions {
 fn ask(phase: Phase, word: Option<Word>, submitted: bool) -> Move {
     let placed = || Placed { url: String::new(), expires: Some(Timestamp::MAX) };
     let state = match phase {
-        Phase::Keyed => OrderState::Keyed,
+        Phase::Keyed => OrderState::Keyed { replaces: None },
         Phase::Ordered => OrderState::Ordered { placed: placed() },
         Phase::Challenged => OrderState::Challenged { placed: placed(), duties: vec![] },
         Phase::Ready => OrderState::Ready { placed: placed(), since: Timestamp::UNIX_EPOCH },

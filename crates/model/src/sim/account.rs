@@ -11,6 +11,7 @@ use cap_core::limits;
 use cap_core::name::Identifier;
 use cap_core::order::{Authorization, CaAccount, CaError, Placed, RemoteOrder, Seen};
 use cap_core::problem::{Class, Problem};
+use cap_core::renewal_info::{AriId, RenewalInfo};
 
 use super::ca::{CaOrder, Check, Status};
 use super::keys::Keys;
@@ -223,6 +224,7 @@ impl CaAccount for Account {
         &self,
         names: &[Identifier],
         _profile: Option<&Profile>,
+        _replaces: Option<&AriId>,
     ) -> Result<(Placed, Seen, Box<dyn RemoteOrder>), CaError> {
         let names = names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         let (placed, seen) =
@@ -235,6 +237,15 @@ impl CaAccount for Account {
         let mut remote = self.remote(url);
         let seen = remote.look().await?;
         Ok((seen, remote))
+    }
+
+    /// This CA is one without.
+    fn offers_renewal_info(&self) -> bool {
+        false
+    }
+
+    async fn renewal_info(&self, _: &AriId) -> Result<RenewalInfo, CaError> {
+        Err(CaError::Refused(problem(Class::Protocol, "no-renewal-info")))
     }
 }
 

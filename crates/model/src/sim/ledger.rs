@@ -90,7 +90,7 @@ pub(super) enum Opened {
 
 pub(super) fn phase(state: &OrderState) -> &'static str {
     match state {
-        OrderState::Keyed => "keyed",
+        OrderState::Keyed { .. } => "keyed",
         OrderState::Ordered { .. } => "ordered",
         OrderState::Challenged { .. } => "challenged",
         OrderState::Ready { .. } => "ready",

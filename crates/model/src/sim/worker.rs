@@ -336,7 +336,7 @@ impl Worker {
             key: self.key(claim.project, id, certificate, made_for).await?,
             fence: claim.fence,
             revision: 0,
-            state: OrderState::Keyed,
+            state: OrderState::Keyed { replaces: None },
         })
     }
 

@@ -75,7 +75,7 @@ async fn a_look_says_since_when_what_it_leaves_has_been_due() {
         world.certificate(name).await;
     }
     let jobs = raw(&world).await.collection::<Document>("jobs");
-    let due = doc! { "state": "queued", "claim_at": { "$lte": DateTime::now() } };
+    let due = doc! { "state": "queued", "claim_at": { "$lte": DateTime::from_millis(world.clock.now().as_millisecond()) } };
     jobs.update_many(due, doc! { "$set": { "claim_at": hour_ago } }).await.unwrap();
     let (all, held): (Vec<u16>, _) = ((0..JOB_PARTITIONS).collect(), BTreeMap::new());
     let one = Room { all: 1, side: 0 };
@@ -83,5 +83,5 @@ async fn a_look_says_since_when_what_it_leaves_has_been_due() {
     let token = ClaimId::generate(world.clock.as_ref(), world.entropy.as_ref());
     let found = world.store.claim_jobs("one", token, LEASE, &search).await.unwrap();
     assert_eq!(found.claims.len(), 1);
-    assert_eq!(found.oldest.map(|oldest| oldest.as_millisecond()), Some(hour_ago.timestamp_millis()));
+    assert_eq!(found.oldest.map(Timestamp::as_millisecond), Some(hour_ago.timestamp_millis()));
 }

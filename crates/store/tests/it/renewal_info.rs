@@ -146,8 +146,9 @@ async fn where_the_ca_offers_none_any_more_it_is_renewed_by_its_life_and_not_ask
         record(&world, &look, Looked::NeverAgain).await;
         let after = read(&world, &certificate).await;
         assert_eq!((after.renewal_info.at, after.renewal_info.seen), (None, None));
-        let expected = if waits { Some(2) } else { certificate.renew_at.map(|at| at.as_millisecond()) };
-        assert_eq!(after.renew_at.map(|at| at.as_millisecond()), expected);
+        let expected =
+            if waits { Some(2) } else { certificate.renew_at.map(jiff::Timestamp::as_millisecond) };
+        assert_eq!(after.renew_at.map(jiff::Timestamp::as_millisecond), expected);
         assert!(due(&world, certificate.issuer).await.is_empty());
     }
 }
