@@ -147,6 +147,8 @@ pub const ARI_AGAIN: Duration = Duration::from_secs(15 * 60);
 /// The partition of the queue that looks at renewal information have to themselves: one is enough, since a job is for all
 /// certificates of an issuer that are due.
 pub const ARI_PARTITION: u16 = JOB_PARTITIONS + DRIFT_PARTITIONS;
+/// All partitions of the queue.
+pub const PARTITIONS: u16 = ARI_PARTITION + 1;
 /// Issuers at whose renewal information one worker looks at once.
 pub const ARI_ISSUERS: usize = 2;
 /// Looks that one job makes at once.

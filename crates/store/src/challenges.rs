@@ -8,14 +8,15 @@ use std::time::Duration;
 use bson::{Document, doc};
 use cap_core::challenge::{ChallengeAnswer, ChallengeToken};
 use cap_core::clock::Clock;
-use futures_util::StreamExt;
 use jiff::Timestamp;
+use mongodb::change_stream::ChangeStream;
+use mongodb::change_stream::event::ChangeStreamEvent;
 use tokio::sync::Semaphore;
 
 use crate::document::{date, time};
 use crate::error::StoreError;
 use crate::fact::Fact;
-use crate::{STREAM_WAIT, Store, bounded};
+use crate::{STREAM_WAIT, Store, TRY_BOUND, bounded};
 
 /// Answers kept in memory at most; beyond it the cache starts anew and the database answers.
 const CACHED: usize = 20_000;
@@ -80,19 +81,26 @@ impl ChallengeCache {
         loop {
             let tokens = self.store.collection::<Document>("challenge_tokens");
             let inserts = vec![doc! { "$match": { "operationType": "insert" } }];
-            match tokens.watch().pipeline(inserts).max_await_time(STREAM_WAIT).await {
-                Ok(mut stream) => {
-                    while let Some(Ok(event)) = stream.next().await {
-                        if let Some((token, answer)) = event.full_document.as_ref().and_then(read_answer) {
-                            self.learn(token, answer);
-                        }
-                    }
-                }
+            let watch = tokens.watch().pipeline(inserts).max_await_time(STREAM_WAIT);
+            match bounded("watch challenges", watch).await {
+                Ok(stream) => self.learn_from(stream).await,
                 Err(error) => {
                     tracing::warn!(%error, "the stream of challenges cannot be opened; the database is asked");
                 }
             }
             self.clock.sleep(REOPEN_WAIT).await;
+        }
+    }
+
+    /// Reads until the stream breaks. The database answers every so often, with news or without: one that says nothing is gone.
+    async fn learn_from(&self, mut stream: ChangeStream<ChangeStreamEvent<Document>>) {
+        while let Ok(Ok(found)) = tokio::time::timeout(STREAM_WAIT + TRY_BOUND, stream.next_if_any()).await {
+            match found.as_ref().map(|event| event.full_document.as_ref().and_then(read_answer)) {
+                Some(Some((token, answer))) => self.learn(token, answer),
+                Some(None) => {}
+                None if stream.is_alive() => {}
+                None => return,
+            }
         }
     }
 

@@ -198,7 +198,7 @@ impl Store {
     }
 
     /// Up to `limit` certificates of an issuer whose look is due before `before`, those first that have been due the longest.
-    /// One that cannot be read is named in the log and keeps nobody else waiting.
+    /// One that cannot be read is named in the log and keeps nobody else waiting. Answers as well whether there may be more.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -207,9 +207,11 @@ impl Store {
         issuer: IssuerId,
         before: Timestamp,
         limit: u32,
-    ) -> Result<Vec<DueLook>, StoreError> {
+    ) -> Result<(Vec<DueLook>, bool), StoreError> {
         let filter = doc! {
             "issuer": issuer.to_string(), "ari_at": { "$lte": date(before) },
+            // A version that an earlier build stored over one of ours has nothing to ask by.
+            "version.ari_id": { "$type": "string" },
             "$expr": { "$lte": ["$ari_at", "$$NOW"] },
         };
         let found: Vec<Document> = bounded("read which renewal information is to be looked at", async {
@@ -218,6 +220,7 @@ impl Store {
             due.projection(doc! { "version": 1, "ari_at": 1, "ari": 1 }).await?.try_collect().await
         })
         .await?;
+        let is_full = u32::try_from(found.len()).is_ok_and(|found| found >= limit);
         let readable =
             found.into_iter().filter_map(|document| match read::<DueDocument>("certificates", document) {
                 Ok(due) => due.into_look(),
@@ -226,7 +229,7 @@ impl Store {
                     None
                 }
             });
-        Ok(readable.collect())
+        Ok((readable.collect(), is_full))
     }
 
     /// Writes down what looks found, all of them at once. Where a certificate has another version by now, or was looked at by

@@ -12,6 +12,7 @@ mod metrics;
 mod place;
 mod runner;
 mod scans;
+mod sight;
 
 pub use database_clock::DatabaseClock;
 pub use handlers::World;

@@ -4,13 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cap_core::clock::earlier;
 use cap_core::entropy;
 use cap_core::id::ClaimId;
 use cap_core::job::{Claim, Mandate, ProjectLane, Room};
 use cap_core::limits::{CLAIM_BATCH, JOB_PARTITIONS};
 use cap_store::{Search, StoreError};
-use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +19,7 @@ use crate::heart::Heart;
 use crate::metrics::Metrics;
 use crate::place::{Place, Places};
 use crate::scans;
+use crate::sight::Sight;
 
 /// The slow poll behind the wake-up stream, and the wait after the database failed; up to half of it more by jitter.
 const POLL: Duration = Duration::from_secs(1);
@@ -34,13 +33,6 @@ const NARROW: u16 = 8;
 
 /// The part of the places that jobs of side lanes may take together; one at least.
 const SIDE_DIVISOR: usize = 4;
-/// How long looks for what comes due are made behind one that went all the way back. Those are dear: the index keeps traces
-/// of every job that was due in the last minutes.
-const QUICK: Duration = Duration::from_secs(1);
-/// How much later than it says a job may come into sight: a transaction stamps it with the time at which it writes, and
-/// takes a while to commit. What is later still waits for the next look that goes all the way back.
-const LATE: Duration = Duration::from_secs(10);
-
 /// Runs jobs until it is told to stop.
 pub struct Runner {
     pub(crate) world: Arc<World>,
@@ -70,8 +62,8 @@ struct Turn {
     after: Option<ProjectLane>,
     /// When it may take from peers.
     grace: Grace,
-    /// When it was last looked all the way back (boot time), and from when on what waited then has been due.
-    seen: Option<(Duration, Timestamp)>,
+    /// How far back the next look goes.
+    sight: Sight,
 }
 
 /// How a drain went.
@@ -106,7 +98,7 @@ impl Runner {
         let (mut jobs, mut scans, mut looks) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
         let claiming = async {
             let grace = Grace::new(self.lease, self.world.clock.boottime());
-            let mut turn = Turn { after: None, grace, seen: None };
+            let mut turn = Turn { after: None, grace, sight: Sight::default() };
             let mut looked = Look::Nothing;
             // Only the waits end at once when the stop comes: a claim that is under way is awaited, so that what it
             // claims is handed back rather than left to its lease.
@@ -170,7 +162,7 @@ impl Runner {
             Err(error) => {
                 tracing::warn!(%error, "no jobs could be claimed; trying again");
                 turn.grace.failed(self.world.clock.boottime());
-                turn.seen = None;
+                turn.sight.forget();
                 return Look::Failed;
             }
         };
@@ -206,7 +198,7 @@ impl Runner {
         let room = Room { all: room, side: (self.concurrency / SIDE_DIVISOR).max(1).saturating_sub(side) };
         turn.grace.failed(heart.failed_at());
         let takes_over = turn.grace.is_over(clock.boottime());
-        let quick = turn.seen.filter(|(at, _)| !crowded && clock.boottime().saturating_sub(*at) < QUICK);
+        let since = if crowded { None } else { turn.sight.since(clock.boottime()) };
         for partitions in if crowded { vec![narrow, &all] } else { vec![all.as_slice()] } {
             let token = ClaimId::generate(clock.as_ref(), entropy.as_ref());
             let asked_at = clock.boottime();
@@ -218,18 +210,17 @@ impl Runner {
                 by_lanes: true,
                 is_crowded: before == Look::More,
                 takes_over,
-                since: quick.map(|(_, since)| since),
+                since,
                 fair_until: Some((clock.as_ref(), turn.grace.fair_until(asked_at))),
                 now: clock.now(),
             };
             let claimed = store.claim_jobs(&self.owner, token, self.lease, &search).await?;
             turn.grace.answered(asked_at, clock.boottime());
-            if quick.is_none() && partitions.len() == all.len() && before != Look::More {
-                let since = claimed.oldest.unwrap_or(search.now).min(search.now);
-                turn.seen = Some((asked_at, earlier(since, LATE)));
+            if since.is_none() && partitions.len() == all.len() && before != Look::More {
+                turn.sight.saw(asked_at, search.now, claimed.oldest);
             }
+            turn.after = claimed.last.or(turn.after);
             if !claimed.claims.is_empty() {
-                turn.after = claimed.last.or(turn.after);
                 return Ok((claimed.claims, asked_at));
             }
         }

@@ -71,13 +71,16 @@ pub fn judge(
             return kept(problem, usual);
         }
     };
+    // A CA may say "now" as a window that moves with the clock. It is renewed already, or waits for its next attempt.
+    let has_come = |suggestion: Option<Suggestion>| suggestion.is_some_and(|it| it.renew_at <= now);
     let after = info.retry_after.map_or(usual, |at| clamped(until(now, at)));
     let drawn = Window::new(info.start, info.end)
         .and_then(|window| Suggestion::draw(window, of.suggestion, of.not_before, of.not_after, entropy));
     match drawn {
         Ok(suggestion) => Judged {
             suggestion: Some(suggestion),
-            is_new: of.suggestion != Some(suggestion),
+            is_new: of.suggestion != Some(suggestion)
+                && !(has_come(of.suggestion) && has_come(Some(suggestion))),
             explanation_url: info.explanation_url,
             problem: None,
             after: jittered(after, entropy),

@@ -123,13 +123,14 @@ impl Claims {
         let matches = state.order.is_some_and(|stored| stored.is_as_known(order))
             && (!ends
                 || (is_own(&state.job, &worker) && state.fence <= worker.claim && state.stored.is_none()));
-        if !matches {
-            if !self.is(Mutant::NoFence) {
-                state.workers[w] = Worker::IDLE;
-                return Some(());
-            }
-            state.overtaken_write = true;
+        if !matches && !self.is(Mutant::NoFence) {
+            state.workers[w] = Worker::IDLE;
+            return Some(());
         }
+        // It lands. Whether it may is asked of who holds what, and not of the filter.
+        let is_overtaken = state.order.is_none_or(|stored| stored.fence != worker.claim)
+            || (ends && !is_own(&state.job, &worker));
+        state.overtaken_write |= is_overtaken;
         match fact {
             Fact::Phase(phase, url) if self.is(Mutant::NothingStored) => {
                 // Nobody else learns of it, and so it has no revision.

@@ -27,7 +27,7 @@ const MONGO: Rule =
 /// second.
 pub const CONFIRMED_FOR: Duration = Duration::from_secs(4);
 /// Its schema, which changes when somebody migrates it.
-const SCHEMA: Rule = Rule { every: Duration::from_secs(5), ..MONGO };
+const SCHEMA: Rule = Rule { every: Duration::from_secs(10), ..MONGO };
 /// The KEK: unwrapped keys are cached, so a provider may be away for a while and nobody notices.
 const KEK: Rule = Rule {
     every: Duration::from_secs(10),

@@ -12,7 +12,7 @@ use cap_core::limits;
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
 
-use crate::document::{date, read, time};
+use crate::document::{date, millis, read, time};
 use crate::error::StoreError;
 use crate::jobs::JobDocument;
 use crate::{Store, bounded};
@@ -20,10 +20,15 @@ use crate::{Store, bounded};
 /// How far a claimer's clock may lag behind the database's before it would overlook a lane in which a job is due. The
 /// clock only narrows that search; whether a job is due is decided by the database.
 const SEARCH_AHEAD: Duration = Duration::from_secs(60);
+/// A job whose lease ran out is left to a peer that may still live for as long as the lease was, and for this at least.
+const FREE_MIN: Duration = Duration::from_secs(15);
 /// Jobs at the head of the queue that may be unreadable without keeping the others from being claimed.
 const UNREADABLE: usize = 20;
 /// Lanes of one look; those behind them have their turn at the next.
 const LANES: usize = 16;
+/// How often one look goes on to the next lanes where those before have nothing: their jobs run, or are due within
+/// [`SEARCH_AHEAD`].
+const LANE_ROUNDS: usize = 4;
 /// So many times the free places are read from all lanes together, so that one may leave its share to another.
 const SPARE: usize = 4;
 
@@ -42,7 +47,7 @@ pub struct Search<'a> {
     pub by_lanes: bool,
     /// Whether more is likely to wait than there is room for.
     pub is_crowded: bool,
-    /// Whether jobs whose lease ran out are taken as well, where the look goes all the way back.
+    /// Whether jobs whose lease ran out just now are taken as well, where the look goes all the way back.
     pub takes_over: bool,
     /// Only what is queued and due since then: the index is full of traces of jobs that were due before. Nothing for a look
     /// that goes all the way back.
@@ -87,16 +92,12 @@ impl Store {
 
     /// Whatever is due, the longest due first.
     async fn due_jobs(&self, search: &Search<'_>, wanted: usize) -> Result<Vec<JobDocument>, StoreError> {
-        let states = if search.since.is_some() || !search.takes_over {
-            vec!["queued"]
-        } else {
-            vec!["queued", "running"]
-        };
+        let states = if search.since.is_some() { vec!["queued"] } else { vec!["queued", "running"] };
         let since =
             search.since.map_or_else(|| doc! { "$exists": true }, |since| doc! { "$gte": date(since) });
         let filter = doc! {
             "p": { "$in": search.partitions() }, "state": { "$in": states }, "claim_at": since,
-            "$expr": { "$lte": ["$claim_at", "$$NOW"] },
+            "$expr": search.comes(),
         };
         let limit = i64::try_from(wanted + UNREADABLE).unwrap_or(i64::MAX);
         let found: Vec<Document> = bounded("look for jobs", async {
@@ -107,21 +108,49 @@ impl Store {
         Ok(readable(found).take(wanted).collect())
     }
 
-    /// A fair share of each of the next lanes, the most needed of each.
+    /// A fair share of each of the next lanes in which something is due.
     async fn shares(&self, search: &Search<'_>, room: Room) -> Result<Found, StoreError> {
-        let mut lanes = self.due_lanes(search, search.after, LANES).await?;
-        if lanes.len() < LANES && search.after.is_some() {
-            let first = self.due_lanes(search, None, LANES - lanes.len()).await?;
-            lanes.extend(first.into_iter().take_while(|lane| Some(*lane) <= search.after));
+        let mut found = Found { last: search.after, ..Found::default() };
+        for _ in 0..LANE_ROUNDS {
+            let lanes = self.next_lanes(search, found.last).await?;
+            let all = lanes.len() < LANES;
+            found = self.shares_of(search, room, &lanes).await?;
+            if all || !found.jobs.is_empty() {
+                break;
+            }
         }
+        Ok(found)
+    }
+
+    /// The lanes behind `after`, and then those before it, once round at most.
+    async fn next_lanes(
+        &self,
+        search: &Search<'_>,
+        after: Option<ProjectLane>,
+    ) -> Result<Vec<ProjectLane>, StoreError> {
+        let mut lanes = self.due_lanes(search, after, LANES).await?;
+        if lanes.len() < LANES && after.is_some() {
+            let first = self.due_lanes(search, None, LANES - lanes.len()).await?;
+            lanes.extend(first.into_iter().take_while(|lane| Some(*lane) <= after));
+        }
+        Ok(lanes)
+    }
+
+    /// A fair share of each of these lanes, the most needed of each.
+    async fn shares_of(
+        &self,
+        search: &Search<'_>,
+        room: Room,
+        lanes: &[ProjectLane],
+    ) -> Result<Found, StoreError> {
         let Some(last) = lanes.last().copied() else { return Ok(Found::default()) };
-        let mut heads = self.heads(search, room, &lanes, Some(search.partitions())).await?;
+        let mut heads = self.heads(search, room, lanes, Some(search.partitions())).await?;
         let bare: Vec<ProjectLane> = lanes.iter().filter(|lane| !heads.contains_key(lane)).copied().collect();
         if !bare.is_empty() && search.partitions.len() < usize::from(limits::JOB_PARTITIONS) {
             // A lane with few jobs has none in the partitions of this look, mostly: nobody else is in its way.
             heads.extend(self.heads(search, room, &bare, None).await?);
         }
-        let weights = if lanes.len() > 1 { self.weights(&lanes).await? } else { BTreeMap::new() };
+        let weights = if lanes.len() > 1 { self.weights(lanes).await? } else { BTreeMap::new() };
         let waiting: Vec<Waiting> = lanes
             .iter()
             .map(|lane| Waiting {
@@ -259,13 +288,19 @@ impl<'a> Search<'a> {
     /// What is due by the database's clock. That a time is there lets the partial indexes serve, whose bounds end at that
     /// clock's time.
     fn due(&self) -> Document {
-        let mut due = doc! {
-            "claim_at": { "$exists": true }, "$expr": { "$lte": ["$claim_at", "$$NOW"] },
-        };
-        if !self.takes_over {
-            due.insert("state", "queued");
+        doc! { "claim_at": { "$exists": true }, "$expr": self.comes() }
+    }
+
+    /// An expression: the job's time has come. Where nothing is to be taken from a peer that may still live, what was held
+    /// has been free for as long as it was held: a peer that lives extends its leases long before.
+    fn comes(&self) -> Document {
+        let due = doc! { "$lte": ["$claim_at", "$$NOW"] };
+        if self.takes_over {
+            return due;
         }
-        due
+        let held = doc! { "$max": ["$lease_ms", millis(FREE_MIN)] };
+        let long_free = doc! { "$lte": [{ "$add": ["$claim_at", held] }, "$$NOW"] };
+        doc! { "$and": [due, { "$or": [{ "$eq": ["$state", "queued"] }, long_free] }] }
     }
 }
 

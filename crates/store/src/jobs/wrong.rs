@@ -6,7 +6,7 @@ use std::time::Duration;
 use bson::{Document, doc};
 use cap_core::clock::later;
 use cap_core::lease::WRONG_AHEAD;
-use cap_core::limits::{DRIFT_PARTITIONS, JOB_PARTITIONS};
+use cap_core::limits::PARTITIONS;
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
 
@@ -44,7 +44,7 @@ impl Store {
     /// When the database does not answer; doing it again is safe.
     pub async fn end_wrong_waits(&self, now: Timestamp, limit: u32) -> Result<u32, StoreError> {
         const DOING: &str = "end wrong waits";
-        let all: Vec<i32> = (0..JOB_PARTITIONS + DRIFT_PARTITIONS).map(i32::from).collect();
+        let all: Vec<i32> = (0..PARTITIONS).map(i32::from).collect();
         let ahead = doc! { "$subtract": ["$claim_at", "$$NOW"] };
         // One that was queued by an earlier version does not say how long it was to wait.
         let asked = doc! { "$ifNull": ["$wait_ms", i64::MAX / 2] };

@@ -332,3 +332,16 @@ async fn a_lane_with_one_job_is_served_although_a_look_sees_an_eighth_of_the_que
     let claims = world.store.claim_jobs("one", token, LEASE, &search).await.unwrap().claims;
     assert_eq!((claims.len(), of(&claims, small)), (FREE, 1));
 }
+
+/// Lanes whose jobs run, or are due in a moment, look like lanes with something due until they are read.
+#[tokio::test(flavor = "multi_thread")]
+async fn lanes_in_which_nothing_is_due_yet_keep_no_other_from_being_served() {
+    let world = World::new().await;
+    let mut projects: Vec<ProjectId> = (0..41).map(|_| project(&world)).collect();
+    projects.sort_unstable();
+    let busy = projects.pop().unwrap();
+    let soon = DateTime::from_millis(world.clock.now().as_millisecond() + 40_000);
+    put(&world, projects.iter().map(|project| job(&world, *project, Lane::Main, 2, soon)).collect()).await;
+    put(&world, (0..20).map(|_| job(&world, busy, Lane::Main, 2, DateTime::from_millis(1))).collect()).await;
+    assert_eq!(of(&claim(&world, &BTreeMap::new(), ALL).await, busy), FREE);
+}

@@ -26,7 +26,7 @@ async fn read(world: &World, certificate: &CertificateRecord) -> CertificateReco
 }
 
 async fn due(world: &World, issuer: IssuerId) -> Vec<DueLook> {
-    world.store.due_renewal_looks(issuer, world.clock.now(), 10).await.unwrap()
+    world.store.due_renewal_looks(issuer, world.clock.now(), 10).await.unwrap().0
 }
 
 /// A window an hour from now, of which the middle was drawn.
@@ -243,7 +243,7 @@ async fn a_hundred_thousand_looks_ahead_cost_the_leader_one_step_an_issuer_and_a
     let mut found = (Vec::new(), Vec::new());
     let commands = asked_of(&database, "certificates", async {
         found.0 = world.store.issuers_to_ask(world.clock.now(), None, 10).await.unwrap();
-        found.1 = world.store.due_renewal_looks(many, world.clock.now(), 50).await.unwrap();
+        found.1 = world.store.due_renewal_looks(many, world.clock.now(), 50).await.unwrap().0;
     })
     .await;
     let found_issuers: Vec<_> = found.0.iter().map(|found| found.issuer).collect();

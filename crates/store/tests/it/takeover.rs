@@ -43,6 +43,8 @@ struct Two {
     world: World,
     held: JobId,
     waiting: JobId,
+    /// Since when both are due.
+    due_at: DateTime,
 }
 
 impl Two {
@@ -51,7 +53,8 @@ impl Two {
         world.certificate("held.example.test").await;
         let held = world.claim("peer", Duration::ZERO).await.remove(0).job;
         let waiting = world.certificate_before("waits.example.test", None).await.1.id;
-        Self { world, held, waiting }
+        let due_at = DateTime::from_millis(world.clock.now().as_millisecond() - 1_000);
+        Self { world, held, waiting, due_at }
     }
 
     /// What a look takes that differs from the usual by this; afterwards both jobs are again as they were.
@@ -73,7 +76,8 @@ impl Two {
         let claims = world.store.claim_jobs("one", token, LEASE, &look).await.unwrap().claims;
         let jobs = raw(world).await.collection::<Document>("jobs");
         for (job, state) in [(self.held, "running"), (self.waiting, "queued")] {
-            let as_before = doc! { "$set": { "claim_at": DateTime::from_millis(1), "state": state } };
+            let as_before =
+                doc! { "$set": { "claim_at": self.due_at, "state": state, "lease_ms": 60_000_i64 } };
             jobs.update_one(doc! { "_id": job.to_string() }, as_before).await.unwrap();
         }
         let mut ids: Vec<JobId> = claims.iter().map(|claim| claim.job).collect();
@@ -155,4 +159,16 @@ async fn a_job_that_was_queued_by_a_clock_days_ahead_is_brought_forward() {
     assert!(world.claim("one", LEASE).await.is_empty());
     assert_eq!(world.store.end_wrong_waits(world.clock.now(), 10).await.unwrap(), 1);
     assert_eq!(world.claim("one", LEASE).await[0].job, draft.id);
+}
+
+/// Otherwise a worker whose database fails now and then would leave for ever what nobody holds any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_extended_for_as_long_as_its_lease_is_taken_all_the_same() {
+    let mut two = Two::new().await;
+    two.due_at = DateTime::from_millis(two.world.clock.now().as_millisecond() - 61_000);
+    two.taken(|_| {}).await;
+    for by_lanes in [false, true] {
+        let taken = two.taken(|look| (look.by_lanes, look.takes_over) = (by_lanes, false)).await;
+        assert_eq!(taken, two.both());
+    }
 }

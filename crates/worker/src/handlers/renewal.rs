@@ -28,8 +28,7 @@ pub(super) async fn run(
         Err(settlement) => return Ok(Outcome::Settle(settlement)),
     };
     for _ in 0..ARI_PAGES {
-        let due = world.store.due_renewal_looks(issuer.id, world.clock.now(), ARI_PAGE).await?;
-        let is_full = u32::try_from(due.len()).is_ok_and(|found| found >= ARI_PAGE);
+        let (due, is_full) = world.store.due_renewal_looks(issuer.id, world.clock.now(), ARI_PAGE).await?;
         let page = tokio::select! {
             page = looks(world, account.as_ref(), due) => page,
             outcome = world.ended(mandate) => return Ok(outcome),
@@ -73,7 +72,7 @@ async fn looks(world: &World, account: &dyn CaAccount, due: Vec<DueLook>) -> Pag
     while let Some((due, looked, error)) = looks.next().await {
         page.found.push((due, looked));
         faults = match error {
-            Some(error @ CaError::Later { .. }) => {
+            Some(error @ (CaError::Later { .. } | CaError::NeedsPerson(_))) => {
                 page.broken = Some(error);
                 break;
             }
@@ -82,7 +81,7 @@ async fn looks(world: &World, account: &dyn CaAccount, due: Vec<DueLook>) -> Pag
                 break;
             }
             Some(CaError::Transient(_) | CaError::OutOfStep(_)) => faults + 1,
-            Some(CaError::Refused(_) | CaError::NeedsPerson(_) | CaError::Gone(_)) | None => 0,
+            Some(CaError::Refused(_) | CaError::Gone(_)) | None => 0,
         };
     }
     page
@@ -90,7 +89,7 @@ async fn looks(world: &World, account: &dyn CaAccount, due: Vec<DueLook>) -> Pag
 
 /// One look: what was made of it, and what went wrong if something did.
 async fn look(world: &World, account: &dyn CaAccount, due: DueLook) -> (DueLook, Looked, Option<CaError>) {
-    if !account.offers_renewal_info() || due.watched.not_after <= world.clock.now() {
+    if due.watched.not_after <= world.clock.now() {
         return (due, Looked::NeverAgain, None);
     }
     let said = account.renewal_info(&due.id).await;
