@@ -140,7 +140,7 @@ pub const ARI_ID_OCTETS: usize = 128;
 pub const ARI_POLL_MIN: Duration = Duration::from_secs(60);
 /// The wait where the CA does not say how long, in a life that is not short.
 pub const ARI_POLL_DEFAULT: Duration = Duration::from_secs(6 * 3_600);
-/// The longest wait: a CA that revokes must be heard within a day.
+/// The longest wait, before its jitter of a tenth: a CA that revokes must be heard in about a day.
 pub const ARI_POLL_MAX: Duration = Duration::from_secs(86_400);
 /// The wait after a look that failed in passing.
 pub const ARI_AGAIN: Duration = Duration::from_secs(15 * 60);

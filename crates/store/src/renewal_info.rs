@@ -85,8 +85,7 @@ pub struct DueLook {
 pub enum Looked {
     /// The CA was asked at that time, and this was made of it.
     Judged(Timestamp, Judged),
-    /// The CA offers no renewal information any more, or the version has expired: it is not looked at again, and renewed by
-    /// its life.
+    /// The version has expired: it is not looked at again, and renewed by its life.
     NeverAgain,
 }
 

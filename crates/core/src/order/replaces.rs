@@ -28,14 +28,19 @@ impl OrderState {
     }
 }
 
+/// What a CA answers that fails in itself, rather than for want of a connection: by the type of its problem, if it has one.
+const STUMBLED: [&str; 3] = ["urn:ietf:params:acme:error:serverInternal", "about:blank", "ca-error"];
+
 /// Whether an order that was not placed because of `error`, after `before` passing faults in a row, is sent again as one that
 /// replaces nothing. A CA may have another order that replaces the same certificate (`alreadyReplaced`), may have lost the
 /// certificate or the account that it was for, or may stumble; what it really refuses it refuses once more.
 pub(super) fn goes_without(error: &CaError, before: Option<Setbacks>) -> bool {
     match error {
         CaError::Refused(_) | CaError::Gone(_) => true,
-        CaError::Transient(_) | CaError::OutOfStep(_) => {
-            before.is_some_and(|before| before.count.saturating_add(1) >= limits::REPLACES_FAULTS)
+        // One that cannot be reached has said nothing of the predecessor.
+        CaError::Transient(problem) | CaError::OutOfStep(problem) => {
+            STUMBLED.contains(&&*problem.kind)
+                && before.is_some_and(|before| before.count.saturating_add(1) >= limits::REPLACES_FAULTS)
         }
         CaError::Later { .. } | CaError::NeedsPerson(_) => false,
     }
@@ -66,7 +71,11 @@ mod tests {
         for (before, expected) in
             [(None, false), (after(1), false), (after(2), true), (after(u32::MAX), true)]
         {
-            assert_eq!(goes_without(&CaError::Transient(problem()), before), expected, "{before:?}");
+            let fault = |kind| CaError::Transient(Problem::new(Class::Transient, kind, ""));
+            for kind in STUMBLED {
+                assert_eq!(goes_without(&fault(kind), before), expected, "{before:?}");
+            }
+            assert!(!goes_without(&fault("ca-unreachable"), before), "{before:?}");
         }
         let later = CaError::Later { problem: problem(), at: Timestamp::UNIX_EPOCH };
         assert!(!goes_without(&later, after(9)) && !goes_without(&CaError::NeedsPerson(problem()), after(9)));

@@ -88,7 +88,8 @@ fn what_the_ca_refuses_whatever_it_replaces_fails_once() {
 
 #[test]
 fn a_ca_that_stumbles_over_it_again_and_again_is_asked_without() {
-    let broken = || Some(Err(CaError::Transient(problem())));
+    let kind = "urn:ietf:params:acme:error:serverInternal";
+    let broken = || Some(Err(CaError::Transient(Problem::new(Class::Transient, kind, ""))));
     for (before, asked) in [(0, vec![Some(id())]), (limits::REPLACES_FAULTS - 1, vec![Some(id()), None])] {
         let mut world = keyed(Some(id())).tell(|ca| ca.places = [broken(), accepted()].into());
         let since = Timestamp::from_second(NOW_S).unwrap();
