@@ -72,8 +72,8 @@ pub struct DueLook {
     pub certificate: CertificateId,
     /// Its current version.
     pub version: VersionId,
-    /// What the CA calls that.
-    pub id: AriId,
+    /// What the CA calls that. Nothing where an earlier build stored it over one of ours: there is nothing to ask by.
+    pub id: Option<AriId>,
     /// When the look was due.
     pub due_at: Timestamp,
     /// What is known.
@@ -85,7 +85,7 @@ pub struct DueLook {
 pub enum Looked {
     /// The CA was asked at that time, and this was made of it.
     Judged(Timestamp, Judged),
-    /// The version has expired: it is not looked at again, and renewed by its life.
+    /// The version has expired, or has no id to ask by: it is not looked at again, and renewed by its life.
     NeverAgain,
 }
 
@@ -209,8 +209,6 @@ impl Store {
     ) -> Result<(Vec<DueLook>, bool), StoreError> {
         let filter = doc! {
             "issuer": issuer.to_string(), "ari_at": { "$lte": date(before) },
-            // A version that an earlier build stored over one of ours has nothing to ask by.
-            "version.ari_id": { "$type": "string" },
             "$expr": { "$lte": ["$ari_at", "$$NOW"] },
         };
         let found: Vec<Document> = bounded("read which renewal information is to be looked at", async {
@@ -222,7 +220,7 @@ impl Store {
         let is_full = u32::try_from(found.len()).is_ok_and(|found| found >= limit);
         let readable =
             found.into_iter().filter_map(|document| match read::<DueDocument>("certificates", document) {
-                Ok(due) => due.into_look(),
+                Ok(due) => Some(due.into_look()),
                 Err(error) => {
                     tracing::error!(%error, "a certificate cannot be read, so its renewal information is not looked at");
                     None
@@ -276,18 +274,15 @@ fn stages(looked: &Looked) -> Result<Vec<Document>, StoreError> {
 }
 
 impl DueDocument {
-    fn into_look(self) -> Option<DueLook> {
-        let Some(id) = self.version.ari_id else {
-            tracing::error!(certificate = %self.id, "it is to be looked at, and has nothing to ask its CA by");
-            return None;
-        };
+    fn into_look(self) -> DueLook {
         let watched = Watched {
             not_before: self.version.not_before,
             not_after: self.version.not_after,
             suggestion: self.seen.as_ref().and_then(RenewalInfoSeen::suggestion),
             explanation_url: self.seen.and_then(|seen| seen.explanation_url),
         };
-        Some(DueLook { certificate: self.id, version: self.version.id, id, due_at: self.at, watched })
+        let VersionRecord { id: version, ari_id: id, .. } = self.version;
+        DueLook { certificate: self.id, version, id, due_at: self.at, watched }
     }
 }
 

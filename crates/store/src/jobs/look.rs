@@ -52,8 +52,8 @@ pub struct Search<'a> {
     /// Only what is queued and due since then: the index is full of traces of jobs that were due before. Nothing for a look
     /// that goes all the way back.
     pub since: Option<Timestamp>,
-    /// A clock, and the boot time from which they are not taken all the same: a look that was answered so late waited for a
-    /// primary, and without one their holders could not extend their leases.
+    /// A clock, and the boot time after which jobs whose lease ran out are left all the same: a look that was answered so late
+    /// waited for a primary, and without one their holders could not extend their leases.
     pub fair_until: Option<(&'a dyn Clock, Duration)>,
     /// The database's time, as far as it is known here.
     pub now: Timestamp,

@@ -6,10 +6,10 @@ use std::time::Duration;
 use cap_core::certificate::Status;
 use cap_core::clock::until;
 use cap_core::issuer::IssuerStatus;
-use cap_core::job::{Claim, JobDraft, JobState, Settlement, Work};
+use cap_core::job::{Claim, JobState, Settlement, Work};
 use cap_core::limits::DEAD_WAIT;
 use cap_core::problem::{Class, Problem};
-use cap_store::{CertificateRecord, Mutation, StoreError};
+use cap_store::{CertificateRecord, StoreError};
 use cap_testkit::mongo::driver::bson::{DateTime, Document, doc};
 
 use crate::notices::issued;
@@ -29,13 +29,8 @@ async fn bury(world: &World, claim: &Claim) -> Result<(), StoreError> {
 /// A certificate whose version was born `age` ago and lives for `life`, with the claim that renews it.
 async fn renewing(world: &World, name: &str, age: Duration, life: Duration) -> (CertificateRecord, Claim) {
     let certificate = issued(world, name, age, life).await;
-    let made_for = certificate.version.as_ref().map(|version| version.id);
-    let work = Work::Issue { certificate: certificate.id, made_for };
-    let (clock, entropy) = (world.clock.as_ref(), world.entropy.as_ref());
-    let job = JobDraft::now(world.project, work, certificate.fence, clock, entropy);
-    let audit = world.row().await;
-    world.store.request_renewal(&job, Mutation { audit: &audit, request: None }).await.unwrap();
-    (certificate, world.claim("one", LEASE).await.remove(0))
+    let claim = world.renewing(&certificate).await;
+    (certificate, claim)
 }
 
 async fn read(world: &World, certificate: &CertificateRecord) -> CertificateRecord {

@@ -252,13 +252,7 @@ async fn what_was_compared_with_another_version_is_not_stored_and_a_new_version_
     let late = claimed(&world).await;
 
     // The next version comes while the scan is under way.
-    let fence = read(&world, certificate.id).await.fence;
-    let made_for = certificate.version.as_ref().map(|version| version.id);
-    let work = Work::Issue { certificate: certificate.id, made_for };
-    let renewal = JobDraft::now(world.project, work, fence, world.clock.as_ref(), world.entropy.as_ref());
-    let audit = world.row().await;
-    world.store.request_renewal(&renewal, Mutation { audit: &audit, request: None }).await.unwrap();
-    let issuing = world.claim("one", LEASE).await.remove(0);
+    let issuing = world.renewing(&read(&world, certificate.id).await).await;
     let order = world.order(&certificate, &issuing).await;
     let open = cap_store::OpenOrder { order: order.clone(), fuse: FUSE, at: world.clock.now() };
     world.store.open_order(&open).await.unwrap();

@@ -8,7 +8,7 @@ use cap_core::clock::{later, until};
 use cap_core::envelope::KeyOwner;
 use cap_core::expiry::{self, NoticeId, Reason, Threshold};
 use cap_core::id::VersionId;
-use cap_core::job::{Claim, JobDraft, Work};
+use cap_core::job::{Claim, Work};
 use cap_core::order::{IssuedVersion, Ledger, OrderState, Placed};
 use cap_core::page::Page;
 use cap_core::renewal_info::AriId;
@@ -194,13 +194,7 @@ async fn the_next_version_resolves_what_was_noticed_about_the_one_before_and_is_
     assert_eq!(notice(&world, &seen[0], 1).await, Noticed::Made);
     assert_eq!(listed(&world, Some(true)).await[0].id.threshold, Threshold::EighthLeft, "the gravest alone");
 
-    let made_for = certificate.version.as_ref().map(|version| version.id);
-    let work = Work::Issue { certificate: certificate.id, made_for };
-    let (clock, entropy) = (world.clock.as_ref(), world.entropy.as_ref());
-    let job = JobDraft::now(world.project, work, certificate.fence, clock, entropy);
-    let audit = world.row().await;
-    world.store.request_renewal(&job, Mutation { audit: &audit, request: None }).await.unwrap();
-    let claim = world.claim("one", LEASE).await.remove(0);
+    let claim = world.renewing(&certificate).await;
     let renewed = issue(&world, &claim, Duration::ZERO, HOUR * 8).await;
     assert_eq!((renewed.status, renewed.versions), (Status::Valid, 2));
     assert!(listed(&world, Some(true)).await.is_empty());

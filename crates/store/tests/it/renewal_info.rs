@@ -10,7 +10,7 @@ use cap_core::id::{ClaimId, IssuerId};
 use cap_core::job::{Claim, JobDraft, Room, Settlement, Work};
 use cap_core::limits::ARI_PARTITION;
 use cap_core::renewal_info::{AriId, Judged, Suggestion, Window};
-use cap_store::{CertificateRecord, DueLook, Looked, Mutation, Planned, Search};
+use cap_store::{CertificateRecord, DueLook, Looked, Planned, Search};
 use cap_testkit::mongo::driver::bson::{DateTime, Document, doc};
 
 use crate::explain::{asked_of, explain};
@@ -49,13 +49,7 @@ async fn record(world: &World, due: &DueLook, looked: Looked) {
 
 /// Gives the certificate its next version.
 async fn renew(world: &World, certificate: &CertificateRecord) -> CertificateRecord {
-    let made_for = certificate.version.as_ref().map(|version| version.id);
-    let work = Work::Issue { certificate: certificate.id, made_for };
-    let (clock, entropy) = (world.clock.as_ref(), world.entropy.as_ref());
-    let job = JobDraft::now(world.project, work, certificate.fence, clock, entropy);
-    let audit = world.row().await;
-    world.store.request_renewal(&job, Mutation { audit: &audit, request: None }).await.unwrap();
-    let claim = world.claim("one", LEASE).await.remove(0);
+    let claim = world.renewing(certificate).await;
     issue(world, &claim, Duration::ZERO, 90 * DAY).await
 }
 
@@ -111,6 +105,22 @@ async fn a_look_is_written_once_and_for_the_version_that_it_was_about() {
     record(&world, &of_the_first, judged(&world, second, true)).await;
     record(&world, &of_the_first, Looked::NeverAgain).await;
     assert_eq!(read(&world, &renewed).await, renewed);
+}
+
+/// Beside workers of an earlier build, which know nothing of ids and leave the time of the look as it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_without_an_id_to_ask_by_is_let_go_and_no_job_is_queued_for_it() {
+    let world = World::new().await;
+    let certificate = issued(&world, "a.example.test", DAY, 90 * DAY).await;
+    let own = doc! { "_id": certificate.id.to_string() };
+    let certificates = raw(&world).await.collection::<Document>("certificates");
+    certificates.update_one(own, doc! { "$unset": { "version.ari_id": 1 } }).await.unwrap();
+    let look = due(&world, certificate.issuer).await.remove(0);
+    assert_eq!(look.id, None);
+    record(&world, &look, Looked::NeverAgain).await;
+    let (now, kept) = (later(world.clock.now(), DAY), read(&world, &certificate).await);
+    assert_eq!((kept.renewal_info.at, kept.renew_at), (None, certificate.renew_at));
+    assert_eq!(world.store.issuers_to_ask(now, None, 10).await.unwrap(), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]

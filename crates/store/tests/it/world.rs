@@ -160,6 +160,17 @@ impl World {
         self.store.claim_jobs(owner, token, lease, &search).await.unwrap().claims
     }
 
+    /// Asks for a certificate's renewal, and claims it.
+    pub(crate) async fn renewing(&self, certificate: &CertificateRecord) -> Claim {
+        let made_for = certificate.version.as_ref().map(|version| version.id);
+        let work = Work::Issue { certificate: certificate.id, made_for };
+        let (clock, entropy) = (self.clock.as_ref(), self.entropy.as_ref());
+        let job = JobDraft::now(self.project, work, certificate.fence, clock, entropy);
+        let audit = self.row().await;
+        self.store.request_renewal(&job, Mutation { audit: &audit, request: None }).await.unwrap();
+        self.claim("one", LEASE).await.remove(0)
+    }
+
     /// An order for a certificate, as `claim` would begin it.
     pub(crate) async fn order(&self, certificate: &CertificateRecord, claim: &Claim) -> Order {
         let id = OrderId::generate(self.clock.as_ref(), self.entropy.as_ref());

@@ -12,6 +12,8 @@ use mongodb::{Client, Database};
 /// What our services, and the store in its own tests, call themselves. The command line is left out: a migration looks
 /// through what it changes.
 const APPLICATIONS: &str = "^(certautopilot-|test$)";
+/// What our services call themselves.
+const SERVICES: &str = "^certautopilot-";
 /// A local server answers within milliseconds; one that is gone is not waited for.
 const LOOK_LIMIT: Duration = Duration::from_secs(10);
 /// Characters of a command that are shown.
@@ -41,7 +43,7 @@ pub async fn note_scans(uri: &str) -> anyhow::Result<()> {
 /// When it does not answer.
 pub async fn scans(uri: &str) -> anyhow::Result<Vec<String>> {
     let client = client(uri).await?;
-    let found = noted(&default_database(&client)?).await;
+    let found = noted(&default_database(&client)?, APPLICATIONS).await;
     client.shutdown().immediate(true).await;
     found
 }
@@ -55,12 +57,7 @@ pub async fn scans_anywhere(uri: &str) -> anyhow::Result<Vec<String>> {
     let client = client(uri).await?;
     let mut found = Vec::new();
     for name in client.list_database_names().await? {
-        found.extend(
-            noted(&client.database(&name))
-                .await?
-                .into_iter()
-                .filter(|line| line.contains(" by certautopilot-")),
-        );
+        found.extend(noted(&client.database(&name), SERVICES).await?);
     }
     client.shutdown().immediate(true).await;
     Ok(found)
@@ -77,9 +74,10 @@ fn default_database(client: &Client) -> anyhow::Result<Database> {
     client.default_database().ok_or_else(|| anyhow::anyhow!("the connection string names no database"))
 }
 
-async fn noted(database: &Database) -> anyhow::Result<Vec<String>> {
+async fn noted(database: &Database, applications: &str) -> anyhow::Result<Vec<String>> {
     let profile = database.collection::<Document>("system.profile");
-    let entries: Vec<Document> = profile.find(doc! {}).await?.try_collect().await?;
+    let theirs = doc! { "appName": { "$regex": applications } };
+    let entries: Vec<Document> = profile.find(theirs).await?.try_collect().await?;
     Ok(entries.iter().filter(|entry| !is_expected(entry)).map(line).collect())
 }
 

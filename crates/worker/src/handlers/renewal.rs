@@ -89,10 +89,10 @@ async fn looks(world: &World, account: &dyn CaAccount, due: Vec<DueLook>) -> Pag
 
 /// One look: what was made of it, and what went wrong if something did.
 async fn look(world: &World, account: &dyn CaAccount, due: DueLook) -> (DueLook, Looked, Option<CaError>) {
-    if due.watched.not_after <= world.clock.now() {
+    let Some(id) = due.id.as_ref().filter(|_| due.watched.not_after > world.clock.now()) else {
         return (due, Looked::NeverAgain, None);
-    }
-    let said = account.renewal_info(&due.id).await;
+    };
+    let said = account.renewal_info(id).await;
     let error = said.as_ref().err().cloned();
     let now = world.clock.now();
     let judged = judge(said, &due.watched, now, world.entropy.as_ref());
