@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use cap_testkit::ca::CaKind;
 use cap_testkit::drill::{self, Drill, Figures, Form, Run};
 use cap_testkit::progress::say;
 use clap::Args;
@@ -31,6 +32,9 @@ pub(crate) struct DrillArgs {
     /// As in the tests: short leases, few injections, judged by what is promised alone.
     #[arg(long)]
     short: bool,
+    /// Against which CA: pebble, or step-ca where the drill can.
+    #[arg(long, default_value = "pebble")]
+    ca: CaKind,
     /// Show every drill, what it does, and how often in the tests and in a soak.
     #[arg(long, conflicts_with_all = ["name", "count", "short"])]
     list: bool,
@@ -42,6 +46,15 @@ pub(crate) async fn run(args: DrillArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     let chosen = chosen(name)?;
+    if let Some(bound) = chosen.iter().find(|drill| args.ca != CaKind::Pebble && !drill.any_ca) {
+        let can: Vec<&str> = drill::ALL.iter().filter(|drill| drill.any_ca).map(|drill| drill.name).collect();
+        bail!(
+            "{} runs against Pebble alone; against {} run {}",
+            bound.name,
+            args.ca.name(),
+            can.join(" or ")
+        );
+    }
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     // Whichever ends first: what was started is dropped with the future that did not, and dies with it.
     tokio::select! {
@@ -77,6 +90,7 @@ async fn each(chosen: &[&Drill], args: &DrillArgs) -> anyhow::Result<ExitCode> {
     for drill in chosen {
         let form = if args.short { Form::Short } else { Form::Soak };
         let mut run = drill.usual(form);
+        run.ca = args.ca;
         run.count = args.count.unwrap_or(run.count);
         say(format_args!("drill {}: {} times: {}", drill.name, run.count, drill.injects));
         let began = Instant::now();

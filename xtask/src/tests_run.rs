@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask test`: one replica set and one CA for every test binary, and one summary line at the end.
 
+use std::num::NonZero;
 use std::process::{ExitCode, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use cap_testkit::ca::Pebble;
-use cap_testkit::mongo::{self, ReplicaSet};
+use cap_testkit::mongo::{self, ReplicaSet, ReplicaSetOptions};
+use cap_testkit::process::{Launcher, Lifetime};
 use cap_testkit::progress::say;
+use cap_testkit::scratch::{self, Scratch};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,6 +20,10 @@ use crate::{cargo, workspace};
 
 /// The whole suite; a run that takes longer hangs.
 const SUITE_LIMIT_SECONDS: u64 = 3 * 3_600;
+/// Tests at once for each core: most of their time they wait for a majority or a CA.
+const TESTS_A_CORE: usize = 2;
+/// How many tests run at once, as Rust's test runner reads it.
+const THREADS_VARIABLE: &str = "RUST_TEST_THREADS";
 /// What a shell says of a command that Ctrl-C ended.
 const EXIT_INTERRUPTED: u8 = 130;
 
@@ -66,7 +74,11 @@ pub(crate) async fn run(args: Vec<String>) -> anyhow::Result<ExitCode> {
 async fn suite(args: &[String]) -> anyhow::Result<ExitCode> {
     say("building the binaries, with the drills' failpoints");
     cargo::run(&["build", "--workspace", "--bins", "--all-features"]).await?;
-    let (set, ca) = tokio::try_join!(ReplicaSet::start(), Pebble::start())?;
+    let folder = scratch::quickest();
+    let home = Scratch::create_in(&folder)?;
+    let launcher = Arc::new(Launcher::new(home.path(), Lifetime::WithUs)?);
+    let set = ReplicaSet::start_in(&launcher, ReplicaSetOptions::default());
+    let (set, ca) = tokio::try_join!(set, Pebble::start())?;
     let mut command = cargo::cargo(&["test", "--all-features", "--no-fail-fast"])?;
     // Cargo would take `--workspace` for more than a package that is named.
     if !args.iter().any(|arg| arg.starts_with("-p") || arg.starts_with("--package")) {
@@ -76,7 +88,12 @@ async fn suite(args: &[String]) -> anyhow::Result<ExitCode> {
         .args(args)
         .env("CAP_TEST_BIN_DIR", workspace::bin_dir(false)?)
         .env("CAP_TEST_MONGO_URI", set.uri())
+        .env(scratch::FOLDER_VARIABLE, &folder)
         .env("CAP_TEST_CA", serde_json::to_string(ca.coordinates())?);
+    if std::env::var_os(THREADS_VARIABLE).is_none() {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        command.env(THREADS_VARIABLE, (cores * TESTS_A_CORE).to_string());
+    }
     let mut summary = Summary::default();
     let mut succeeded = stream(command, &mut summary).await?;
     let scans = mongo::scans_anywhere(&set.uri()).await?;
@@ -84,7 +101,9 @@ async fn suite(args: &[String]) -> anyhow::Result<ExitCode> {
         succeeded = false;
         say(format_args!("a command of ours has no index: {scan}"));
     }
+    // The members, and then the files that they have open.
     drop((set, ca));
+    drop(home);
     if !succeeded && summary.failed == 0 {
         // A test binary that did not build, or ended without a result, prints no count of its own.
         summary.failed = 1;

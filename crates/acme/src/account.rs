@@ -1,33 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Accounts (RFC 8555, 7.3) and the orders placed with them.
+//! Accounts that are restored, and the orders placed with them (RFC 8555, 7.4).
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use cap_core::certificate::Profile;
+use cap_core::certificate::{Profile, RevocationReason};
 use cap_core::limits;
 use cap_core::name::Identifier;
-use cap_core::order::{CaAccount, CaError, CaRequest, Placed, RemoteOrder, Seen};
+use cap_core::order::{CaAccount, CaError, CaRequest, Found, Placed, RemoteOrder, Reply};
 use cap_core::problem::{Class, Problem};
 use cap_core::renewal_info::{AriId, RenewalInfo};
 use cap_core::secret::ExposeSecret;
 use http::StatusCode;
-use instant_acme::{Account, AccountBuilder, Key, NewOrder};
+use instant_acme::{Account, AccountBuilder, NewOrder, RevocationRequest};
 use jiff::Timestamp;
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde::Deserialize;
 
 use crate::call::Action;
+use crate::directory::Directory;
+use crate::document::Document;
 use crate::http::{Handle, Http};
 use crate::order::AcmeOrder;
 use crate::renewal;
+use crate::signed::Signing;
 
 /// An account that can sign.
 pub(crate) struct AcmeAccount {
     account: Account,
     http: Arc<Http>,
-    /// Where renewal information is, as the directory says; nothing at a CA that offers none.
-    renewal_info: Option<String>,
+    /// Signs what `account` cannot.
+    signing: Arc<Signing>,
 }
 
 /// What `instant-acme` leaves out of an order.
@@ -36,32 +39,15 @@ struct Rest {
     expires: Option<String>,
 }
 
-/// Registers the account of this key, or finds it, then sets its contacts; answers its URL.
-pub(crate) async fn register(http: &Arc<Http>, request: &CaRequest) -> Result<String, CaError> {
-    let register = async {
-        let key = Key::from_pkcs8_der(PrivatePkcs8KeyDer::from(request.account_key.expose_secret()))?;
-        // The encoded key is only wanted for the credentials that come back, which nobody needs: it stays here.
-        let unneeded = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(Vec::new()));
-        builder(http).create_from_key((key, unneeded), http.directory().to_owned()).await
-    };
-    let ((account, _), answer) = http.call(Action::Account, register).await?;
-    let url = bounded(account.id(), "account")?;
-    let contacts: Vec<String> = request.spec.contacts.iter().map(ToString::to_string).collect();
-    // An account that was there already (RFC 8555, 7.3.1) may have contacts that are not wanted any more.
-    if !contacts.is_empty() || answer.status == Some(StatusCode::OK) {
-        let contacts: Vec<&str> = contacts.iter().map(String::as_str).collect();
-        http.call(Action::Account, account.update_contacts(&contacts)).await?;
-    }
-    Ok(url)
-}
-
 impl AcmeAccount {
     /// The account at `url`; this fetches the directory, and does not ask whether the account exists.
     pub(crate) async fn restore(http: Arc<Http>, request: &CaRequest, url: &str) -> Result<Self, CaError> {
         let key = PrivatePkcs8KeyDer::from(request.account_key.expose_secret());
         let restore = builder(&http).from_parts(url.to_owned(), key, http.directory().to_owned());
         let (account, answer) = http.call(Action::Account, restore).await?;
-        Ok(Self { account, http, renewal_info: renewal::endpoint(&answer.body) })
+        let (directory, _) = http.call(Action::Directory, async { Directory::read(&answer.body) }).await?;
+        let signing = Signing::new(http.clone(), directory, request, Some(url.to_owned()))?;
+        Ok(Self { account, http, signing: Arc::new(signing) })
     }
 
     /// Where a profile is not in the directory, a CA would ignore it and issue something else.
@@ -87,7 +73,7 @@ impl CaAccount for AcmeAccount {
         names: &[Identifier],
         profile: Option<&Profile>,
         replaces: Option<&AriId>,
-    ) -> Result<(Placed, Seen, Box<dyn RemoteOrder>), CaError> {
+    ) -> Result<(Placed, Option<Found>), CaError> {
         let identifiers: Vec<_> = names.iter().map(identifier).collect();
         let profile = profile.cloned().map(String::from);
         let mut new_order = NewOrder::new(&identifiers);
@@ -99,35 +85,67 @@ impl CaAccount for AcmeAccount {
             new_order = new_order.replaces(renewal::identifier(replaces));
         }
         let (order, answer) = self.http.answered(Action::NewOrder, self.account.new_order(&new_order)).await;
-        let order = match (order, &answer.location) {
-            // It took the order, and says nothing of what the order replaces (RFC 9773, 5, wants it to): an order all the same.
-            (Err(_), Some(url)) if answer.status == Some(StatusCode::CREATED) => {
-                self.http.call(Action::Order, self.account.order(url.clone())).await?.0
+        let (order, url) = match (order, &answer.location) {
+            // It took the order, and says nothing of what that replaces (RFC 9773, 5, wants it to), or nothing that can be read:
+            // an order all the same, whose URL nobody will hear again.
+            (Err(_), Some(url)) if answer.status == Some(StatusCode::CREATED) => (None, url.clone()),
+            (order, _) => {
+                let order = order?;
+                let url = order.url().to_owned();
+                (Some(order), url)
             }
-            (order, _) => order?,
         };
         let rest: Rest = serde_json::from_slice(&answer.body).unwrap_or_default();
         let placed = Placed {
-            url: bounded(order.url(), "order")?,
+            url: bounded(&url, "order")?,
             expires: rest.expires.and_then(|text| text.parse::<Timestamp>().ok()),
         };
-        let mut order = AcmeOrder::new(order, self.http.clone());
-        Ok((placed, order.seen().await, Box::new(order)))
+        let found = order.and_then(|order| {
+            let mut order = AcmeOrder::new(order, self.http.clone(), self.signing.clone());
+            let said = order.word()?;
+            Some((Reply { said, retry_at: answer.retry_after }, Box::new(order) as Box<dyn RemoteOrder>))
+        });
+        Ok((placed, found))
     }
 
-    async fn resume(&self, url: &str) -> Result<(Seen, Box<dyn RemoteOrder>), CaError> {
-        let (order, _) = self.http.call(Action::Order, self.account.order(url.to_owned())).await?;
-        let mut order = AcmeOrder::new(order, self.http.clone());
-        Ok((order.seen().await, Box::new(order)))
+    async fn resume(&self, url: &str) -> Result<Found, CaError> {
+        let (order, answer) = self.http.call(Action::Order, self.account.order(url.to_owned())).await?;
+        let mut order = AcmeOrder::new(order, self.http.clone(), self.signing.clone());
+        Ok((Reply { said: order.seen().await, retry_at: answer.retry_after }, Box::new(order)))
     }
 
     fn offers_renewal_info(&self) -> bool {
-        self.renewal_info.is_some()
+        self.signing.directory.renewal_info().is_some()
     }
 
     async fn renewal_info(&self, certificate: &AriId) -> Result<RenewalInfo, CaError> {
-        renewal::ask(&self.http, self.renewal_info.as_deref(), certificate).await
+        renewal::ask(&self.http, self.signing.directory.renewal_info(), certificate).await
     }
+
+    async fn revoke(&self, certificate: &[u8], reason: RevocationReason) -> Result<(), CaError> {
+        let certificate = CertificateDer::from(certificate);
+        let payload = RevocationRequest { certificate: &certificate, reason: Some(coded(reason)) };
+        match self.http.answered(Action::Revocation, self.account.revoke(&payload)).await {
+            (Err(_), answer) if is_revoked_already(&answer.body) => Ok(()),
+            (done, _) => done,
+        }
+    }
+}
+
+/// As `instant-acme` calls it.
+fn coded(reason: RevocationReason) -> instant_acme::RevocationReason {
+    match reason {
+        RevocationReason::Unspecified => instant_acme::RevocationReason::Unspecified,
+        RevocationReason::KeyCompromise => instant_acme::RevocationReason::KeyCompromise,
+        RevocationReason::AffiliationChanged => instant_acme::RevocationReason::AffiliationChanged,
+        RevocationReason::Superseded => instant_acme::RevocationReason::Superseded,
+        RevocationReason::CessationOfOperation => instant_acme::RevocationReason::CessationOfOperation,
+    }
+}
+
+/// Whether a refusal says that it was done before (RFC 8555, 7.6).
+fn is_revoked_already(body: &[u8]) -> bool {
+    Document::read(body).is_some_and(|document| document.acme_type() == Some("alreadyRevoked"))
 }
 
 fn builder(http: &Arc<Http>) -> AccountBuilder {

@@ -15,6 +15,8 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 use tokio::time::Instant;
 
+use crate::link;
+
 tokio::task_local! {
     static CALL: Arc<Call>;
 }
@@ -25,6 +27,9 @@ pub(crate) enum Action {
     Directory,
     Nonce,
     Account,
+    Binding,
+    KeyChange,
+    Deactivation,
     NewOrder,
     Order,
     Authorization,
@@ -32,6 +37,7 @@ pub(crate) enum Action {
     Finalize,
     Certificate,
     RenewalInfo,
+    Revocation,
 }
 
 struct Call {
@@ -48,14 +54,19 @@ pub(crate) struct Answer {
     pub(crate) status: Option<StatusCode>,
     pub(crate) retry_after: Option<Timestamp>,
     pub(crate) location: Option<String>,
+    /// Where other forms of the same are.
+    pub(crate) alternates: Vec<String>,
     pub(crate) body: Bytes,
 }
 
 impl Action {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Directory,
         Self::Nonce,
         Self::Account,
+        Self::Binding,
+        Self::KeyChange,
+        Self::Deactivation,
         Self::NewOrder,
         Self::Order,
         Self::Authorization,
@@ -63,6 +74,7 @@ impl Action {
         Self::Finalize,
         Self::Certificate,
         Self::RenewalInfo,
+        Self::Revocation,
     ];
 
     /// As a label of metrics.
@@ -71,6 +83,9 @@ impl Action {
             Self::Directory => "directory",
             Self::Nonce => "nonce",
             Self::Account => "account",
+            Self::Binding => "binding",
+            Self::KeyChange => "key_change",
+            Self::Deactivation => "deactivation",
             Self::NewOrder => "new_order",
             Self::Order => "order",
             Self::Authorization => "authorization",
@@ -78,6 +93,7 @@ impl Action {
             Self::Finalize => "finalize",
             Self::Certificate => "certificate",
             Self::RenewalInfo => "renewal_info",
+            Self::Revocation => "revocation",
         }
     }
 
@@ -87,6 +103,9 @@ impl Action {
             Self::Directory => "reading the CA's directory",
             Self::Nonce => "fetching a nonce",
             Self::Account => "registering the account",
+            Self::Binding => "binding the account to the external one",
+            Self::KeyChange => "changing the account's key",
+            Self::Deactivation => "deactivating the account",
             Self::NewOrder => "placing the order",
             Self::Order => "reading the order",
             Self::Authorization => "reading an authorization",
@@ -94,6 +113,7 @@ impl Action {
             Self::Finalize => "finalizing the order",
             Self::Certificate => "fetching the certificate",
             Self::RenewalInfo => "reading renewal information",
+            Self::Revocation => "revoking the certificate",
         }
     }
 }
@@ -105,6 +125,7 @@ impl Answer {
         self.status = Some(status);
         self.retry_after = text(header::RETRY_AFTER).and_then(|value| retry_after(value, now));
         self.location = text(header::LOCATION).map(str::to_owned);
+        self.alternates = link::alternates(headers, &self.url);
     }
 }
 

@@ -43,11 +43,7 @@ struct Known(&'static str, Class, &'static str);
 
 /// Types whose meaning does not depend on where they appear. The rest is in `fault`.
 const KNOWN: &[Known] = &[
-    Known(
-        "accountDoesNotExist",
-        Class::Configuration,
-        "the CA does not know this account; make a new issuer",
-    ),
+    Known("accountDoesNotExist", Class::Configuration, "the CA does not know this account"),
     Known(
         "alreadyReplaced",
         Class::Protocol,
@@ -59,6 +55,11 @@ const KNOWN: &[Known] = &[
         Class::Protocol,
         "choose a key type that the CA accepts; the next attempt has a new key",
     ),
+    Known(
+        "badRevocationReason",
+        Class::Configuration,
+        "the CA does not take this reason; ask for the revocation again with another one",
+    ),
     Known("badSignatureAlgorithm", Class::Protocol, "the CA does not accept P-256 account keys"),
     Known("caa", Class::Validation, "the name's CAA record must allow this CA"),
     Known("connection", Class::Validation, "port 80 of the name must be reachable for the CA"),
@@ -66,7 +67,7 @@ const KNOWN: &[Known] = &[
     Known(
         "externalAccountRequired",
         Class::Configuration,
-        "the CA wants an external account binding, which is not supported; choose another CA",
+        "the CA issues only for accounts that are bound to one of its own: set eab_kid and eab_hmac_key to what it handed out",
     ),
     Known("incorrectResponse", Class::Validation, CHALLENGE_ADVICE),
     Known("invalidContact", Class::Configuration, "correct the issuer's contacts"),
@@ -157,6 +158,11 @@ impl From<&instant_acme::Problem> for Document {
             subproblems: subproblems.collect(),
         }
     }
+}
+
+/// Whether a problem's type says that the CA has no such account.
+pub(crate) fn is_unknown_account(kind: &str) -> bool {
+    kind.strip_prefix(PREFIX) == Some("accountDoesNotExist")
 }
 
 /// Whether an answer says that the nonce was not good (RFC 8555, 6.5).

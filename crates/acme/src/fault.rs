@@ -23,6 +23,7 @@ enum Verdict {
     Later(Class),
     OutOfStep,
     Refused(Class),
+    Account,
     NeedsPerson,
     Gone,
 }
@@ -70,9 +71,10 @@ fn refusal(action: Action, status: u16, answer: &Answer, now: Timestamp) -> CaEr
         Verdict::Later(_) => "the CA asks to come back later",
         Verdict::Again => "it is tried again",
         Verdict::OutOfStep => "the order is looked at again",
-        Verdict::Refused(_) if kind == Some("unauthorized") => {
-            "the CA does not accept this account; check the issuer"
+        Verdict::Refused(_) if action == Action::Binding && is_binding(kind) => {
+            "the CA does not accept the external account: set eab_kid and eab_hmac_key anew, to what it handed out"
         }
+        Verdict::Account => "the CA does not accept this account",
         Verdict::Refused(_) if action == Action::Directory => "check the directory URL",
         Verdict::Refused(_) if known.is_some() => known.map_or("", |(_, advice)| advice),
         Verdict::Refused(_) | Verdict::Gone => "a new attempt is made",
@@ -81,6 +83,7 @@ fn refusal(action: Action, status: u16, answer: &Answer, now: Timestamp) -> CaEr
         Verdict::Again | Verdict::OutOfStep => Class::Transient,
         Verdict::Later(class) | Verdict::Refused(class) => class,
         Verdict::NeedsPerson => Class::RateLimited,
+        Verdict::Account => Class::Configuration,
         Verdict::Gone => Class::Protocol,
     };
     let kind = document.as_ref().map_or("ca-error", Document::kind);
@@ -89,6 +92,7 @@ fn refusal(action: Action, status: u16, answer: &Answer, now: Timestamp) -> CaEr
         Verdict::Again => CaError::Transient(problem),
         Verdict::OutOfStep => CaError::OutOfStep(problem),
         Verdict::Refused(_) => CaError::Refused(problem),
+        Verdict::Account => CaError::Account(problem),
         Verdict::NeedsPerson => CaError::NeedsPerson(problem),
         Verdict::Gone => CaError::Gone(problem),
         Verdict::Later(_) => {
@@ -113,13 +117,20 @@ fn verdict(
     match (status, kind) {
         (429, _) | (_, Some("rateLimited")) if is_paused => Verdict::NeedsPerson,
         (429, _) | (_, Some("rateLimited")) => Verdict::Later(Class::RateLimited),
-        (503, _) if answer.retry_after.is_some() => Verdict::Later(Class::Transient),
-        (500.., _) | (408 | 425, _) | (_, Some("badNonce" | "serverInternal")) => Verdict::Again,
+        (500.. | 408 | 425, _) | (_, Some("serverInternal" | "orderNotReady"))
+            if answer.retry_after.is_some() =>
+        {
+            Verdict::Later(Class::Transient)
+        }
+        (500.. | 408 | 425, _) | (_, Some("badNonce" | "serverInternal")) => Verdict::Again,
         (_, Some("orderNotReady")) => Verdict::OutOfStep,
         // Another runner of the same order was faster.
         (_, Some("malformed")) if action == Action::Challenge => Verdict::OutOfStep,
         (403, None | Some("unauthorized" | "malformed")) if action == Action::Finalize => Verdict::OutOfStep,
-        (_, Some("unauthorized")) => Verdict::Refused(Class::Configuration),
+        (400.., kind) if action == Action::Binding && is_binding(kind) => {
+            Verdict::Refused(Class::Configuration)
+        }
+        (_, Some("unauthorized" | "accountDoesNotExist")) => Verdict::Account,
         (404 | 410, _) if action == Action::Directory => Verdict::Refused(Class::Configuration),
         (404 | 410, Some("malformed" | "orderNotFound" | "orderDoesNotExist")) if action == Action::Order => {
             Verdict::Gone
@@ -130,6 +141,11 @@ fn verdict(
             Some(document) => Verdict::Refused(document.known().map_or(Class::Protocol, |(class, _)| class)),
         },
     }
+}
+
+/// How CAs refuse an external account: RFC 8555 (7.3.4) leaves it to them.
+fn is_binding(kind: Option<&str>) -> bool {
+    matches!(kind, Some("unauthorized" | "malformed" | "externalAccountRequired"))
 }
 
 /// Let's Encrypt pauses a name that keeps failing, and gives a URL at which people end that.
@@ -161,7 +177,7 @@ fn moved(action: Action, answer: &Answer) -> CaError {
     }
 }
 
-fn unusable_key() -> CaError {
+pub(crate) fn unusable_key() -> CaError {
     let detail = "the account's key cannot be used: it is not a P-256 key in PKCS #8; make a new issuer";
     CaError::Refused(Problem::new(Class::Configuration, "account-key", detail))
 }

@@ -30,7 +30,7 @@ use crate::unreachable::Unreachable;
 const ANSWER_OCTETS: usize = limits::CHAIN_OCTETS;
 /// RFC 8555, 6.1, asks for our name and that of the library.
 const USER_AGENT: &str = concat!("certautopilot/", env!("CARGO_PKG_VERSION"), " instant-acme/0.8");
-const REPLAY_NONCE: HeaderName = HeaderName::from_static("replay-nonce");
+pub(crate) const REPLAY_NONCE: HeaderName = HeaderName::from_static("replay-nonce");
 
 /// Connections to one CA, the nonces that came over them, and what is counted of them.
 pub(crate) struct Http {

@@ -10,20 +10,27 @@
 //!
 //! - [`Acme`] is the port; one connection pool an issuer, one restored account an issuer.
 //! - `http`, `connect`, `nonces`, `call` carry requests and keep what was seen.
-//! - `account`, `order` and `renewal` are the acts.
+//! - `signed`, `key`, `directory` and `link` make the requests that `instant-acme` cannot.
+//! - `register`, `rollover`, `account`, `order` and `renewal` are the acts.
 //! - `fault`, `document` and `unreachable` turn failures into what to do and what to tell people.
 
 mod account;
 mod call;
 mod connect;
+mod directory;
 mod document;
 mod fault;
 mod http;
 mod issuers;
+mod key;
+mod link;
 mod metrics;
 mod nonces;
 mod order;
+mod register;
 mod renewal;
+mod rollover;
+mod signed;
 mod unreachable;
 
 use std::sync::Arc;
@@ -33,6 +40,7 @@ use async_trait::async_trait;
 use cap_core::clock::Clock;
 use cap_core::limits;
 use cap_core::order::{CaAccount, CaError, CaRequest, CertificateAuthority};
+use cap_core::secret::SecretSlice;
 use prometheus::Registry;
 
 use crate::account::AcmeAccount;
@@ -81,10 +89,27 @@ impl Acme {
 
 #[async_trait]
 impl CertificateAuthority for Acme {
-    /// RFC 8555, 7.3: the same key always gives the same account, so this can be repeated. The contacts are set by a
-    /// second request (7.3.2).
+    /// RFC 8555, 7.3: the same key always gives the same account, so this can be repeated. Where the account was there
+    /// already, its contacts are set by a second request (7.3.2).
     async fn register(&self, request: &CaRequest) -> Result<String, CaError> {
-        account::register(&self.http(request)?, request).await
+        register::register(&self.http(request)?, request).await
+    }
+
+    async fn find(&self, request: &CaRequest) -> Result<Option<String>, CaError> {
+        register::find(&self.http(request)?, request).await
+    }
+
+    async fn change_key(
+        &self,
+        request: &CaRequest,
+        account_url: &str,
+        new_key: &Arc<SecretSlice<u8>>,
+    ) -> Result<(), CaError> {
+        rollover::change_key(&self.http(request)?, request, account_url, new_key).await
+    }
+
+    async fn deactivate(&self, request: &CaRequest, account_url: &str) -> Result<(), CaError> {
+        rollover::deactivate(&self.http(request)?, request, account_url).await
     }
 
     async fn account(&self, request: &CaRequest, account_url: &str) -> Result<Arc<dyn CaAccount>, CaError> {

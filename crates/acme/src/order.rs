@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use cap_core::challenge::ChallengeToken;
-use cap_core::order::{Authorization, CaError, RemoteOrder, Seen};
+use cap_core::order::{Authorization, CaError, Chain, RemoteOrder, Reply, Seen};
 use cap_core::problem::{Class, Problem};
 use instant_acme::{
     AuthorizationHandle, AuthorizationState, AuthorizationStatus, ChallengeStatus, ChallengeType, Order,
@@ -15,26 +15,36 @@ use instant_acme::{
 use crate::call::Action;
 use crate::document::Document;
 use crate::http::Http;
+use crate::signed::Signing;
 
 /// An order, and what was last seen of it.
 pub(crate) struct AcmeOrder {
     order: Order,
     http: Arc<Http>,
+    signing: Arc<Signing>,
 }
 
 impl AcmeOrder {
-    pub(crate) fn new(order: Order, http: Arc<Http>) -> Self {
-        Self { order, http }
+    pub(crate) fn new(order: Order, http: Arc<Http>, signing: Arc<Signing>) -> Self {
+        Self { order, http, signing }
+    }
+
+    /// What the last answer said of it, where that is all there is to say; nothing where it is invalid, and has to be asked why.
+    pub(crate) fn word(&mut self) -> Option<Seen> {
+        match self.order.state().status {
+            OrderStatus::Pending => Some(Seen::Pending),
+            OrderStatus::Ready => Some(Seen::Ready),
+            OrderStatus::Processing => Some(Seen::Processing),
+            OrderStatus::Valid => Some(Seen::Valid),
+            OrderStatus::Invalid => None,
+        }
     }
 
     /// What the last answer said of it; why it is invalid is asked for.
     pub(crate) async fn seen(&mut self) -> Seen {
-        match self.order.state().status {
-            OrderStatus::Pending => Seen::Pending,
-            OrderStatus::Ready => Seen::Ready,
-            OrderStatus::Processing => Seen::Processing,
-            OrderStatus::Valid => Seen::Valid,
-            OrderStatus::Invalid => Seen::Invalid(self.why_invalid().await),
+        match self.word() {
+            Some(seen) => seen,
+            None => Seen::Invalid(self.why_invalid().await),
         }
     }
 
@@ -61,59 +71,69 @@ impl AcmeOrder {
 
 #[async_trait]
 impl RemoteOrder for AcmeOrder {
-    async fn look(&mut self) -> Result<Seen, CaError> {
+    async fn look(&mut self) -> Result<Reply<Seen>, CaError> {
         let refresh = async { self.order.refresh().await.map(drop) };
-        self.http.call(Action::Order, refresh).await?;
-        Ok(self.seen().await)
+        let ((), answer) = self.http.call(Action::Order, refresh).await?;
+        Ok(Reply { said: self.seen().await, retry_at: answer.retry_after })
     }
 
-    async fn authorizations(&mut self) -> Result<Vec<Authorization>, CaError> {
-        let mut read = Vec::new();
+    async fn authorizations(&mut self) -> Result<Reply<Vec<Authorization>>, CaError> {
+        let mut read = Reply::from(Vec::new());
         let mut authorizations = self.order.authorizations();
         loop {
             let next = authorizations.next();
             let next = self.http.call(Action::Authorization, async { next.await.transpose() });
-            let (Some(authorization), _) = next.await? else {
+            let (Some(authorization), answer) = next.await? else {
                 return Ok(read);
             };
-            read.push(interpret(authorization));
+            read.retry_at = read.retry_at.max(answer.retry_after);
+            read.said.push(interpret(authorization));
         }
     }
 
     /// RFC 8555, 7.5.1. An authorization that this handle has read is not read again; whoever resumed an order has a
     /// handle that has read none.
-    async fn submit(&mut self) -> Result<(), CaError> {
+    async fn submit(&mut self) -> Result<Reply<()>, CaError> {
+        let mut submitted = Reply::from(());
         let mut authorizations = self.order.authorizations();
         loop {
             let next = authorizations.next();
             let next = self.http.call(Action::Authorization, async { next.await.transpose() });
-            let (Some(mut authorization), _) = next.await? else {
-                return Ok(());
+            let (Some(mut authorization), answer) = next.await? else {
+                return Ok(submitted);
             };
+            submitted.retry_at = submitted.retry_at.max(answer.retry_after);
             let pending = authorization.status == AuthorizationStatus::Pending;
             let challenge = authorization.challenge(ChallengeType::Http01).filter(|_| pending);
             if let Some(mut challenge) = challenge
                 && challenge.status == ChallengeStatus::Pending
             {
-                self.http.call(Action::Challenge, challenge.set_ready()).await?;
+                let (_, answer) = self.http.call(Action::Challenge, challenge.set_ready()).await?;
+                submitted.retry_at = submitted.retry_at.max(answer.retry_after);
             }
         }
     }
 
-    async fn finalize(&mut self, csr: &[u8]) -> Result<Seen, CaError> {
-        self.http.call(Action::Finalize, self.order.finalize_csr(csr)).await?;
-        Ok(self.seen().await)
+    async fn finalize(&mut self, csr: &[u8]) -> Result<Reply<Seen>, CaError> {
+        let ((), answer) = self.http.call(Action::Finalize, self.order.finalize_csr(csr)).await?;
+        Ok(Reply { said: self.seen().await, retry_at: answer.retry_after })
     }
 
-    async fn certificate(&mut self) -> Result<String, CaError> {
+    async fn certificate(&mut self) -> Result<Chain, CaError> {
         if self.order.state().status != OrderStatus::Valid {
             self.look().await?;
         }
         if self.order.state().status != OrderStatus::Valid {
             return Err(not_issued());
         }
-        let (chain, _) = self.http.call(Action::Certificate, self.order.certificate()).await?;
-        chain.ok_or_else(not_issued)
+        let (chain, answer) = self.http.call(Action::Certificate, self.order.certificate()).await?;
+        Ok(Chain { pem: chain.ok_or_else(not_issued)?, alternates: answer.alternates })
+    }
+
+    async fn alternate(&mut self, url: &str) -> Result<String, CaError> {
+        let answer = self.signing.post_as_get(Action::Certificate, url).await?;
+        // What is no text is no chain either, and is judged as one that is not wanted.
+        Ok(String::from_utf8_lossy(&answer.body).into_owned())
     }
 }
 

@@ -18,13 +18,6 @@ use url::Url;
 use crate::call::Action;
 use crate::http::{Handle, Http};
 
-/// What of a directory says where renewal information is (RFC 9773, 3).
-#[derive(Deserialize)]
-struct Directory {
-    #[serde(rename = "renewalInfo")]
-    renewal_info: Option<String>,
-}
-
 /// A CA's answer (RFC 9773, 4.2).
 #[derive(Deserialize)]
 struct Body {
@@ -38,12 +31,6 @@ struct Body {
 struct Bounds {
     start: Timestamp,
     end: Timestamp,
-}
-
-/// Where a directory says that renewal information is.
-pub(crate) fn endpoint(directory: &[u8]) -> Option<String> {
-    let directory: Directory = serde_json::from_slice(directory).ok()?;
-    directory.renewal_info.filter(|url| url.len() <= limits::URL_OCTETS)
 }
 
 /// As `instant-acme` calls it.
@@ -101,19 +88,6 @@ fn unreadable(url: &str, error: &serde_json::Error) -> CaError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_directory_says_where_renewal_information_is_or_that_there_is_none() {
-        let with = br#"{"newNonce":"https://ca.test/n","renewalInfo":"https://ca.test/ari"}"#;
-        assert_eq!(endpoint(with).as_deref(), Some("https://ca.test/ari"));
-        for without in
-            [&br#"{"newNonce":"https://ca.test/n"}"#[..], b"{\"renewalInfo\":null}", b"<html>", b""]
-        {
-            assert_eq!(endpoint(without), None);
-        }
-        let long = format!(r#"{{"renewalInfo":"https://ca.test/{}"}}"#, "x".repeat(limits::URL_OCTETS));
-        assert_eq!(endpoint(long.as_bytes()), None);
-    }
 
     #[test]
     fn an_answer_is_read_with_what_it_leaves_out() {

@@ -54,6 +54,7 @@ fn meet_a_ca(registry: &Registry) -> Result<(), Box<dyn Error>> {
         issuer: IssuerId::generate(clock.as_ref(), entropy.as_ref()),
         spec: IssuerSpec::new("https://ca.invalid/directory".parse()?, None, Vec::new())?,
         account_key: Arc::new(Vec::new().into()),
+        external: None,
     };
     let ca = Acme::new(clock, Duration::from_secs(1), registry)?;
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -67,6 +67,10 @@ pub(crate) fn token(record: TokenRecord) -> wire::Token {
 }
 
 pub(crate) fn issuer(record: IssuerRecord) -> wire::Issuer {
+    let (status, account_url) = (record.shown_status(), record.known_url().map(str::to_owned));
+    let key_rollover = record
+        .rollover
+        .map(|rollover| wire::KeyRollover { requested_at: rollover.requested_at, problem: rollover.problem });
     wire::Issuer {
         id: record.id,
         project: record.project,
@@ -74,8 +78,10 @@ pub(crate) fn issuer(record: IssuerRecord) -> wire::Issuer {
         directory_url: record.spec.directory.to_string(),
         trust_roots_pem: record.spec.trust_roots.map(String::from),
         contact: record.spec.contacts.into_iter().map(String::from).collect(),
-        status: record.status,
-        account_url: record.account_url,
+        eab_kid: record.external.map(|external| external.kid.into()),
+        status,
+        account_url,
+        key_rollover,
         problem: record.problem,
         next_attempt_at: record.next_attempt_at,
         created_at: record.created_at,
@@ -83,9 +89,22 @@ pub(crate) fn issuer(record: IssuerRecord) -> wire::Issuer {
 }
 
 pub(crate) fn version(record: VersionRecord) -> wire::Version {
-    let VersionRecord { id, number, serial, fingerprint_sha256, not_before, not_after, issued_at, .. } =
-        record;
-    wire::Version { id, number, serial, fingerprint_sha256, not_before, not_after, issued_at }
+    wire::Version {
+        id: record.id,
+        number: record.number,
+        serial: record.serial,
+        fingerprint_sha256: record.fingerprint_sha256,
+        spki_sha256: record.spki_sha256,
+        chain_issuer: record.chain_issuer,
+        revocation: record.revocation.map(|revocation| wire::Revocation {
+            reason: revocation.reason,
+            asked_at: revocation.asked_at,
+            revoked_at: revocation.revoked_at,
+        }),
+        not_before: record.not_before,
+        not_after: record.not_after,
+        issued_at: record.issued_at,
+    }
 }
 
 /// A certificate among others: what each of its names shows is told with the certificate alone, since it may be long.
@@ -99,6 +118,7 @@ pub(crate) fn listed(record: CertificateRecord, now: Timestamp) -> wire::Certifi
 
 pub(crate) fn certificate(record: CertificateRecord, now: Timestamp) -> wire::Certificate {
     let not_after = record.version.as_ref().map(|version| version.not_after);
+    let is_revoked = record.version.as_ref().is_some_and(VersionRecord::is_revoked);
     let names = &record.spec.names;
     wire::Certificate {
         id: record.id,
@@ -106,11 +126,12 @@ pub(crate) fn certificate(record: CertificateRecord, now: Timestamp) -> wire::Ce
         names: names.identifiers().iter().map(ToString::to_string).collect(),
         display_names: names.typed().to_vec(),
         issuer: record.issuer,
-        key: wire::Key { kind: record.spec.key_type },
+        key: wire::Key { kind: record.spec.key_type, reuse: record.spec.key_reuse },
         challenge: record.spec.challenge,
         profile: record.spec.profile.map(String::from),
+        preferred_chain: record.spec.preferred_chain.map(String::from),
         auto_renew: record.spec.auto_renew,
-        status: record.status.at(now, not_after),
+        status: record.status.at(now, not_after, is_revoked),
         problem: record.problem,
         next_attempt_at: record.next_attempt_at,
         version: record.version.map(version),
@@ -123,9 +144,14 @@ pub(crate) fn certificate(record: CertificateRecord, now: Timestamp) -> wire::Ce
 }
 
 pub(crate) fn job(record: JobRecord) -> wire::Job {
-    let (certificate, issuer) = match &record.work {
-        Work::Issue { certificate, .. } | Work::DriftScan { certificate } => (Some(*certificate), None),
-        Work::RegisterIssuer { issuer } | Work::RenewalLook { issuer } => (None, Some(*issuer)),
+    let (certificate, issuer) = match record.work.known() {
+        Some(
+            Work::Issue { certificate, .. }
+            | Work::DriftScan { certificate }
+            | Work::Revoke { certificate, .. },
+        ) => (Some(*certificate), None),
+        Some(Work::RegisterIssuer { issuer } | Work::RenewalLook { issuer }) => (None, Some(*issuer)),
+        None => (None, None),
     };
     wire::Job {
         id: record.id,

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use cap_core::job::Work;
 use cap_runtime::config::parse_duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::de::DeserializeOwned;
@@ -27,21 +28,27 @@ pub(crate) fn duration_text(text: &str) -> Result<String, String> {
 }
 
 /// The words of [`cap_core::certificate::Status`].
-pub(crate) const STATUSES: &[&str] = &["requested", "issuing", "valid", "renewing", "failing", "expired"];
+pub(crate) const STATUSES: &[&str] =
+    &["requested", "issuing", "valid", "renewing", "failing", "expired", "revoked"];
 /// The words of [`cap_core::job::JobState`].
 pub(crate) const JOB_STATES: &[&str] = &["queued", "running", "succeeded", "dead", "cancelled"];
+/// The kinds of [`cap_core::job::Work`].
+pub(crate) const JOB_KINDS: &[&str] = &Work::KINDS;
 /// The words of [`cap_core::drift::DriftState`].
 pub(crate) const DRIFT_STATES: &[&str] = &["served", "drifted", "unreachable"];
 /// The words of [`cap_core::actor::Role`].
 pub(crate) const ROLES: &[&str] = &["viewer", "operator", "admin", "owner"];
 /// The words of [`cap_core::certificate::KeyType`].
-pub(crate) const KEY_TYPES: &[&str] = &["ecdsa-p256", "ecdsa-p384"];
+pub(crate) const KEY_TYPES: &[&str] = &["ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-3072", "rsa-4096"];
+/// The words of [`cap_core::certificate::RevocationReason`].
+pub(crate) const REVOCATION_REASONS: &[&str] =
+    &["unspecified", "keyCompromise", "affiliationChanged", "superseded", "cessationOfOperation"];
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use cap_core::actor::Role;
-    use cap_core::certificate::{KeyType, Status};
+    use cap_core::certificate::{KeyType, RevocationReason, Status};
     use cap_core::drift::DriftState;
     use cap_core::job::JobState;
 
@@ -59,6 +66,9 @@ mod tests {
         assert_eq!(DRIFT_STATES, DriftState::ALL.map(DriftState::as_str));
         all_read::<Role>(ROLES);
         all_read::<KeyType>(KEY_TYPES);
+        assert_eq!(KEY_TYPES, KeyType::ALL.map(KeyType::as_str));
+        all_read::<RevocationReason>(REVOCATION_REASONS);
+        assert_eq!(REVOCATION_REASONS, RevocationReason::ALL.map(RevocationReason::as_str));
         assert_eq!(STATUSES, Status::ALL.map(Status::as_str));
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use cap_client::ClientError;
-use cap_client::wire::{Certificate, Issuer, Job};
+use cap_client::wire::{Certificate, Issuer, Job, KeyRollover};
 use cap_core::certificate::Status;
 use cap_core::issuer::IssuerStatus;
 use cap_core::job::JobState;
@@ -94,6 +94,7 @@ pub(crate) async fn until<T>(
 pub(crate) fn certificate(seen: &Certificate, deadline: Timestamp) -> Verdict {
     match seen.status {
         Status::Valid => Verdict::Done,
+        Status::Revoked => Verdict::Dead("its version was revoked, and it is not issued anew".to_owned()),
         Status::Requested | Status::Issuing | Status::Renewing | Status::Expired => {
             Verdict::pending(seen.status.as_str())
         }
@@ -107,6 +108,35 @@ pub(crate) fn issuer(seen: &Issuer, deadline: Timestamp) -> Verdict {
         IssuerStatus::Ready => Verdict::Done,
         IssuerStatus::Registering => Verdict::pending("registering"),
         IssuerStatus::Failing => failing(seen.problem.as_ref(), seen.next_attempt_at, deadline),
+        IssuerStatus::Deactivating | IssuerStatus::Deactivated => {
+            Verdict::Dead("its account is deactivated".to_owned())
+        }
+    }
+}
+
+/// Whether an issuer's account has its next key.
+pub(crate) fn rollover(seen: &Issuer, _deadline: Timestamp) -> Verdict {
+    match &seen.key_rollover {
+        None => Verdict::Done,
+        Some(KeyRollover { problem: Some(problem), .. }) => Verdict::Dead(problem.to_string()),
+        Some(KeyRollover { problem: None, .. }) => Verdict::Pending {
+            state: "rolling".to_owned(),
+            why: seen.problem.as_ref().map(ToString::to_string),
+        },
+    }
+}
+
+/// Whether an issuer's account is deactivated.
+pub(crate) fn deactivated(seen: &Issuer, _deadline: Timestamp) -> Verdict {
+    match seen.status {
+        IssuerStatus::Deactivated => Verdict::Done,
+        IssuerStatus::Registering
+        | IssuerStatus::Ready
+        | IssuerStatus::Failing
+        | IssuerStatus::Deactivating => {
+            let why = seen.problem.as_ref().map(ToString::to_string);
+            Verdict::Pending { state: "deactivating".to_owned(), why }
+        }
     }
 }
 

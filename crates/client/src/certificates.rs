@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::error::ClientError;
 use crate::pages::PageQuery;
 use crate::transport::Client;
-use crate::wire::{Certificate, CreateCertificate, Job, UpdateCertificate, Version};
+use crate::wire::{Certificate, CreateCertificate, Job, RevokeCertificate, UpdateCertificate, Version};
 
 /// Which certificates.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -123,6 +123,19 @@ impl Client {
     /// When the API refuses or cannot be reached.
     pub async fn renew_certificate(&self, project: &str, id: CertificateId) -> Result<Job, ClientError> {
         self.exchange(self.below(Method::POST, project, id, Some("renew"))?).await?.json()
+    }
+
+    /// Has a version of a certificate revoked; answers the job that does it.
+    ///
+    /// # Errors
+    /// When the API refuses or cannot be reached.
+    pub async fn revoke_certificate(
+        &self,
+        project: &str,
+        id: CertificateId,
+        body: &RevokeCertificate,
+    ) -> Result<Job, ClientError> {
+        self.exchange(self.below(Method::POST, project, id, Some("revoke"))?.json(body)).await?.json()
     }
 
     /// A page of a certificate's versions.

@@ -7,7 +7,7 @@ use reqwest::Method;
 use crate::error::ClientError;
 use crate::pages::PageQuery;
 use crate::transport::Client;
-use crate::wire::{CreateIssuer, Issuer, UpdateIssuer};
+use crate::wire::{CreateIssuer, DeactivateIssuer, Issuer, UpdateIssuer};
 
 impl Client {
     /// Makes an issuer; its account is registered in the background.
@@ -49,6 +49,29 @@ impl Client {
     ) -> Result<Issuer, ClientError> {
         let path = ["api", "v1", "projects", project, "issuers", issuer];
         self.exchange(self.request(Method::PATCH, &path)?.json(body)).await?.json()
+    }
+
+    /// Has an issuer's account take another key (RFC 8555, 7.3.5), in the background.
+    ///
+    /// # Errors
+    /// When the API refuses or cannot be reached.
+    pub async fn roll_issuer_key(&self, project: &str, issuer: &str) -> Result<Issuer, ClientError> {
+        let path = ["api", "v1", "projects", project, "issuers", issuer, "roll-key"];
+        self.exchange(self.request(Method::POST, &path)?).await?.json()
+    }
+
+    /// Has an issuer's account deactivated for ever (RFC 8555, 7.3.6), in the background.
+    ///
+    /// # Errors
+    /// When the API refuses or cannot be reached.
+    pub async fn deactivate_issuer(
+        &self,
+        project: &str,
+        issuer: &str,
+        body: &DeactivateIssuer,
+    ) -> Result<Issuer, ClientError> {
+        let path = ["api", "v1", "projects", project, "issuers", issuer, "deactivate"];
+        self.exchange(self.request(Method::POST, &path)?.json(body)).await?.json()
     }
 
     /// Deletes an issuer that no certificate uses.

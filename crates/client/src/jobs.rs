@@ -3,7 +3,7 @@
 
 use cap_core::id::JobId;
 use cap_core::job::JobState;
-use cap_core::page::Slice;
+use cap_core::page::{Order, Slice};
 use jiff::Timestamp;
 use reqwest::{Method, RequestBuilder};
 use serde::Serialize;
@@ -25,6 +25,12 @@ pub struct JobQuery {
     /// Only those for this certificate or issuer, by id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
+    /// Only those of this kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// In the order in which they were queued, unless it is said otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
 }
 
 /// Which totals.

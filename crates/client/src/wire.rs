@@ -7,17 +7,23 @@ pub use cluster::{
     Attention, Cluster, Database, DatabaseMember, Instance, Leader, Lease, MemberState, StepDown,
     SteppingDown,
 };
+mod certificates;
 mod drift;
+mod issuer;
 mod renewal;
+mod secret;
 
+pub use certificates::{
+    Certificate, CreateCertificate, Key, Revocation, RevokeCertificate, UpdateCertificate, UpdateKey, Version,
+};
 pub use drift::{Drift, DriftTarget, ProjectDrift, UpdateProject, UpdateProjectDrift};
+pub use issuer::{CreateIssuer, DeactivateIssuer, Issuer, KeyRollover, UpdateIssuer};
 pub use renewal::{RenewalInfo, RenewalWindow};
+pub use secret::SecretText;
 
 use cap_core::actor::Role;
-use cap_core::certificate::{ChallengeType, KeyType, Status};
 use cap_core::expiry::{Reason, Threshold};
 use cap_core::id::{CertificateId, IssuerId, JobId, ProjectId, RequestId, TokenId, VersionId};
-use cap_core::issuer::IssuerStatus;
 use cap_core::job::{JobState, Lane};
 use cap_core::problem::Problem;
 use jiff::Timestamp;
@@ -105,169 +111,6 @@ pub struct CreatedToken {
     pub record: Token,
     /// The token.
     pub token: String,
-}
-
-/// `POST /projects/{p}/issuers`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CreateIssuer {
-    /// Its name.
-    pub name: String,
-    /// Where the CA's directory is.
-    pub directory_url: String,
-    /// What the CA's HTTPS server is trusted by, PEM; the public roots when unset.
-    #[serde(default)]
-    pub trust_roots_pem: Option<String>,
-    /// Whom the CA may write to, as `mailto:` URLs.
-    #[serde(default)]
-    pub contact: Vec<String>,
-}
-
-/// `PATCH /projects/{p}/issuers/{i}`: what is absent stays, and null clears.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct UpdateIssuer {
-    /// What the CA's HTTPS server is trusted by, PEM; the public roots when null.
-    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
-    pub trust_roots_pem: Option<Option<String>>,
-    /// Whom the CA may write to, as `mailto:` URLs; nobody when null.
-    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
-    pub contact: Option<Option<Vec<String>>>,
-}
-
-/// An issuer.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Issuer {
-    /// Its id.
-    pub id: IssuerId,
-    /// Whose.
-    pub project: ProjectId,
-    /// Its name.
-    pub name: String,
-    /// Where the CA's directory is.
-    pub directory_url: String,
-    /// What the CA's HTTPS server is trusted by, PEM.
-    pub trust_roots_pem: Option<String>,
-    /// Whom the CA may write to.
-    pub contact: Vec<String>,
-    /// How far it is.
-    pub status: IssuerStatus,
-    /// The account's URL, once it is registered.
-    pub account_url: Option<String>,
-    /// Why it is failing.
-    pub problem: Option<Problem>,
-    /// When registration is tried again.
-    pub next_attempt_at: Option<Timestamp>,
-    /// When it was made.
-    pub created_at: Timestamp,
-}
-
-/// The key of a certificate.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Key {
-    /// Its algorithm.
-    #[serde(rename = "type")]
-    pub kind: KeyType,
-}
-
-/// `POST /projects/{p}/certificates`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CreateCertificate {
-    /// DNS names and IP addresses.
-    pub names: Vec<String>,
-    /// The issuer, by id or name.
-    pub issuer: String,
-    /// Its key.
-    #[serde(default)]
-    pub key: Key,
-    /// How the names are validated.
-    #[serde(default)]
-    pub challenge: ChallengeType,
-    /// The CA's profile; its default when unset.
-    #[serde(default)]
-    pub profile: Option<String>,
-    /// Whether it is renewed without being asked.
-    #[serde(default = "yes")]
-    pub auto_renew: bool,
-    /// Where it is served, where that is not at its names and the project's port.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub drift: Option<DriftTarget>,
-}
-
-/// `PATCH /projects/{p}/certificates/{c}`: what is absent stays.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct UpdateCertificate {
-    /// Whether it is renewed without being asked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub auto_renew: Option<bool>,
-    /// Where it is served, as a whole; at its names and the project's port when null.
-    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
-    pub drift: Option<Option<DriftTarget>>,
-}
-
-/// A certificate.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Certificate {
-    /// Its id.
-    pub id: CertificateId,
-    /// Whose.
-    pub project: ProjectId,
-    /// Its names, as they stand in the certificate (A-labels).
-    pub names: Vec<String>,
-    /// Its names, as somebody typed them.
-    pub display_names: Vec<String>,
-    /// Its issuer.
-    pub issuer: IssuerId,
-    /// Its key.
-    pub key: Key,
-    /// How its names are validated.
-    pub challenge: ChallengeType,
-    /// The CA's profile.
-    pub profile: Option<String>,
-    /// Whether it is renewed without being asked.
-    pub auto_renew: bool,
-    /// Where it is in its life.
-    pub status: Status,
-    /// Why the last attempt failed.
-    pub problem: Option<Problem>,
-    /// When the next attempt starts, after a failure.
-    pub next_attempt_at: Option<Timestamp>,
-    /// The current version.
-    pub version: Option<Version>,
-    /// When it is due to be renewed.
-    pub renew_at: Option<Timestamp>,
-    /// When its CA wants it renewed (RFC 9773); nothing where the CA offers no renewal information.
-    #[serde(default)]
-    pub renewal_info: Option<RenewalInfo>,
-    /// What is known of its drift; nothing where the project is not scanned and nothing is configured.
-    #[serde(default)]
-    pub drift: Option<Drift>,
-    /// When it was asked for.
-    pub created_at: Timestamp,
-    /// When this record last changed.
-    pub updated_at: Timestamp,
-}
-
-/// A version of a certificate.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Version {
-    /// Its id.
-    pub id: VersionId,
-    /// Counts the versions of one certificate, from 1.
-    pub number: i64,
-    /// The serial number, hex.
-    pub serial: String,
-    /// SHA-256 of the leaf, hex.
-    pub fingerprint_sha256: String,
-    /// From when it is valid.
-    pub not_before: Timestamp,
-    /// Until when it is valid.
-    pub not_after: Timestamp,
-    /// When it was stored.
-    pub issued_at: Timestamp,
 }
 
 /// A job.
@@ -361,8 +204,26 @@ pub struct Queue {
     pub capped: bool,
     /// How long the oldest job that is due has been due, in seconds; 0 when none is.
     pub oldest_age_seconds: f64,
+    /// The same for each kind of work, what only looks among it; nothing where a scheduler of an earlier version measured.
+    #[serde(default)]
+    pub by_kind: Vec<QueueOfKind>,
     /// When, by the database's clock.
     pub measured_at: Timestamp,
+}
+
+/// The jobs of one kind in the queue.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct QueueOfKind {
+    /// The kind.
+    pub kind: String,
+    /// How many are due.
+    pub due: u64,
+    /// How many run.
+    pub running: u64,
+    /// Whether there are more that are due than are counted: it is 10,000 then, or an estimate that is no less.
+    pub capped: bool,
+    /// How long the oldest that is due has been due, in seconds; 0 when none is.
+    pub oldest_age_seconds: f64,
 }
 
 /// A member that is there, be it null.
@@ -372,8 +233,4 @@ where
     D: Deserializer<'de>,
 {
     Option::deserialize(value).map(Some)
-}
-
-fn yes() -> bool {
-    true
 }

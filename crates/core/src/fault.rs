@@ -15,11 +15,19 @@ pub enum Mutant {
     OneAck,
     /// An order whose finalization began is given up as any other is: nobody watches what the CA still makes of it.
     NoWatch,
+    /// Whoever asks the api is let in, whether or not a majority confirmed the primary.
+    NoGate,
+    /// A leader's writes are made whoever leads by now.
+    NoEpoch,
+    /// The key is stored with the certificate, and not before the order is placed: whoever takes an order over makes
+    /// another.
+    LateKey,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::NoFence, Self::OneAck, Self::NoWatch];
+    pub const ALL: [Self; 6] =
+        [Self::NoFence, Self::OneAck, Self::NoWatch, Self::NoGate, Self::NoEpoch, Self::LateKey];
 
     /// Its name, as drills write it.
     #[must_use]
@@ -28,6 +36,9 @@ impl Mutant {
             Self::NoFence => "no-fence",
             Self::OneAck => "one-ack",
             Self::NoWatch => "no-watch",
+            Self::NoGate => "no-gate",
+            Self::NoEpoch => "no-epoch",
+            Self::LateKey => "late-key",
         }
     }
 }
@@ -35,10 +46,27 @@ impl Mutant {
 /// Failpoints of the leader's duties.
 pub const LEADER_POINTS: &[&str] = &["totals.within"];
 
+/// Every failpoint of a revocation, in the order in which it passes them.
+pub const REVOKE_POINTS: &[&str] = &[
+    "revoke.before",
+    "revoke.after",
+    "record-revoked.before",
+    "record-revoked.within",
+    "record-revoked.after",
+];
+
+/// Failpoints of an account's key rollover, in the order in which it passes them.
+pub const ACCOUNT_POINTS: &[&str] = &[
+    "roll-key.before",
+    "roll-key.after",
+    "record-rolled.before",
+    "record-rolled.within",
+    "record-rolled.after",
+];
+
 /// Every failpoint of an issuance, in the order in which it passes them.
 pub const POINTS: &[&str] = &[
     "claim.before",
-    "claim.within",
     "claim.after",
     "open.before",
     "open.after",
@@ -98,13 +126,17 @@ pub fn install(hook: fn(&'static str)) {
     let _ = HOOK.set(hook);
 }
 
-/// Passes the failpoint `name`, one of [`POINTS`] or [`LEADER_POINTS`].
+/// Every failpoint there is.
+pub fn points() -> impl Iterator<Item = &'static str> {
+    [POINTS, LEADER_POINTS, REVOKE_POINTS, ACCOUNT_POINTS].into_iter().flatten().copied()
+}
+
+/// Passes the failpoint `name`, one of [`points`].
 #[inline]
 pub fn point(name: &'static str) {
     #[cfg(feature = "drill")]
     {
-        let is_known = POINTS.contains(&name) || LEADER_POINTS.contains(&name);
-        debug_assert!(is_known, "{name} is not in fault::POINTS or fault::LEADER_POINTS");
+        debug_assert!(points().any(|point| point == name), "{name} is in none of the lists of failpoints");
         if let Some(hook) = HOOK.get() {
             hook(name);
         }

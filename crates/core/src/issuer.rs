@@ -10,8 +10,12 @@ use url::Url;
 use crate::limits;
 use crate::name::excerpt;
 
+mod account;
+mod external;
 mod roots;
 
+pub use account::{AccountStep, Hold, next_account_step};
+pub use external::{ExternalAccount, ExternalKeyId, hmac_key};
 pub use roots::TrustRoots;
 
 /// Why an issuer's settings were refused.
@@ -31,6 +35,21 @@ pub enum BadIssuer {
     /// Too many contacts.
     #[error("there are {0} contacts; at most {max} are allowed", max = limits::CONTACTS)]
     Contacts(usize),
+    /// The name of an external account is none.
+    #[error("{0:?} is not a usable eab_kid: give what the CA calls the external account, one word of at most {max} characters", max = limits::EAB_KID_OCTETS)]
+    ExternalKeyId(String),
+    /// The key of an external account cannot be read.
+    #[error("eab_hmac_key is not base64url: give it as the CA handed it out (letters, digits, - and _)")]
+    HmacKey,
+    /// The key of an external account is too short or too long.
+    #[error(
+        "eab_hmac_key has {0} octets once decoded, and HS256 takes {min} to {max}: give the whole of what the CA handed out",
+        min = limits::EAB_KEY_OCTETS_MIN, max = limits::EAB_KEY_OCTETS
+    )]
+    HmacKeyLength(usize),
+    /// One half of an external account binding.
+    #[error("eab_kid and eab_hmac_key belong together: give both as the CA handed them out, or neither")]
+    HalfABinding,
 }
 
 /// Where an ACME CA's directory is (RFC 8555, 7.1.1).
@@ -51,9 +70,16 @@ pub enum IssuerStatus {
     Registering,
     /// It issues.
     Ready,
-    /// Its account could not be registered; it carries the problem and is tried again.
+    /// Its account could not be registered, or the CA does not accept it any more; it carries the problem and is tried again.
     Failing,
+    /// Its account is being deactivated. It is shown, and never stored.
+    Deactivating,
+    /// Its account is deactivated, for ever. It is shown, and never stored.
+    Deactivated,
 }
+
+/// The type of the problem that another account has the key which this one was to have.
+pub const KEY_IN_USE: &str = "account-key-in-use";
 
 /// An issuer's settings, valid by construction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 //! Jobs: work that is done by one worker at a time and survives every worker.
 
 mod lane;
+mod setbacks;
 mod share;
 
 use std::sync::Arc;
@@ -18,8 +19,9 @@ use crate::limits;
 use crate::problem::Problem;
 
 pub use lane::{
-    BadLane, BadWeight, EXPIRY_RANKS, Lane, Need, ProjectLane, QUARANTINE_FAILURES, RANK_LATER, Weight,
+    BadLane, BadWeight, EXPIRY_RANKS, Lane, Need, ProjectLane, QUARANTINE_FAILURES, RANK_LATER, RANKS, Weight,
 };
+pub use setbacks::{CaFault, Cause, Setbacks};
 pub use share::{Room, Waiting, deal};
 
 /// What is to be done, and to what.
@@ -48,11 +50,18 @@ pub enum Work {
         /// Which issuer.
         issuer: IssuerId,
     },
+    /// Have a version of a certificate revoked, as it says itself.
+    Revoke {
+        /// Which certificate.
+        certificate: CertificateId,
+        /// Which of its versions.
+        version: VersionId,
+    },
 }
 
 impl Work {
     /// The kinds of work there are.
-    pub const KINDS: [&'static str; 4] = ["issue", "register-issuer", "drift-scan", "renewal-look"];
+    pub const KINDS: [&'static str; 5] = ["issue", "register-issuer", "drift-scan", "renewal-look", "revoke"];
 
     /// The kind, as shown and counted.
     #[must_use]
@@ -62,15 +71,25 @@ impl Work {
             Self::RegisterIssuer { .. } => "register-issuer",
             Self::DriftScan { .. } => "drift-scan",
             Self::RenewalLook { .. } => "renewal-look",
+            Self::Revoke { .. } => "revoke",
         }
     }
 
-    /// Whether it only looks: it has a part of the queue and places of its own, beside all work for CAs, says nothing of the
-    /// health of what it is about, and is not kept for long.
+    /// Whether it only looks, and is not kept for long.
     #[must_use]
     pub fn is_look(&self) -> bool {
         match self {
             Self::DriftScan { .. } | Self::RenewalLook { .. } => true,
+            Self::Issue { .. } | Self::RegisterIssuer { .. } | Self::Revoke { .. } => false,
+        }
+    }
+
+    /// Whether it has a part of the queue and places of its own, beside the lanes of all that is issued, and says nothing of
+    /// the health of what it is about.
+    #[must_use]
+    pub fn is_apart(&self) -> bool {
+        match self {
+            Self::DriftScan { .. } | Self::RenewalLook { .. } | Self::Revoke { .. } => true,
             Self::Issue { .. } | Self::RegisterIssuer { .. } => false,
         }
     }
@@ -84,6 +103,40 @@ impl Work {
             Self::RegisterIssuer { issuer } => format!("register-issuer/{issuer}"),
             Self::DriftScan { certificate } => format!("drift-scan/{certificate}"),
             Self::RenewalLook { issuer } => format!("renewal-look/{issuer}"),
+            Self::Revoke { version, .. } => format!("revoke/{version}"),
+        }
+    }
+}
+
+/// What a job is about, as it is listed: one that another build queued may be of a kind that this build does not know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Listed {
+    /// Work that this build can do.
+    Known(Work),
+    /// Work that it cannot.
+    Unknown {
+        /// The kind, as the other build calls it.
+        kind: String,
+    },
+}
+
+impl Listed {
+    /// The kind, as shown and counted.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::Known(work) => work.kind(),
+            Self::Unknown { kind } => kind,
+        }
+    }
+
+    /// The work, if this build knows it.
+    #[must_use]
+    pub fn known(&self) -> Option<&Work> {
+        match self {
+            Self::Known(work) => Some(work),
+            Self::Unknown { .. } => None,
         }
     }
 }
@@ -183,15 +236,6 @@ impl JobDraft {
     }
 }
 
-/// Passing faults in a row, which cost no attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Setbacks {
-    /// How many.
-    pub count: u32,
-    /// Since when.
-    pub since: Timestamp,
-}
-
 /// A job that this process has claimed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
@@ -217,6 +261,14 @@ pub struct Claim {
     pub lost: u32,
 }
 
+impl Claim {
+    /// The lane of its project that it was claimed from.
+    #[must_use]
+    pub fn project_lane(&self) -> ProjectLane {
+        ProjectLane { project: self.project, lane: self.lane }
+    }
+}
+
 /// How a claim ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settlement {
@@ -239,16 +291,13 @@ pub enum Settlement {
     },
 }
 
-/// Passing faults in a row before they are shown on the record: one lost connection is not worth anybody's look.
-const SETBACKS_SHOWN: u32 = 3;
-
 impl Settlement {
     /// Whether what is in the way is to be shown on the certificate or issuer, not on the job alone.
     #[must_use]
     pub fn is_shown(&self) -> bool {
         match self {
-            Self::Again { problem: Some(_), setbacks, .. } => {
-                setbacks.is_none_or(|s| s.count >= SETBACKS_SHOWN)
+            Self::Again { problem: Some(_), setbacks, after } => {
+                *after > limits::TRANSIENT_WAIT_MAX || setbacks.is_none_or(|setbacks| setbacks.is_shown())
             }
             Self::Dead(_) => true,
             Self::Again { problem: None, .. } | Self::Succeeded | Self::Superseded | Self::HandedBack => {
@@ -310,13 +359,14 @@ impl Mandate {
     }
 }
 
-/// Where in the queue a job stands. What only looks has partitions of its own behind the others, each kind apart: however
-/// many of them wait, nobody who claims work for a CA meets one.
+/// Where in the queue a job stands. What only looks, and what revokes, has partitions of its own behind the others, each kind
+/// apart: however many wait of one kind, nobody who claims work of another meets them.
 #[must_use]
 pub fn place_in_queue(job: JobId, work: &Work) -> u16 {
     match work {
         Work::DriftScan { .. } => limits::JOB_PARTITIONS + partition(job) % limits::DRIFT_PARTITIONS,
         Work::RenewalLook { .. } => limits::ARI_PARTITION,
+        Work::Revoke { .. } => limits::REVOCATION_PARTITION,
         Work::Issue { .. } | Work::RegisterIssuer { .. } => partition(job),
     }
 }
@@ -346,11 +396,13 @@ mod tests {
     fn what_only_looks_never_stands_where_work_for_a_ca_does() {
         let certificate = format!("crt_{}", "0".repeat(32)).parse().unwrap();
         let issuer = format!("iss_{}", "0".repeat(32)).parse().unwrap();
+        let version = format!("ver_{}", "0".repeat(32)).parse().unwrap();
         for n in 0..1_000 {
             let job: JobId = format!("job_{n:032x}").parse().unwrap();
             let scan = place_in_queue(job, &Work::DriftScan { certificate });
             assert!((64..72).contains(&scan), "{scan}");
             assert_eq!(place_in_queue(job, &Work::RenewalLook { issuer }), 72);
+            assert_eq!(place_in_queue(job, &Work::Revoke { certificate, version }), 73);
             assert!(place_in_queue(job, &Work::Issue { certificate, made_for: None }) < 64);
         }
     }

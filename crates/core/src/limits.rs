@@ -13,6 +13,17 @@ pub const TYPED_NAME_OCTETS: usize = 1024;
 pub const LABEL_CHARS: usize = 63;
 /// Characters of a profile's name.
 pub const PROFILE_CHARS: usize = 64;
+/// Characters of the name by which a chain is preferred: the standard's bound of a common name is 64 (RFC 5280, A.1), and
+/// CAs go beyond it.
+pub const CHAIN_NAME_CHARS: usize = 128;
+/// Chains beside its default that a CA is asked for, to find the preferred one: CAs offer two or three.
+pub const CHAIN_ALTERNATES: usize = 8;
+/// Passing faults in a row of an order whose other chains do not come, before it is content with the default one.
+pub const CHAIN_FAULTS: u32 = 3;
+/// How long one of them may ask to be waited for another chain: there is a certificate to be had.
+pub const CHAIN_WAIT: Duration = Duration::from_secs(600);
+/// Keys that one worker makes at once where making one takes long: RSA, up to seconds of a processor each.
+pub const SLOW_KEYS: usize = 2;
 /// Octets of a URL that we store.
 pub const URL_OCTETS: usize = 2048;
 /// Octets of an issuer's trust roots, as PEM.
@@ -21,6 +32,12 @@ pub const TRUST_ROOTS_OCTETS: usize = 64 * 1024;
 pub const TRUST_ROOTS: usize = 16;
 /// Contacts of an ACME account.
 pub const CONTACTS: usize = 10;
+/// Octets of the name that a CA gives an external account.
+pub const EAB_KID_OCTETS: usize = 255;
+/// Octets of the key of an external account, at least: HS256 takes no shorter one (RFC 7518, 3.2).
+pub const EAB_KEY_OCTETS_MIN: usize = 32;
+/// Octets of the key of an external account, at most: CAs hand out 32 or 64.
+pub const EAB_KEY_OCTETS: usize = 1024;
 /// Octets of a certificate chain that we accept from a CA, as PEM.
 pub const CHAIN_OCTETS: usize = 256 * 1024;
 
@@ -56,12 +73,15 @@ pub const TRANSIENT_WAIT_FIRST: Duration = Duration::from_secs(1);
 pub const TRANSIENT_WAIT_MAX: Duration = Duration::from_secs(60);
 /// How long a step may fail transiently before the attempt counts as failed.
 pub const TRANSIENT_SPAN_MAX: Duration = Duration::from_secs(3_600);
-/// The first wait between two looks at an order that the CA is still busy with; it doubles from there.
-pub const POLL_WAIT_FIRST: Duration = Duration::from_millis(10);
+/// The first wait in place between two looks at an order that the CA is still busy with; it doubles from there.
+pub const INLINE_WAIT_FIRST: Duration = Duration::from_millis(10);
+/// How long one claim may wait in place for a CA that is busy, in all: a CA that issues in a moment is waited for, and any
+/// other costs no more of a worker's places than this.
+pub const INLINE_WAIT: Duration = Duration::from_millis(300);
+/// The first wait for a CA that is busy for longer, for which the job goes back to the queue; it doubles from there.
+pub const POLL_WAIT_FIRST: Duration = Duration::from_secs(1);
 /// The longest wait between two looks at an order, where the CA does not say otherwise.
-pub const POLL_WAIT_MAX: Duration = Duration::from_secs(5);
-/// How long one claim may wait in all for a CA that is busy, before it gives its place to another job.
-pub const INLINE_WAIT: Duration = Duration::from_secs(3);
+pub const POLL_WAIT_MAX: Duration = Duration::from_secs(60);
 /// The wait before a fact that the database did not take is written again.
 pub const PERSIST_WAIT: Duration = Duration::from_millis(100);
 /// How long after its last use the answer to an HTTP-01 challenge is kept: a CA may ask again from elsewhere.
@@ -73,6 +93,16 @@ pub const CHALLENGE_LIFE_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
 pub const CHALLENGE_KEPT_MAX: Duration = Duration::from_secs(30 * 86_400);
 /// The longest wait that a CA's Retry-After may impose: beyond it we look again anyway.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// The longest wait that a CA's rate limit may impose: CAs count by the week.
+pub const RATE_LIMIT_MAX: Duration = Duration::from_secs(7 * 86_400);
+/// How long an order that may have been finalized is waited for at least: CAs may be slow.
+pub const OVERDUE_MIN: Duration = Duration::from_secs(600);
+/// How long where no version is in use yet.
+pub const OVERDUE_FIRST: Duration = Duration::from_secs(3_600);
+/// And this part of the life that is left of the version in use, where that is longer.
+pub const OVERDUE_LIFE_DIVISOR: u32 = 10;
+/// Orders of one certificate that are watched beside its attempt: a CA that is stuck with them all gets no more.
+pub const WATCHED_ORDERS: usize = 2;
 /// How long past an order's expiry one that may have been finalized is still watched: this host's clock may be ahead of
 /// the CA's, and an order that is dropped too soon is bought twice.
 pub const READY_EXPIRY_MARGIN: Duration = Duration::from_secs(3_600);
@@ -91,17 +121,23 @@ pub const MANDATE_LOOK: Duration = Duration::from_millis(250);
 
 /// When a certificate whose job needs a person is tried again all the same: a renewal is never given up.
 pub const DEAD_WAIT: Duration = Duration::from_secs(86_400);
+/// How often in a row a CA may not accept an account before a revocation by it is left to a person.
+pub const ACCOUNT_FAULTS: u32 = 10;
+/// When a look is planned again whose job needs a person: one that kills its workers does so once a day at most.
+pub const DEAD_LOOK_WAIT: Duration = Duration::from_secs(86_400);
 /// Workers in a row that may die while they run a job before it is run alone among those of its kind.
 pub const LOST_ALONE: u32 = 3;
 /// Workers in a row that may die while they run a job before it is taken for the cause.
 pub const LOST_CLAIMS: u32 = 20;
 /// Partitions of the job queue: claimers that look at different ones do not meet.
 pub const JOB_PARTITIONS: u16 = 64;
-/// Jobs claimed in one transaction: more only adds latency.
+/// Jobs claimed at once: more only adds latency.
 pub const CLAIM_BATCH: usize = 50;
 /// Jobs that are counted to tell how deep the queue is; beyond it the depth is an estimate, since counting them all takes
 /// half a second with a million of them.
 pub const QUEUE_COUNT: u64 = 10_000;
+/// Jobs of the one partition that are counted for that estimate: beyond some 6 million jobs it grows no more.
+pub const QUEUE_COUNT_IN_ONE: u64 = 100_000;
 /// Partitions of the queue that drift scans have to themselves: whoever claims work for a CA does not see them.
 pub const DRIFT_PARTITIONS: u16 = 8;
 /// Drift scans that one worker runs at once, beside its work for CAs.
@@ -147,8 +183,12 @@ pub const ARI_AGAIN: Duration = Duration::from_secs(15 * 60);
 /// The partition of the queue that looks at renewal information have to themselves: one is enough, since a job is for all
 /// certificates of an issuer that are due.
 pub const ARI_PARTITION: u16 = JOB_PARTITIONS + DRIFT_PARTITIONS;
+/// The partition of the queue that revocations have to themselves: a key that somebody else has waits behind no renewal.
+pub const REVOCATION_PARTITION: u16 = ARI_PARTITION + 1;
+/// Revocations that one worker runs at once.
+pub const REVOCATIONS: usize = 2;
 /// All partitions of the queue.
-pub const PARTITIONS: u16 = ARI_PARTITION + 1;
+pub const PARTITIONS: u16 = REVOCATION_PARTITION + 1;
 /// Issuers at whose renewal information one worker looks at once.
 pub const ARI_ISSUERS: usize = 2;
 /// Looks that one job makes at once.

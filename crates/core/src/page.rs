@@ -20,6 +20,20 @@ pub enum BadPage {
     Cursor,
 }
 
+/// What the ids in the cursors of a list stand behind that begins with the newest.
+const NEWEST: &str = "newest/";
+
+/// In which order a list is: that of ids, which is that in which things were made, or the other way round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// The oldest first.
+    #[default]
+    Asc,
+    /// The newest first.
+    Desc,
+}
+
 /// Which items are wanted: so many behind the one named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
@@ -52,6 +66,34 @@ impl Page {
         Ok(Self { limit, after: cursor.map(decode::<Id>).transpose()? })
     }
 
+    /// The same for a list in this order. A cursor is good for the order alone in which it was handed out: in another it would
+    /// lead back to where the list began.
+    ///
+    /// # Errors
+    /// As [`Page::parse`], and when the cursor is one of the other order.
+    pub fn parse_in<Id: FromStr>(
+        order: Order,
+        limit: Option<u32>,
+        cursor: Option<&str>,
+    ) -> Result<Self, BadPage> {
+        match order {
+            Order::Asc => Self::parse::<Id>(limit, cursor),
+            Order::Desc => {
+                let page = Self::parse::<NewestFirst<Id>>(limit, cursor)?;
+                Ok(Self { after: page.after.map(|after| after.replacen(NEWEST, "", 1)), ..page })
+            }
+        }
+    }
+
+    /// The same as [`Page::slice`] for a list in this order.
+    #[must_use]
+    pub fn slice_in<T>(&self, order: Order, items: Vec<T>, id: impl Fn(&T) -> String) -> Slice<T> {
+        match order {
+            Order::Asc => self.slice(items, id),
+            Order::Desc => self.slice(items, |item| format!("{NEWEST}{}", id(item))),
+        }
+    }
+
     /// Cuts `items`, of which the caller fetched one more than the limit, to a page.
     #[must_use]
     pub fn slice<T>(&self, mut items: Vec<T>, id: impl Fn(&T) -> String) -> Slice<T> {
@@ -60,6 +102,18 @@ impl Page {
         items.truncate(limit);
         let next_cursor = if more { items.last().map(|last| encode(&id(last))) } else { None };
         Slice { items, next_cursor }
+    }
+}
+
+/// An id as a cursor of a list has it that begins with the newest.
+struct NewestFirst<Id>(std::marker::PhantomData<Id>);
+
+impl<Id: FromStr> FromStr for NewestFirst<Id> {
+    type Err = BadPage;
+
+    fn from_str(text: &str) -> Result<Self, BadPage> {
+        let id = text.strip_prefix(NEWEST).ok_or(BadPage::Cursor)?;
+        id.parse::<Id>().map(|_| Self(std::marker::PhantomData)).map_err(|_| BadPage::Cursor)
     }
 }
 
@@ -107,6 +161,19 @@ mod tests {
             }
         }
         assert_eq!(seen, all);
+    }
+
+    #[test]
+    fn a_cursor_of_the_other_order_is_refused() {
+        let id = "job_0192f0c1a3d27b4e8f6a5c4d3e2f1a0b";
+        for (order, other) in [(Order::Asc, Order::Desc), (Order::Desc, Order::Asc)] {
+            let first = Page::parse_in::<JobId>(order, Some(1), None).unwrap();
+            let cursor = first.slice_in(order, vec![id, id], |id| (*id).to_owned()).next_cursor.unwrap();
+            let next = Page::parse_in::<JobId>(order, Some(1), Some(&cursor)).unwrap();
+            assert_eq!(next.after.as_deref(), Some(id));
+            assert_eq!(Page::parse_in::<JobId>(other, Some(1), Some(&cursor)), Err(BadPage::Cursor));
+            assert_eq!(Page::parse_in::<CertificateId>(order, None, Some(&cursor)), Err(BadPage::Cursor));
+        }
     }
 
     #[test]

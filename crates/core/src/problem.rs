@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A failure that is kept and shown: on a certificate, a job, an issuer.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Who must act for a failure to go away, and so how it is retried.
@@ -40,6 +41,26 @@ impl Problem {
         }
         let kind = kind.chars().take(KIND_CHARS).collect();
         Self { class, kind, detail }
+    }
+}
+
+/// The type of what is shown while a CA is waited for.
+const WAITING: &str = "waiting-for-ca";
+
+impl Problem {
+    /// That a CA is busy with an order, and is asked again `at` that time.
+    #[must_use]
+    pub fn waiting(at: Timestamp) -> Self {
+        let detail = format!(
+            "the CA has not finished with the order yet; it is asked again at {at}, and nothing needs to be done meanwhile"
+        );
+        Self::new(Class::Transient, WAITING, detail)
+    }
+
+    /// Whether nothing failed: what is told is only that a CA is waited for.
+    #[must_use]
+    pub fn is_a_wait(&self) -> bool {
+        self.kind == WAITING
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clock::until;
+use crate::job::Work;
 use crate::limits;
 
 /// What was counted, each count ended at one more than [`limits::QUEUE_COUNT`].
@@ -46,6 +47,22 @@ impl Counted {
     }
 }
 
+/// The jobs of one kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OfKind {
+    /// How many are due; no fewer than [`limits::QUEUE_COUNT`] if capped.
+    pub due: u64,
+    /// How many run.
+    pub running: u64,
+    /// Whether there are more than are counted.
+    pub capped: bool,
+    /// How long the oldest that is due has been due; nothing when none is.
+    pub oldest_age: Duration,
+}
+
+/// The jobs of each kind, in the order of [`Work::KINDS`].
+pub type ByKind = [OfKind; Work::KINDS.len()];
+
 /// One look at the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
@@ -53,6 +70,8 @@ pub struct Sample {
     pub depth: Depth,
     /// How long the oldest job that is due has been due; nothing when none is.
     pub oldest_age: Duration,
+    /// The same by kind, what only looks among it; nothing where a leader of an earlier build looked.
+    pub kinds: Option<ByKind>,
     /// When, by the database's clock.
     pub measured_at: Timestamp,
 }
@@ -91,7 +110,7 @@ mod tests {
     fn a_sample_is_told_for_so_long_and_not_from_the_future() {
         let at = Timestamp::from_second(1_790_000_000).unwrap();
         let depth = Depth { jobs: 1, capped: false };
-        let sample = |measured_at| Sample { depth, oldest_age: Duration::ZERO, measured_at };
+        let sample = |measured_at| Sample { depth, oldest_age: Duration::ZERO, kinds: None, measured_at };
         let (kept, beyond) =
             (limits::QUEUE_SAMPLE_KEPT, limits::QUEUE_SAMPLE_KEPT + Duration::from_millis(1));
         assert!(sample(at).is_current(at) && sample(at).is_current(later(at, kept)));

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use cap_core::fault::{self, LEADER_POINTS, Mutant, POINTS};
+use cap_core::fault::{self, Mutant};
 use rustix::process::{Signal, getpid, kill_process};
 
 use crate::config::{Fault, Faults};
@@ -74,8 +74,7 @@ fn mutant(name: &str) -> Result<Mutant, Fault> {
 
 fn parse(variable: &'static str, text: &str) -> Result<At, Fault> {
     let (name, nth) = text.split_once(':').unwrap_or((text, "1"));
-    let mut points = POINTS.iter().chain(LEADER_POINTS);
-    let point = points.find(|point| **point == name);
+    let point = fault::points().find(|point| *point == name);
     let nth = nth.parse().ok().filter(|nth| *nth > 0);
     match (point, nth) {
         (Some(point), Some(nth)) => {
@@ -85,7 +84,7 @@ fn parse(variable: &'static str, text: &str) -> Result<At, Fault> {
         (None, _) => Err(Fault::new(
             variable,
             format!("`{name}` is no failpoint"),
-            format!("write one of {} {}", POINTS.join(" "), LEADER_POINTS.join(" ")),
+            format!("write one of {}", fault::points().collect::<Vec<_>>().join(" ")),
         )),
         (Some(_), None) => Err(Fault::new(
             variable,

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Certificates and their versions.
 
+mod change;
+
+pub use change::{CertificateChange, Deleted};
+
 use bson::{Document, doc};
 use cap_core::certificate::{Spec, Status};
-use cap_core::drift::DriftTarget;
 use cap_core::envelope::Sealed;
 use cap_core::id::{CertificateId, IssuerId, OrderId, ProjectId, VersionId};
 use cap_core::job::JobDraft;
@@ -13,14 +16,15 @@ use cap_core::renewal_info::AriId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::document::{as_date, as_date_option, bson, date, document, read};
+use crate::document::{as_date, as_date_option, date, document, read};
 use crate::drift::DriftRecord;
-use crate::error::{Failure, StoreError};
+use crate::error::StoreError;
 use crate::fact::Fact;
 use crate::idempotency::{Mutation, Request};
 use crate::jobs::JobRecord;
 use crate::renewal_info::RenewalInfoRecord;
-use crate::transaction::{Transaction, transact};
+use crate::revocations::RevocationRecord;
+use crate::transaction::transact;
 use crate::{Store, bounded};
 
 /// A certificate as it is stored.
@@ -53,6 +57,13 @@ pub struct CertificateRecord {
     /// The order in flight.
     #[serde(default)]
     pub order: Option<OrderId>,
+    /// Orders that were set aside: the CA may issue for them yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub watched: Vec<OrderId>,
+    /// Whether the next version has a key of its own, whatever the settings say: the CA refused the one before, or it was
+    /// revoked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub new_key: bool,
     /// The fence that the last job on it left behind.
     pub fence: i64,
     /// What is known of its drift.
@@ -80,6 +91,9 @@ pub struct VersionRecord {
     pub serial: String,
     /// SHA-256 of the leaf, hex.
     pub fingerprint_sha256: String,
+    /// SHA-256 of its SubjectPublicKeyInfo, hex; absent of versions from before that was written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spki_sha256: Option<String>,
     /// From when it is valid.
     #[serde(with = "as_date")]
     pub not_before: Timestamp,
@@ -95,6 +109,13 @@ pub struct VersionRecord {
     /// What its CA calls it in renewal information (RFC 9773, 4.1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ari_id: Option<AriId>,
+    /// The common name of the issuer of the topmost certificate of its chain; absent of versions from before that was
+    /// written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain_issuer: Option<String>,
+    /// That it shall be revoked, and whether it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation: Option<RevocationRecord>,
 }
 
 /// A version with everything, as it is stored.
@@ -111,13 +132,12 @@ pub(crate) struct VersionDocument {
     pub(crate) key: Sealed,
 }
 
-/// What may be changed about a certificate; what is absent stays.
-#[derive(Debug, Clone, Default)]
-pub struct CertificateChange {
-    /// Whether it is renewed without being asked.
-    pub auto_renew: Option<bool>,
-    /// Where it is served; at its names when it is to be unset.
-    pub drift_target: Option<Option<DriftTarget>>,
+impl CertificateRecord {
+    /// Whether the next version has the current one's key: it is wanted, the CA took it, and nobody revoked it.
+    #[must_use]
+    pub fn keeps_key(&self) -> bool {
+        self.spec.key_reuse && !self.new_key
+    }
 }
 
 impl Store {
@@ -148,10 +168,7 @@ impl Store {
         project: ProjectId,
         id: CertificateId,
     ) -> Result<Option<CertificateRecord>, StoreError> {
-        let filter = doc! { "_id": id.to_string(), "project": project.to_string() };
-        let found =
-            bounded("read a certificate", self.collection::<Document>("certificates").find_one(filter))
-                .await?;
+        let found = self.record_of("read a certificate", "certificates", project, &id.to_string()).await?;
         found.map(|document| read("certificates", document)).transpose()
     }
 
@@ -167,8 +184,10 @@ impl Store {
         page: &Page,
     ) -> Result<Slice<CertificateRecord>, StoreError> {
         let mut filter = doc! { "project": project.to_string() };
+        let revoked_at = "version.revocation.revoked_at";
         let mut ends = |comparison: &str| {
             filter.insert("version.not_after", doc! { comparison: date(now) });
+            filter.insert(revoked_at, bson::Bson::Null);
         };
         let stored = match status {
             Some(Status::Expired) => {
@@ -179,6 +198,10 @@ impl Store {
                 ends("$gt");
                 status
             }
+            Some(Status::Revoked) => {
+                filter.insert(revoked_at, doc! { "$ne": bson::Bson::Null });
+                Some(Status::Valid)
+            }
             status => status,
         };
         if let Some(status) = stored {
@@ -186,100 +209,6 @@ impl Store {
         }
         self.list("certificates", filter, page, |certificate: &CertificateRecord| certificate.id.to_string())
             .await
-    }
-
-    /// Changes a certificate's settings. Answers whether it is still there.
-    ///
-    /// # Errors
-    /// [`StoreError::Conflict`] when it is not as `seen` any more.
-    pub async fn update_certificate(
-        &self,
-        id: CertificateId,
-        seen: Option<&CertificateRecord>,
-        change: CertificateChange,
-        at: Timestamp,
-        mutation: Mutation<'_>,
-    ) -> Result<bool, StoreError> {
-        const DOING: &str = "update a certificate";
-        let mut set = doc! { "updated_at": date(at), "last_event": mutation.audit.event.to_string() };
-        if let Some(auto_renew) = change.auto_renew {
-            set.insert("auto_renew", auto_renew);
-        }
-        let mut fact = Fact::new(DOING).accompanied(&mutation);
-        if let Some(target) = &change.drift_target {
-            // None is null, which reads as none.
-            set.insert("drift_target", bson("certificates", target)?);
-            fact = fact.scanning_now(id);
-        }
-        transact!(DOING, {
-            let mut transaction = self.begin(DOING).await?;
-            let failed = transaction.failed();
-            self.must_be_as_seen(&mut transaction, seen).await?;
-            let certificates = self.collection::<Document>("certificates");
-            let update = certificates
-                .update_one(doc! { "_id": id.to_string() }, doc! { "$set": &set })
-                .session(&mut transaction.session);
-            if update.await.map_err(failed)?.matched_count == 0 {
-                return Ok(false);
-            }
-            self.write_within(&mut transaction, std::slice::from_ref(&fact)).await?;
-            transaction.commit().await?;
-            Ok(true)
-        })
-    }
-
-    /// Removes a certificate with its versions and keys, and ends what is going on for it.
-    ///
-    /// # Errors
-    /// [`StoreError::Conflict`] when it is not as `seen` any more.
-    pub async fn delete_certificate(
-        &self,
-        id: CertificateId,
-        seen: Option<&CertificateRecord>,
-        mutation: Mutation<'_>,
-    ) -> Result<(), StoreError> {
-        const DOING: &str = "delete a certificate";
-        transact!(DOING, {
-            let mut transaction = self.begin(DOING).await?;
-            let failed = transaction.failed();
-            self.must_be_as_seen(&mut transaction, seen).await?;
-            let own = doc! { "certificate": id.to_string() };
-            let certificates = self.collection::<Document>("certificates");
-            let gone =
-                certificates.delete_one(doc! { "_id": id.to_string() }).session(&mut transaction.session);
-            gone.await.map_err(&failed)?;
-            let versions = self.collection::<Document>("certificate_versions");
-            versions.delete_many(own.clone()).session(&mut transaction.session).await.map_err(&failed)?;
-            let orders = self.collection::<Document>("orders");
-            orders.delete_many(own).session(&mut transaction.session).await.map_err(&failed)?;
-            self.cancel_jobs(&mut transaction, &id.to_string()).await?;
-            self.resolve_notices(&mut transaction, id).await?;
-            self.write_within(&mut transaction, &[Fact::new(DOING).accompanied(&mutation)]).await?;
-            transaction.commit().await
-        })
-    }
-
-    /// Refuses when a certificate changed since it was `seen`; from here on the snapshot keeps it as it is.
-    async fn must_be_as_seen(
-        &self,
-        transaction: &mut Transaction,
-        seen: Option<&CertificateRecord>,
-    ) -> Result<(), Failure> {
-        let Some(seen) = seen else { return Ok(()) };
-        let failed = transaction.failed();
-        let certificates = self.collection::<Document>("certificates");
-        let found = certificates
-            .find_one(doc! { "_id": seen.id.to_string() })
-            .session(&mut transaction.session)
-            .await
-            .map_err(failed)?;
-        let now: Option<CertificateRecord> =
-            found.map(|document| read("certificates", document)).transpose()?;
-        if now.as_ref() == Some(seen) {
-            return Ok(());
-        }
-        let what = "the certificate changed in the same moment".to_owned();
-        Err(StoreError::Conflict { doing: "change a certificate", what }.into())
     }
 
     /// Has a certificate renewed now: queues the job, or brings forward the one that waits. Answers the job.

@@ -11,6 +11,7 @@ use cap_core::clock::Clock;
 use jiff::Timestamp;
 use mongodb::change_stream::ChangeStream;
 use mongodb::change_stream::event::ChangeStreamEvent;
+use mongodb::options::FullDocumentType;
 use tokio::sync::Semaphore;
 
 use crate::document::{date, time};
@@ -80,8 +81,11 @@ impl ChallengeCache {
     pub async fn follow(&self) {
         loop {
             let tokens = self.store.collection::<Document>("challenge_tokens");
-            let inserts = vec![doc! { "$match": { "operationType": "insert" } }];
-            let watch = tokens.watch().pipeline(inserts).max_await_time(STREAM_WAIT);
+            // An answer changes when its account has taken another key.
+            let changes =
+                vec![doc! { "$match": { "operationType": { "$in": ["insert", "update", "replace"] } } }];
+            let watch = tokens.watch().pipeline(changes).full_document(FullDocumentType::UpdateLookup);
+            let watch = watch.max_await_time(STREAM_WAIT);
             match bounded("watch challenges", watch).await {
                 Ok(stream) => self.learn_from(stream).await,
                 Err(error) => {

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use bson::{Document, doc};
+use bson::{Bson, Document, doc};
 use cap_core::drift::{DriftSettings, DriftState, DriftTarget, Sighting};
 use cap_core::duty::DriftCandidate;
 use cap_core::id::{CertificateId, ProjectId, VersionId};
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::certificates::CertificateRecord;
 use crate::document::{as_date, as_date_option, bson, database_now_plus, date, millis, read};
+use crate::duties::in_turn;
 use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
 use crate::idempotency::{Mutation, Request};
@@ -171,7 +172,7 @@ impl Store {
             let failed = transaction.failed();
             let filter = doc! {
                 "_id": certificate.to_string(), "drift_on": true, "drift_at": date(seen_at),
-                "$or": [{ "drift_epoch": null }, { "drift_epoch": { "$lte": epoch } }],
+                "$and": [in_turn("drift_epoch", epoch)],
             };
             let change = doc! { "$set": { "drift_epoch": epoch, "drift_at": database_now_plus(next) } };
             let certificates = self.collection::<Document>("certificates");
@@ -319,18 +320,20 @@ impl Store {
     }
 }
 
-impl Fact {
-    /// With a certificate's drift forgotten when it gets a new version, and the next scan due once a server had time to load
-    /// it: what was seen was compared with the version before.
-    pub(crate) fn rescanning(self, certificate: CertificateId) -> Self {
-        let scanned = doc! { "_id": certificate.to_string(), "drift_on": true };
-        let change = vec![
-            doc! { "$set": { "drift_at": database_now_plus(limits::DRIFT_GRACE) } },
-            doc! { "$unset": ["drift_state", "drift_seen"] },
-        ];
-        self.may("certificates", scanned, change)
-    }
+/// A stage of an update that gives a certificate a new version: what was seen was compared with the version before, so it is
+/// forgotten, and the next scan is due once a server had time to load this one. Nothing changes where nothing is scanned.
+pub(crate) fn rescan_stage() -> Document {
+    let scanned = |then: Bson, field: &str| {
+        doc! { "$cond": [{ "$eq": ["$drift_on", true] }, then, { "$ifNull": [format!("${field}"), "$$REMOVE"] }] }
+    };
+    doc! { "$set": {
+        "drift_at": scanned(database_now_plus(limits::DRIFT_GRACE).into(), "drift_at"),
+        "drift_state": scanned("$$REMOVE".into(), "drift_state"),
+        "drift_seen": scanned("$$REMOVE".into(), "drift_seen"),
+    } }
+}
 
+impl Fact {
     /// With a certificate's scan due now, if it is scanned at all: it is served elsewhere from now on.
     pub(crate) fn scanning_now(self, certificate: CertificateId) -> Self {
         let scanned = doc! { "_id": certificate.to_string(), "drift_at": { "$exists": true } };

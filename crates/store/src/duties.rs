@@ -2,6 +2,7 @@
 //! The mark that each duty of the leader leaves: a leader of an earlier epoch finds it, and changes nothing.
 
 use bson::{Document, doc};
+use cap_core::fault::{self, Mutant};
 
 use crate::Store;
 use crate::error::{Failure, StoreError};
@@ -23,6 +24,14 @@ impl Duty {
     }
 }
 
+/// The condition that no leader of an epoch after `epoch` was here, who would have left it in `field`.
+pub(crate) fn in_turn(field: &str, epoch: i64) -> Document {
+    if fault::is(Mutant::NoEpoch) {
+        return doc! {};
+    }
+    doc! { "$or": [{ field: null }, { field: { "$lte": epoch } }] }
+}
+
 impl Store {
     /// Stamps a duty with the leader's epoch, inside the transaction that does a part of it.
     ///
@@ -35,7 +44,8 @@ impl Store {
         epoch: i64,
     ) -> Result<(), Failure> {
         let failed = transaction.failed();
-        let earlier = doc! { "_id": duty.as_str(), "fence": { "$lte": epoch } };
+        let mut earlier = doc! { "_id": duty.as_str() };
+        earlier.extend(in_turn("fence", epoch));
         let duties = self.collection::<Document>("duties");
         let stamp = duties
             .update_one(earlier, doc! { "$set": { "fence": epoch } })

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Issuers and the registration of their accounts.
 
+mod account;
+
 use bson::{Document, doc};
 use cap_core::audit::Row;
 use cap_core::certificate::Names;
 use cap_core::envelope::Sealed;
 use cap_core::id::{CertificateId, IssuerId, ProjectId};
-use cap_core::issuer::{Contact, IssuerSpec, IssuerStatus, TrustRoots};
+use cap_core::issuer::{Contact, ExternalKeyId, Hold, IssuerSpec, IssuerStatus, TrustRoots};
 use cap_core::job::{Claim, JobDraft};
 use cap_core::name::Label;
 use cap_core::page::{Page, Slice};
@@ -21,6 +23,8 @@ use crate::fact::Fact;
 use crate::idempotency::Mutation;
 use crate::transaction::{Transaction, transact};
 use crate::{Store, bounded};
+
+pub use account::{HoldRecord, Rolled, RolloverRecord};
 
 /// How many of the certificates that use an issuer are named to whom wants to delete it.
 const USERS_NAMED: i64 = 3;
@@ -39,7 +43,19 @@ pub struct IssuerRecord {
     pub spec: IssuerSpec,
     /// The account's key, sealed before the account exists.
     pub account_key: Sealed,
-    /// The account's URL, once it is registered.
+    /// What its registration is bound to; nothing in what an earlier version has stored.
+    #[serde(default)]
+    pub external: Option<ExternalRecord>,
+    /// The key that it is to have next.
+    #[serde(default)]
+    pub rollover: Option<RolloverRecord>,
+    /// When it took the key that it has, unless it was registered with it.
+    #[serde(default, with = "as_date_option")]
+    pub rolled_at: Option<Timestamp>,
+    /// Why it is not used for orders.
+    #[serde(default)]
+    pub hold: Option<HoldRecord>,
+    /// The account's URL, once it is registered, and as long as it is not on hold.
     pub account_url: Option<String>,
     /// How far it is.
     pub status: IssuerStatus,
@@ -55,6 +71,15 @@ pub struct IssuerRecord {
     pub created_at: Timestamp,
 }
 
+/// An external account (RFC 8555, 7.3.4) as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExternalRecord {
+    /// What the CA calls it.
+    pub kid: ExternalKeyId,
+    /// The key that the CA handed out with it, sealed.
+    pub hmac_key: Sealed,
+}
+
 /// What may be changed about an issuer; what is absent stays.
 #[derive(Debug, Clone, Default)]
 pub struct IssuerChange {
@@ -62,6 +87,8 @@ pub struct IssuerChange {
     pub trust_roots: Option<Option<TrustRoots>>,
     /// Whom the CA may write to.
     pub contacts: Option<Vec<Contact>>,
+    /// What its registration is bound to, as long as it is not registered.
+    pub external: Option<Option<ExternalRecord>>,
 }
 
 /// A certificate that uses an issuer.
@@ -81,6 +108,8 @@ pub enum Registration {
     Ready(String),
     /// It failed, and is tried again then.
     Failing(Problem, Timestamp),
+    /// The CA does not accept the account, which is on hold from now on; it is asked again then.
+    Refused(Problem, Timestamp),
 }
 
 impl IssuerChange {
@@ -121,14 +150,15 @@ impl Store {
         project: ProjectId,
         id_or_name: &str,
     ) -> Result<Option<IssuerRecord>, StoreError> {
-        let mut filter = match (id_or_name.parse::<IssuerId>(), id_or_name.parse::<Label>()) {
-            (Ok(id), _) => doc! { "_id": id.to_string() },
-            (_, Ok(name)) => doc! { "name": name.to_string() },
-            _ => return Ok(None),
+        const DOING: &str = "read an issuer";
+        let found = match (id_or_name.parse::<IssuerId>(), id_or_name.parse::<Label>()) {
+            (Ok(id), _) => self.record_of(DOING, "issuers", project, &id.to_string()).await?,
+            (_, Ok(name)) => {
+                let named = doc! { "name": name.to_string(), "project": project.to_string() };
+                bounded(DOING, self.collection::<Document>("issuers").find_one(named)).await?
+            }
+            _ => None,
         };
-        filter.insert("project", project.to_string());
-        let found =
-            bounded("read an issuer", self.collection::<Document>("issuers").find_one(filter)).await?;
         found.map(|document| read("issuers", document)).transpose()
     }
 
@@ -167,17 +197,28 @@ impl Store {
                 let what = "the issuer changed in the same moment".to_owned();
                 return Err(StoreError::Conflict { doing: DOING, what }.into());
             }
+            if change.external.is_some() && now.account_url.is_some() {
+                let what = "the issuer's account was registered in the same moment".to_owned();
+                return Err(StoreError::Conflict { doing: DOING, what }.into());
+            }
+            if matches!(now.why_held(), Some(Hold::Deactivating | Hold::Deactivated)) {
+                let what = "the issuer was deactivated in the same moment".to_owned();
+                return Err(StoreError::Conflict { doing: DOING, what }.into());
+            }
             let spec = change.apply(&now.spec);
             let mut set = doc! {
                 "spec": bson("issuers", &spec)?, "last_event": mutation.audit.event.to_string(),
             };
+            if let Some(external) = &change.external {
+                set.insert("external", bson("issuers", external)?);
+            }
             let mut facts = vec![Fact::new(DOING).accompanied(&mutation)];
             if now.status != IssuerStatus::Ready || spec.contacts != now.spec.contacts {
-                set.extend(doc! { "status": "registering", "problem": null, "next_attempt_at": null });
-                // A job that runs in this moment has read the old settings: what it comes to counts no more.
-                let fence = self.replace_job(&mut transaction, &job.work.key()).await?;
-                let fence = fence.unwrap_or_default().max(now.fence);
-                facts.push(Fact::new(DOING).queueing(&JobDraft { fence, ..job.clone() })?);
+                // An account that the CA has refused is registered anew now: somebody has mended what it was refused for.
+                set.extend(doc! {
+                    "status": "registering", "problem": null, "next_attempt_at": null, "hold": null,
+                });
+                facts.push(self.replacing(&mut transaction, DOING, now.fence, job).await?);
             }
             let update = issuers.update_one(own, doc! { "$set": set }).session(&mut transaction.session);
             update.await.map_err(failed)?;
@@ -242,27 +283,34 @@ impl Store {
     pub async fn settle_registration(
         &self,
         claim: &Claim,
-        issuer: IssuerId,
+        seen: &IssuerRecord,
         registration: &Registration,
         now: Timestamp,
         audit: &Row,
     ) -> Result<(), StoreError> {
-        let event = audit.event.to_string();
+        let (event, account_url) = (audit.event.to_string(), seen.known_url());
         let change = match registration {
             Registration::Ready(url) => doc! {
-                "status": "ready", "account_url": url, "problem": null, "next_attempt_at": null,
+                "status": "ready", "account_url": url, "problem": null, "next_attempt_at": null, "hold": null,
                 "fence": claim.fence + 1, "last_event": event,
             },
             Registration::Failing(problem, next) => doc! {
                 "status": "failing", "problem": bson("issuers", problem)?, "next_attempt_at": date(*next),
                 "fence": claim.fence, "last_event": event,
             },
+            Registration::Refused(problem, next) => {
+                let mut change = account::refused(account_url, problem, *next)?;
+                change.extend(doc! { "fence": claim.fence, "last_event": event });
+                change
+            }
         };
-        let filter = doc! { "_id": issuer.to_string(), "fence": { "$lte": claim.fence } };
+        let filter = doc! { "_id": seen.id.to_string(), "fence": { "$lte": claim.fence } };
         let fact = Fact::new("record a registration").must("issuers", filter, doc! { "$set": change });
         let fact = match registration {
             Registration::Ready(_) => fact.ending(claim, "succeeded"),
-            Registration::Failing(problem, next) => fact.postponing(claim, *next, now, problem)?,
+            Registration::Failing(problem, next) | Registration::Refused(problem, next) => {
+                fact.postponing(claim, *next, now, problem)?
+            }
         };
         self.write(fact.audited(audit)).await
     }

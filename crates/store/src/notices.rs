@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::certificates::{CertificateRecord, VersionRecord};
 use crate::document::{as_date, as_date_option, database_now_plus, date, document, read, time};
+use crate::duties::in_turn;
 use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
 use crate::transaction::{Transaction, transact};
@@ -252,7 +253,7 @@ fn seen(due: &Due, epoch: i64) -> Document {
     doc! {
         "_id": due.certificate.id.to_string(), "version.id": due.version.id.to_string(),
         "notice_at": date(due.notice_at),
-        "$or": [{ "notice_epoch": null }, { "notice_epoch": { "$lte": epoch } }],
+        "$and": [in_turn("notice_epoch", epoch)],
     }
 }
 

@@ -5,7 +5,7 @@ use bson::{Document, doc};
 use cap_core::id::ProjectId;
 use cap_core::job::Weight;
 use cap_core::name::Label;
-use cap_core::page::{Page, Slice};
+use cap_core::page::{Order, Page, Slice};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -133,19 +133,35 @@ impl Store {
     pub(crate) async fn list<T: for<'de> Deserialize<'de>>(
         &self,
         collection: &'static str,
+        filter: Document,
+        page: &Page,
+        id: impl Fn(&T) -> String,
+    ) -> Result<Slice<T>, StoreError> {
+        self.list_in(Order::Asc, collection, filter, page, id).await
+    }
+
+    /// A page of a collection, in this order of ids.
+    pub(crate) async fn list_in<T: for<'de> Deserialize<'de>>(
+        &self,
+        order: Order,
+        collection: &'static str,
         mut filter: Document,
         page: &Page,
         id: impl Fn(&T) -> String,
     ) -> Result<Slice<T>, StoreError> {
         use futures_util::TryStreamExt;
+        let (behind, direction) = match order {
+            Order::Asc => ("$gt", 1),
+            Order::Desc => ("$lt", -1),
+        };
         if let Some(after) = &page.after {
-            filter.insert("_id", doc! { "$gt": after });
+            filter.insert("_id", doc! { behind: after });
         }
         let found: Vec<Document> = bounded("read a page", async {
             let records = self.collection::<Document>(collection);
             records
                 .find(filter)
-                .sort(doc! { "_id": 1 })
+                .sort(doc! { "_id": direction })
                 .limit(i64::from(page.limit) + 1)
                 .await?
                 .try_collect()
@@ -154,6 +170,6 @@ impl Store {
         .await?;
         let items =
             found.into_iter().map(|document| read(collection, document)).collect::<Result<Vec<T>, _>>()?;
-        Ok(page.slice(items, id))
+        Ok(page.slice_in(order, items, id))
     }
 }

@@ -8,6 +8,7 @@ use bson::{Document, doc};
 use cap_core::duty::LookCandidate;
 use cap_core::id::{CertificateId, IssuerId, ProjectId, VersionId};
 use cap_core::job::{JobDraft, Work};
+use cap_core::limits::DEAD_LOOK_WAIT;
 use cap_core::order::IssuedVersion;
 use cap_core::problem::Problem;
 use cap_core::renewal_info::{AriId, Judged, Suggestion, Watched, Window};
@@ -16,10 +17,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::certificates::VersionRecord;
-use crate::document::{as_date, as_date_option, bson, database_now_plus, date, read};
+use crate::document::{as_date, as_date_option, bson, database_now_plus, date, millis, read};
+use crate::duties::in_turn;
 use crate::error::StoreError;
 use crate::fact::Fact;
-use crate::renewals::Planned;
+use crate::renewals::{Planned, plan};
 use crate::transaction::transact;
 use crate::{Store, bounded};
 
@@ -181,7 +183,8 @@ impl Store {
                 return Ok(Planned::Unneeded);
             }
             let earlier = doc! {
-                "_id": issuer.to_string(), "$or": [{ "ari_epoch": null }, { "ari_epoch": { "$lte": epoch } }],
+                "_id": issuer.to_string(), "$and": [in_turn("ari_epoch", epoch)],
+                "$expr": { "$not": [is_put_off()] },
             };
             let fact = Fact::new(DOING)
                 .must("issuers", earlier, doc! { "$set": { "ari_epoch": epoch } })
@@ -250,6 +253,14 @@ impl Store {
     }
 }
 
+/// An expression: whether the looks at an issuer's CA are put off, since the last ended dead. A time that is further ahead than
+/// that was stamped by a clock that was wrong.
+fn is_put_off() -> Document {
+    let left = doc! { "$subtract": ["$ari_after", "$$NOW"] };
+    let within = |left| doc! { "$and": [{ "$gt": [&left, 0] }, { "$lte": [left, millis(DEAD_LOOK_WAIT)] }] };
+    doc! { "$and": [{ "$ifNull": ["$ari_after", false] }, within(left)] }
+}
+
 /// What becomes of a certificate after a look. When it is renewed changes only with the window: a wait after a failure must
 /// not end with every look.
 fn stages(looked: &Looked) -> Result<Vec<Document>, StoreError> {
@@ -260,7 +271,7 @@ fn stages(looked: &Looked) -> Result<Vec<Document>, StoreError> {
             if let Some(suggestion) = judged.suggestion.filter(|_| judged.is_new) {
                 set.insert("renew_at", date(suggestion.renew_at));
             }
-            vec![doc! { "$set": set }]
+            vec![doc! { "$set": set }, plan::stage()]
         }
         Looked::NeverAgain => {
             let suggested = doc! { "$eq": ["$renew_at", { "$ifNull": ["$ari.renew_at", false] }] };
@@ -268,6 +279,7 @@ fn stages(looked: &Looked) -> Result<Vec<Document>, StoreError> {
             vec![
                 doc! { "$set": { "renew_at": { "$cond": [suggested, by_life, "$renew_at"] } } },
                 doc! { "$unset": ["ari", "ari_at"] },
+                plan::stage(),
             ]
         }
     })

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the scheduler's leader reads and writes: a page of what is due, and one fenced job each.
 
+pub(crate) mod plan;
+
 use bson::{Document, doc};
 use cap_core::audit::Row;
 use cap_core::duty::Candidate;
@@ -11,6 +13,7 @@ use jiff::Timestamp;
 
 use crate::certificates::CertificateRecord;
 use crate::document::{date, read};
+use crate::duties::in_turn;
 use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
 use crate::transaction::Transaction;
@@ -19,6 +22,8 @@ use crate::{Store, bounded};
 
 /// What the first issuance is planned for: there is no version yet.
 const FIRST: &str = "first";
+/// Pages that are read again because some of what they had was not to be planned any more.
+const PAGES_MENDED: usize = 20;
 
 /// What became of a planned job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,20 +46,18 @@ impl Store {
         before: Timestamp,
         limit: u32,
     ) -> Result<Vec<Candidate>, StoreError> {
-        let filter = doc! {
-            "renew_at": { "$lte": date(before) }, "auto_renew": true,
-            // Once planned for its current version, a certificate is out of the plan until it has another. Whether it is
-            // due is for the database's clock to say; the leader's only narrows the search.
-            "$expr": { "$and": [
-                { "$ne": ["$planned_for", { "$ifNull": ["$version.id", FIRST] }] }, { "$lte": ["$renew_at", "$$NOW"] },
-            ] },
-        };
-        let found: Vec<Document> = bounded("read what is due", async {
-            let certificates = self.collection::<Document>("certificates");
-            let due = certificates.find(filter).sort(doc! { "renew_at": 1 }).limit(i64::from(limit));
-            due.await?.try_collect().await
-        })
-        .await?;
+        let mut found = self.page_to_plan(before, limit).await?;
+        for _ in 0..PAGES_MENDED {
+            let planned: Vec<String> =
+                found.iter().filter(|found| !is_to_plan(found)).filter_map(id).collect();
+            if planned.is_empty() {
+                break;
+            }
+            // An earlier build planned them, or changed them, and left them in the plan.
+            self.replan(&planned).await?;
+            found = self.page_to_plan(before, limit).await?;
+        }
+        found.retain(is_to_plan);
         let mut candidates = Vec::with_capacity(found.len());
         for document in found {
             let certificate: CertificateRecord = match read("certificates", document) {
@@ -81,6 +84,19 @@ impl Store {
         Ok(candidates)
     }
 
+    async fn page_to_plan(&self, before: Timestamp, limit: u32) -> Result<Vec<Document>, StoreError> {
+        // Whether it is due is for the database's clock to say; the leader's only narrows the search.
+        let filter = doc! {
+            "plan_at": { "$lte": date(before) }, "$expr": { "$lte": ["$plan_at", "$$NOW"] },
+        };
+        bounded("read what is due", async {
+            let certificates = self.collection::<Document>("certificates");
+            let due = certificates.find(filter).sort(doc! { "plan_at": 1 }).limit(i64::from(limit));
+            due.await?.try_collect().await
+        })
+        .await
+    }
+
     /// Queues a planned renewal under the leader's epoch: the certificate is stamped with it in the same transaction,
     /// so that a leader of an earlier epoch, or a plan from an old page, changes nothing.
     ///
@@ -98,11 +114,12 @@ impl Store {
             let filter = doc! {
                 // As it was read: a job that ended meanwhile left a higher fence, under which this one could do nothing.
                 "_id": certificate.to_string(), "version.id": &version, "fence": job.fence,
-                "$or": [{ "plan_epoch": null }, { "plan_epoch": { "$lte": epoch } }],
+                "$and": [in_turn("plan_epoch", epoch)],
             };
             let change = doc! { "$set": {
                 "plan_epoch": epoch, "planned_for": version.as_deref().unwrap_or(FIRST), "last_event": audit.event.to_string(),
             } };
+            let change = plan::stages(change);
             let certificates = self.collection::<Document>("certificates");
             let update = certificates.update_one(filter, change).session(&mut transaction.session);
             if update.await.map_err(failed)?.matched_count == 0 {
@@ -134,14 +151,25 @@ impl Store {
         let certificate: &CertificateId = certificate;
         let version = made_for.map(|version| version.to_string());
         let filter = doc! { "_id": certificate.to_string(), "version.id": &version };
+        let planned = doc! { "$set": { "planned_for": version.as_deref().unwrap_or(FIRST) } };
         let certificates = self.collection::<Document>("certificates");
-        let update = certificates
-            .update_one(filter, doc! { "$set": { "planned_for": version } })
-            .session(&mut transaction.session);
+        let update = certificates.update_one(filter, plan::stages(planned)).session(&mut transaction.session);
         if update.await.map_err(failed)?.matched_count == 0 {
             let what = "the certificate got another version in the same moment, or is gone".to_owned();
             return Err(StoreError::Conflict { doing: "request a renewal", what }.into());
         }
         Ok(())
     }
+}
+
+/// Whether nobody planned for the current version of a certificate yet, and it is renewed by itself.
+fn is_to_plan(certificate: &Document) -> bool {
+    let version = certificate.get_document("version").ok().and_then(|version| version.get_str("id").ok());
+    let is_planned =
+        certificate.get_str("planned_for").is_ok_and(|planned| planned == version.unwrap_or(FIRST));
+    certificate.get_bool("auto_renew").unwrap_or(false) && !is_planned
+}
+
+fn id(certificate: &Document) -> Option<String> {
+    certificate.get_str("_id").ok().map(str::to_owned)
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The schema: numbered, checksummed, idempotent migrations, run under a lease and refused when the database is newer.
 
+mod held;
+
 use std::time::Duration;
 
 use bson::{Document, doc};
@@ -26,17 +28,20 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0006_drift.json"),
     include_str!("../../../migrations/0007_bounds.json"),
     include_str!("../../../migrations/0008_renewal_info.json"),
+    include_str!("../../../migrations/0009_plans_and_ranks.json"),
+    include_str!("../../../migrations/0010_budgets.json"),
+    include_str!("../../../migrations/0011_due.json"),
 ];
 /// The lease that keeps two migrations from running at once.
 pub(crate) const LEASE: &str = "schema";
-/// How long a migration's lease lasts: longer than any one command may take.
+/// How long a migration's lease lasts; it is extended beside a command that takes longer.
 const LEASE_TTL: Duration = Duration::from_secs(60);
+/// Extensions within the length of a lease: two may get no answer.
+const EXTENSIONS: u32 = 3;
 /// How long a migration waits for another that is running.
 const LEASE_WAIT: Duration = Duration::from_secs(120);
 /// The wait between two looks at a lease that somebody else has.
 const LEASE_LOOK: Duration = Duration::from_millis(500);
-/// How long one command of a migration may take, an index build included.
-const COMMAND_BOUND: Duration = Duration::from_secs(45);
 /// The server's codes for an index that is gone already and a collection that exists: a command that was run before.
 const RUN_BEFORE: [i32; 2] = [27, 48];
 
@@ -187,7 +192,7 @@ impl Store {
         Ok(done)
     }
 
-    /// Runs a migration under the lease, which is extended before each of its commands.
+    /// Runs a migration under the lease, which is extended before each of its commands and beside it.
     async fn apply(
         &self,
         migration: &Migration,
@@ -198,12 +203,15 @@ impl Store {
         const DOING: &str = "run a migration";
         for command in &migration.commands {
             term = self.extend_lease(LEASE, term, LEASE_TTL, clock).await?;
-            match tokio::time::timeout(COMMAND_BOUND, self.database.run_command(command.clone())).await {
+            let bound = held::bound(command);
+            let ran = tokio::time::timeout(bound, self.database.run_command(command.clone()));
+            let extend = || self.extend_lease(LEASE, term, LEASE_TTL, clock);
+            match held::held(ran, LEASE_TTL / EXTENSIONS, extend).await? {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) if matches!(error.kind.as_ref(), mongodb::error::ErrorKind::Command(refused) if RUN_BEFORE.contains(&refused.code)) =>
                     {}
                 Ok(Err(error)) => return Err(crate::error::classify(DOING, &error).error),
-                Err(_) => return Err(crate::error::timed_out(DOING, COMMAND_BOUND)),
+                Err(_) => return Err(crate::error::timed_out(DOING, bound)),
             }
         }
         let record = doc! {

@@ -7,6 +7,7 @@
 //! - [`fetch`] obtains `mongod`, `pebble` and `pebble-challtestsrv`.
 //! - [`process`] starts, watches, signals and ends processes, and hands out ports.
 //! - [`mongo`] runs replica sets whose members can be killed, paused and restarted.
+//! - [`needles`] looks for secrets in files.
 //! - [`network`] makes hosts of network namespaces, and cuts them from each other.
 //! - [`ca`] runs Pebble behind the CA proxy, which keeps it from deadlocking and counts what it issued.
 //! - [`stack`] runs the whole system: the same code for a test and for `cargo xtask up`.
@@ -16,7 +17,9 @@ pub mod ca;
 pub mod disk;
 pub mod drill;
 pub mod fetch;
+pub mod luck;
 pub mod mongo;
+pub mod needles;
 pub mod network;
 pub mod process;
 pub mod progress;

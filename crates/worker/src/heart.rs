@@ -44,8 +44,7 @@ impl Heart {
     /// Takes a job in that was claimed by a request which started at `asked_at` (boot time).
     pub(crate) fn hold(&self, claim: &Claim, asked_at: Duration) -> Mandate {
         let mandate = Mandate::new(self.clock.clone(), self.trusted_until(asked_at));
-        let lane =
-            (!claim.work.is_look()).then_some(ProjectLane { project: claim.project, lane: claim.lane });
+        let lane = (!claim.work.is_apart()).then_some(claim.project_lane());
         self.lock().insert(claim.job, Held { token: claim.token, mandate: mandate.clone(), lane });
         mandate
     }

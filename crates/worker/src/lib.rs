@@ -13,8 +13,10 @@ mod place;
 mod runner;
 mod scans;
 mod sight;
+mod turns;
 
 pub use database_clock::DatabaseClock;
 pub use handlers::World;
 pub use metrics::Metrics;
 pub use runner::{Drained, Runner};
+pub use sight::Sight;

@@ -2,37 +2,53 @@
 //! The places of a worker. A job is claimed and prepared while others are with the CA, goes to the CA when one of them
 //! leaves, and leaves when all that is left is to write its end down: the database is not what the CA waits for.
 
-use std::pin::pin;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use cap_core::audit::Row;
 use cap_core::challenge::ChallengeAnswer;
-use cap_core::job::{Claim, Mandate, Settlement};
+use cap_core::id::ProjectId;
+use cap_core::job::{Claim, Mandate, ProjectLane, Settlement};
 use cap_core::limits;
 use cap_core::order::{FailedAttempt, IssuedVersion, Ledger, LedgerError, Order, OrderState, Outcome};
+use cap_core::problem::Problem;
 use cap_store::Store;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+
+use crate::turns::{Turn, Turns};
 
 /// The places of one worker: so many for jobs that are at the CA, as many for those before and for those after it.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
     before: Arc<Semaphore>,
-    at_ca: Arc<Semaphore>,
+    at_ca: Turns,
     after: Arc<Semaphore>,
 }
 
 /// One job's place, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
-    permit: Mutex<OwnedSemaphorePermit>,
+    held: Mutex<Held>,
     places: Places,
+}
+
+/// What is given back when it is dropped.
+#[derive(Debug)]
+enum Held {
+    Aside { _permit: OwnedSemaphorePermit },
+    AtCa { _turn: Turn },
 }
 
 impl Places {
     pub(crate) fn new(concurrency: usize) -> Self {
         let room = || Arc::new(Semaphore::new(concurrency));
-        Self { before: room(), at_ca: room(), after: room() }
+        Self { before: room(), at_ca: Turns::new(concurrency), after: room() }
+    }
+
+    /// What projects weigh when turns at the CA are dealt out.
+    pub(crate) fn weigh(&self, weights: BTreeMap<ProjectId, u32>) {
+        self.at_ca.weigh(weights);
     }
 
     /// A place for a job that is to be claimed, as soon as there is one.
@@ -46,20 +62,19 @@ impl Places {
     }
 
     fn place(&self, permit: OwnedSemaphorePermit) -> Place {
-        Place { permit: Mutex::new(permit), places: self.clone() }
+        Place { held: Mutex::new(Held::Aside { _permit: permit }), places: self.clone() }
     }
 }
 
 impl Place {
     /// Waits for the job's turn at the CA, as long as its lease holds; answers how the run ends if it does not come.
     /// Those who are there make room within a bound: each of their acts has one.
-    pub(crate) async fn enter(&self, mandate: &Mandate) -> Result<(), Outcome> {
-        // Asked for once: turns come in the order in which they were asked for.
-        let mut turn = pin!(self.places.at_ca.clone().acquire_owned());
+    pub(crate) async fn enter(&self, lane: ProjectLane, mandate: &Mandate) -> Result<(), Outcome> {
+        let mut turn = self.places.at_ca.ask(lane);
         loop {
-            match tokio::time::timeout(limits::MANDATE_LOOK, turn.as_mut()).await {
-                Ok(Ok(permit)) => {
-                    self.hold(permit);
+            match tokio::time::timeout(limits::MANDATE_LOOK, &mut turn).await {
+                Ok(Ok(turn)) => {
+                    self.hold(Held::AtCa { _turn: turn });
                     return Ok(());
                 }
                 _ if !mandate.holds() => return Err(Outcome::Lost),
@@ -73,12 +88,12 @@ impl Place {
     /// cannot be written, no more may be begun.
     fn leave(&self) {
         if let Ok(permit) = self.places.after.clone().try_acquire_owned() {
-            self.hold(permit);
+            self.hold(Held::Aside { _permit: permit });
         }
     }
 
-    fn hold(&self, permit: OwnedSemaphorePermit) {
-        *self.permit.lock().unwrap_or_else(PoisonError::into_inner) = permit;
+    fn hold(&self, held: Held) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
     }
 }
 
@@ -120,6 +135,17 @@ impl Ledger for LeavingLedger<'_> {
         self.place.leave();
         self.store.fail(claim, order, failed, audit).await
     }
+
+    async fn bury(
+        &self,
+        claim: &Claim,
+        order: &Order,
+        problem: &Problem,
+        audit: &Row,
+    ) -> Result<(), LedgerError> {
+        self.place.leave();
+        self.store.bury(claim, order, problem, audit).await
+    }
 }
 
 #[cfg(test)]
@@ -129,10 +155,15 @@ mod tests {
     use std::time::Duration;
 
     use cap_core::clock::Clock;
+    use cap_core::job::Lane;
     use cap_runtime::clock::SystemClock;
 
     fn free(places: &Places) -> [usize; 3] {
-        [&places.before, &places.at_ca, &places.after].map(|room| room.available_permits())
+        [places.before.available_permits(), places.at_ca.free(), places.after.available_permits()]
+    }
+
+    fn lane() -> ProjectLane {
+        ProjectLane { project: format!("prj_{:032x}", 1).parse().unwrap(), lane: Lane::Main }
     }
 
     fn mandate(clock: &Arc<SystemClock>, life: Duration) -> Mandate {
@@ -145,13 +176,13 @@ mod tests {
         let (places, held) = (Places::new(1), mandate(&clock, Duration::from_secs(3_600)));
         let first = places.take().await.unwrap();
         assert!(places.try_take().is_none());
-        first.enter(&held).await.unwrap();
+        first.enter(lane(), &held).await.unwrap();
         assert_eq!(free(&places), [1, 0, 1]);
         let second = places.try_take().unwrap();
         first.leave();
         first.leave();
         assert_eq!(free(&places), [0, 1, 0]);
-        second.enter(&held).await.unwrap();
+        second.enter(lane(), &held).await.unwrap();
         second.leave();
         assert_eq!(free(&places), [1, 0, 0], "there is no room for another end");
         drop(first);
@@ -167,11 +198,11 @@ mod tests {
         let clock = Arc::new(SystemClock);
         let (places, held) = (Places::new(1), mandate(&clock, Duration::from_secs(3_600)));
         let first = places.take().await.unwrap();
-        first.enter(&held).await.unwrap();
+        first.enter(lane(), &held).await.unwrap();
         let second = places.take().await.unwrap();
         let over = mandate(&clock, Duration::ZERO);
-        assert_eq!(second.enter(&over).await, Err(Outcome::Lost));
+        assert_eq!(second.enter(lane(), &over).await, Err(Outcome::Lost));
         held.stop();
-        assert_eq!(second.enter(&held).await, Err(Outcome::Settle(Settlement::HandedBack)));
+        assert_eq!(second.enter(lane(), &held).await, Err(Outcome::Settle(Settlement::HandedBack)));
     }
 }

@@ -28,6 +28,10 @@ const SWEEP: Duration = Duration::from_secs(4);
 /// How long the first free place waits for others while there is much to do: one claim for many costs the database as
 /// much as one for one, and there are jobs in hand meanwhile.
 const GATHER: Duration = Duration::from_millis(250);
+/// And where several lanes have something to do: whoever has little of it waits for the next claim.
+const GATHER_SHARED: Duration = Duration::from_millis(50);
+/// How long after that was seen last it is taken to be so.
+const SHARED: Duration = Duration::from_secs(60);
 /// Partitions of a narrow look: claimers that look at different ones do not meet.
 const NARROW: u16 = 8;
 
@@ -57,13 +61,17 @@ enum Look {
 
 /// What one look leaves to the next.
 #[derive(Debug)]
-struct Turn {
+struct Memory {
     /// The lane that the last look ended with.
     after: Option<ProjectLane>,
     /// When it may take from peers.
     grace: Grace,
     /// How far back the next look goes.
     sight: Sight,
+    /// The places, which are to know what projects weigh.
+    places: Places,
+    /// Until when several lanes are taken to have something to do.
+    shared_until: Duration,
 }
 
 /// How a drain went.
@@ -93,18 +101,26 @@ impl Runner {
     pub async fn run(&self, stop: CancellationToken, grace: Duration) -> Drained {
         let heart =
             Heart::new(self.world.store.clone(), self.world.clock.clone(), self.lease, self.metrics.clone());
-        let (wake, wake_scans, wake_looks) = (Arc::new(Notify::new()), Notify::new(), Notify::new());
+        let (wake, wake_scans, wake_looks, wake_revocations) =
+            (Arc::new(Notify::new()), Notify::new(), Notify::new(), Notify::new());
         let places = Places::new(self.concurrency);
-        let (mut jobs, mut scans, mut looks) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
+        let (mut jobs, mut scans, mut looks, mut revocations) =
+            (JoinSet::new(), JoinSet::new(), JoinSet::new(), JoinSet::new());
         let claiming = async {
             let grace = Grace::new(self.lease, self.world.clock.boottime());
-            let mut turn = Turn { after: None, grace, sight: Sight::default() };
+            let mut memory = Memory {
+                after: None,
+                grace,
+                sight: Sight::default(),
+                places: places.clone(),
+                shared_until: Duration::ZERO,
+            };
             let mut looked = Look::Nothing;
             // Only the waits end at once when the stop comes: a claim that is under way is awaited, so that what it
             // claims is handed back rather than left to its lease.
-            while let Some(free) = stop.run_until_cancelled(self.room(&places, looked)).await {
+            while let Some(free) = stop.run_until_cancelled(self.room(&memory, looked)).await {
                 while jobs.try_join_next().is_some() {}
-                looked = self.claim(free, &heart, &mut jobs, looked, &mut turn).await;
+                looked = self.claim(free, &heart, &mut jobs, looked, &mut memory).await;
                 if matches!(looked, Look::Nothing | Look::Failed) {
                     stop.run_until_cancelled(self.idle(&wake)).await;
                 }
@@ -112,17 +128,18 @@ impl Runner {
         };
         let scanning = self.scan(&scans::DRIFT, &stop, &wake_scans, &heart, &mut scans);
         let looking = self.scan(&scans::RENEWAL_INFO, &stop, &wake_looks, &heart, &mut looks);
+        let revoking = self.scan(&scans::REVOCATION, &stop, &wake_revocations, &heart, &mut revocations);
         let beating = heart.clone();
-        let wakes = [wake.as_ref(), &wake_scans, &wake_looks];
+        let wakes = [wake.as_ref(), &wake_scans, &wake_looks, &wake_revocations];
         let background = async { tokio::join!(beating.beat(), self.listen(wakes), self.sweep()) };
         tokio::pin!(background);
         tokio::select! {
-            ((), (), ()) = async { tokio::join!(claiming, scanning, looking) } => {}
+            ((), (), (), ()) = async { tokio::join!(claiming, scanning, looking, revoking) } => {}
             _ = &mut background => {}
         }
         heart.stop_all();
         let draining = async {
-            for running in [&mut jobs, &mut scans, &mut looks] {
+            for running in [&mut jobs, &mut scans, &mut looks, &mut revocations] {
                 while running.join_next().await.is_some() {}
             }
         };
@@ -130,11 +147,16 @@ impl Runner {
             finished = tokio::time::timeout(grace, draining) => finished.is_ok(),
             _ = &mut background => false,
         };
-        if drained { Drained::Clean } else { Drained::Abandoned(jobs.len() + scans.len() + looks.len()) }
+        if drained {
+            return Drained::Clean;
+        }
+        Drained::Abandoned(jobs.len() + scans.len() + looks.len() + revocations.len())
     }
 
     /// Places for the next jobs, at least one; where there is more to do than there was room for, for several.
-    async fn room(&self, places: &Places, before: Look) -> Vec<Place> {
+    async fn room(&self, memory: &Memory, before: Look) -> Vec<Place> {
+        let places = &memory.places;
+        let is_shared = self.world.clock.boottime() < memory.shared_until;
         let wanted = if before == Look::More { self.concurrency.div_ceil(2).min(CLAIM_BATCH) } else { 1 };
         let mut free: Vec<Place> = places.take().await.into_iter().collect();
         let gathering = async {
@@ -142,7 +164,8 @@ impl Runner {
                 free.extend(places.take().await);
             }
         };
-        let _ = tokio::time::timeout(GATHER, gathering).await;
+        let most = if is_shared { GATHER_SHARED } else { GATHER };
+        let _ = tokio::time::timeout(most, gathering).await;
         free.extend(std::iter::from_fn(|| places.try_take()).take(CLAIM_BATCH.saturating_sub(free.len())));
         free
     }
@@ -154,15 +177,15 @@ impl Runner {
         heart: &Heart,
         jobs: &mut JoinSet<()>,
         before: Look,
-        turn: &mut Turn,
+        memory: &mut Memory,
     ) -> Look {
         let room = free.len();
-        let claimed = match self.look(room, heart, before, turn).await {
+        let claimed = match self.look(room, heart, before, memory).await {
             Ok(claimed) => claimed,
             Err(error) => {
                 tracing::warn!(%error, "no jobs could be claimed; trying again");
-                turn.grace.failed(self.world.clock.boottime());
-                turn.sight.forget();
+                memory.grace.failed(self.world.clock.boottime());
+                memory.sight.forget();
                 return Look::Failed;
             }
         };
@@ -186,7 +209,7 @@ impl Runner {
         room: usize,
         heart: &Heart,
         before: Look,
-        turn: &mut Turn,
+        memory: &mut Memory,
     ) -> Result<(Vec<Claim>, Duration), StoreError> {
         let World { store, clock, entropy, .. } = self.world.as_ref();
         let start = u16::try_from(entropy::below(entropy.as_ref(), u64::from(JOB_PARTITIONS))).unwrap_or(0);
@@ -196,30 +219,45 @@ impl Runner {
         let held = heart.lanes();
         let side: usize = held.iter().filter(|(lane, _)| lane.lane.is_side()).map(|(_, jobs)| *jobs).sum();
         let room = Room { all: room, side: (self.concurrency / SIDE_DIVISOR).max(1).saturating_sub(side) };
-        turn.grace.failed(heart.failed_at());
-        let takes_over = turn.grace.is_over(clock.boottime());
-        let since = if crowded { None } else { turn.sight.since(clock.boottime()) };
-        for partitions in if crowded { vec![narrow, &all] } else { vec![all.as_slice()] } {
+        memory.grace.failed(heart.failed_at());
+        let takes_over = memory.grace.is_over(clock.boottime());
+        let since = if crowded { None } else { memory.sight.since(clock.boottime()) };
+        // By lanes, the first look goes on from where the last one saw the heads; with nothing there it goes all the way.
+        let lanes = if before == Look::More { memory.sight.lanes(clock.boottime()).cloned() } else { None };
+        let quick = lanes.as_ref().map(|lanes| (narrow, Some(lanes)));
+        let whole = if crowded { vec![(narrow, None), (&*all, None)] } else { vec![(&*all, None)] };
+        for (partitions, lanes) in quick.into_iter().chain(whole) {
             let token = ClaimId::generate(clock.as_ref(), entropy.as_ref());
             let asked_at = clock.boottime();
             let search = Search {
                 room,
                 partitions,
                 held: &held,
-                after: turn.after,
+                after: memory.after,
                 by_lanes: true,
                 is_crowded: before == Look::More,
+                lanes,
                 takes_over,
                 since,
-                fair_until: Some((clock.as_ref(), turn.grace.fair_until(asked_at))),
+                fair_until: Some((clock.as_ref(), memory.grace.fair_until(asked_at))),
                 now: clock.now(),
             };
             let claimed = store.claim_jobs(&self.owner, token, self.lease, &search).await?;
-            turn.grace.answered(asked_at, clock.boottime());
+            let looked = (asked_at, clock.boottime());
+            memory.grace.answered(looked.0, looked.1);
             if since.is_none() && partitions.len() == all.len() && before != Look::More {
-                turn.sight.saw(asked_at, search.now, claimed.oldest);
+                memory.sight.saw(looked, search.now, claimed.oldest);
             }
-            turn.after = claimed.last.or(turn.after);
+            if lanes.is_none() && before == Look::More {
+                memory.sight.saw_lanes(looked, claimed.lanes);
+            }
+            memory.after = claimed.last.or(memory.after);
+            if held.len() > 1 || claimed.weights.is_some() {
+                memory.shared_until = clock.boottime() + SHARED;
+            }
+            if let Some(weights) = claimed.weights {
+                memory.places.weigh(weights);
+            }
             if !claimed.claims.is_empty() {
                 return Ok((claimed.claims, asked_at));
             }
@@ -248,7 +286,7 @@ impl Runner {
     }
 
     /// Follows the wake-up stream for ever; ends only when dropped.
-    async fn listen(&self, wakes: [&Notify; 3]) {
+    async fn listen(&self, wakes: [&Notify; 4]) {
         let wake = || wakes.iter().for_each(|wake| wake.notify_one());
         loop {
             match self.world.store.watch_jobs().await {

@@ -1,19 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What only looks, at what others serve and at what CAs say of renewal: each kind is claimed from partitions of its own into
-//! places of its own, so that no renewal ever waits for one, and neither kind for the other.
+//! What stands apart: looks at what others serve, looks at what CAs say of renewal, and revocations. Each kind is claimed
+//! from partitions of its own into places of its own, so that no kind ever waits for another.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use cap_core::clock::Clock;
 use cap_core::entropy;
 use cap_core::id::ClaimId;
 use cap_core::job::Room;
-use cap_core::limits::{ARI_ISSUERS, ARI_PARTITION, DRIFT_PARTITIONS, DRIFT_SCANS, JOB_PARTITIONS};
+use cap_core::limits::{
+    ARI_ISSUERS, ARI_PARTITION, DRIFT_PARTITIONS, DRIFT_SCANS, JOB_PARTITIONS, REVOCATION_PARTITION,
+    REVOCATIONS,
+};
 use cap_store::Search;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::grace::Grace;
 use crate::heart::Heart;
 use crate::place::{Place, Places};
 use crate::runner::{Runner, carry};
@@ -24,7 +29,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The slow poll behind the wake-up; up to half of it more by jitter.
 const POLL: Duration = Duration::from_secs(15);
 
-/// A kind of jobs that only look.
+/// A kind of jobs that stand apart.
 #[derive(Debug)]
 pub(crate) struct Side {
     /// What they are, for the log.
@@ -44,6 +49,10 @@ pub(crate) const DRIFT: Side =
 pub(crate) const RENEWAL_INFO: Side =
     Side { what: "looks at renewal information", first: ARI_PARTITION, partitions: 1, places: ARI_ISSUERS };
 
+/// Revokes what is no good any more.
+pub(crate) const REVOCATION: Side =
+    Side { what: "revocations", first: REVOCATION_PARTITION, partitions: 1, places: REVOCATIONS };
+
 impl Runner {
     /// Claims and runs the jobs of one kind until `stop`.
     pub(crate) async fn scan(
@@ -55,12 +64,13 @@ impl Runner {
         jobs: &mut JoinSet<()>,
     ) {
         let places = Places::new(side.places);
+        let mut grace = Grace::new(self.lease, self.world.clock.boottime());
         while let Some(place) = stop.run_until_cancelled(places.take()).await {
             while jobs.try_join_next().is_some() {}
             let mut free: Vec<Place> = place.into_iter().collect();
             free.extend(std::iter::from_fn(|| places.try_take()));
             // A claim that is under way is awaited, so that what it claims is handed back.
-            if !self.claim_scans(side, free, heart, jobs).await {
+            if !self.claim_scans(side, free, heart, jobs, &mut grace).await {
                 stop.run_until_cancelled(self.wait_for_scans(wake)).await;
             }
         }
@@ -73,6 +83,7 @@ impl Runner {
         free: Vec<Place>,
         heart: &Heart,
         jobs: &mut JoinSet<()>,
+        grace: &mut Grace,
     ) -> bool {
         let (clock, entropy) = (self.world.clock.as_ref(), self.world.entropy.as_ref());
         let partitions: Vec<u16> = (side.first..side.first + side.partitions).collect();
@@ -80,10 +91,15 @@ impl Runner {
         let asked_at = clock.boottime();
         let (held, now) = (BTreeMap::new(), clock.now());
         let room = Room { all: free.len(), side: 0 };
-        let search = Search::anything(room, &partitions, &held, now);
+        grace.failed(heart.failed_at());
+        let search = fairly(Search::anything(room, &partitions, &held, now), grace, clock, asked_at);
         let claims = match self.world.store.claim_jobs(&self.owner, token, self.lease, &search).await {
-            Ok(claimed) => claimed.claims,
+            Ok(claimed) => {
+                grace.answered(asked_at, clock.boottime());
+                claimed.claims
+            }
             Err(error) => {
+                grace.failed(clock.boottime());
                 tracing::warn!(%error, "no {} could be claimed; trying again", side.what);
                 return false;
             }
@@ -100,5 +116,35 @@ impl Runner {
         self.world.clock.sleep(LOOK).await;
         let jitter = entropy::between(self.world.entropy.as_ref(), Duration::ZERO, POLL / 2);
         let _ = tokio::time::timeout(POLL + jitter, wake.notified()).await;
+    }
+}
+
+/// A search that takes nothing from a peer who could not extend its leases for want of a database.
+fn fairly<'a>(search: Search<'a>, grace: &Grace, clock: &'a dyn Clock, asked_at: Duration) -> Search<'a> {
+    let fair_until = Some((clock, grace.fair_until(asked_at)));
+    Search { takes_over: grace.is_over(asked_at), fair_until, ..search }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_taken_from_a_peer_while_it_may_want_for_a_database() {
+        const LEASE: Duration = Duration::from_secs(60);
+        let (clock, held) = (cap_runtime::clock::SystemClock, BTreeMap::new());
+        let at = |second: u64| Duration::from_secs(1_000 + second);
+        let mut grace = Grace::new(LEASE, at(0));
+        let takes = |grace: &Grace, second: u64| {
+            let room = Room { all: 1, side: 0 };
+            let search = Search::anything(room, &[], &held, clock.now());
+            let search = fairly(search, grace, &clock, at(second));
+            let (_, until) = search.fair_until.unwrap();
+            assert_eq!(until, grace.fair_until(at(second)), "an answer that comes too late says nothing");
+            search.takes_over
+        };
+        assert!(!takes(&grace, 1) && takes(&grace, 100));
+        grace.failed(at(100));
+        assert!(!takes(&grace, 101) && takes(&grace, 200));
     }
 }

@@ -24,6 +24,8 @@ const RESPONDER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 200);
 /// The first wait between two looks at an order, and the longest: the same as the engine's first steps.
 const LOOK: Duration = Duration::from_millis(10);
 const LOOK_MAX: Duration = Duration::from_millis(640);
+/// How often an order is begun that the CA says it failed itself.
+const TRIES: u32 = 5;
 /// Looks at one order before the CA is taken for stuck.
 const LOOKS: u32 = 60;
 
@@ -72,13 +74,36 @@ impl Bare {
             if running.len() == in_flight {
                 running.join_next().await.context("a running order")???;
             }
-            running.spawn(one(self.account.clone(), self.responder.clone(), name.clone()));
+            running.spawn(again_and_again(self.account.clone(), self.responder.clone(), name.clone()));
         }
         while let Some(done) = running.join_next().await {
             done??;
         }
         Ok(started.elapsed())
     }
+}
+
+/// step-ca answers 500 now and then: whoever remembers nothing begins again.
+async fn again_and_again(
+    account: Account,
+    responder: Arc<Http01Responder>,
+    name: String,
+) -> anyhow::Result<()> {
+    for _ in 1..TRIES {
+        let done = one(account.clone(), responder.clone(), name.clone()).await;
+        if done.as_ref().err().is_none_or(|error| !is_the_cas_own(error)) {
+            return done;
+        }
+    }
+    one(account, responder, name).await
+}
+
+fn is_the_cas_own(error: &anyhow::Error) -> bool {
+    let problem = error.chain().find_map(|cause| match cause.downcast_ref() {
+        Some(instant_acme::Error::Api(problem)) => problem.r#type.as_deref(),
+        _ => None,
+    });
+    problem.is_some_and(|kind| kind.ends_with(":serverInternal"))
 }
 
 async fn one(account: Account, responder: Arc<Http01Responder>, name: String) -> anyhow::Result<()> {

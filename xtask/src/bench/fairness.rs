@@ -22,10 +22,13 @@ use crate::workspace;
 
 /// Where nobody answers challenges.
 const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 99));
-/// What real CAs take to answer, roughly: the CA is what is waited for, and not the CPU.
-const CA_DELAY: Duration = Duration::from_millis(50);
+/// What a real CA takes to answer, roughly: the CA is what is waited for, and not the CPU. With half of it two cores are
+/// three quarters busy, and whoever comes waits for them.
+const CA_DELAY: Duration = Duration::from_millis(100);
 /// From one request of the project that is measured to its next.
 const PACE: Duration = Duration::from_millis(250);
+/// Requests of the project that are not counted, before each of its two arms.
+const WARM: u32 = 20;
 /// Requests under way at once, for what is not measured.
 const AT_ONCE: usize = 8;
 /// The p99 beside the hostile project, to the one alone.
@@ -64,7 +67,7 @@ pub(crate) async fn run(args: FairnessArgs) -> anyhow::Result<ExitCode> {
     let dns = stack.ca().dns()?;
     each(&names, |name| dns.set_a(name, &[NOBODY])).await?;
     stack.ca().set_delay(CA_DELAY).await?;
-    paced(&api, &calm, "warm", 20).await?;
+    paced(&api, &calm, "warm", WARM).await?;
 
     say("one project alone");
     let alone = paced(&api, &calm, "alone", args.count).await?;
@@ -74,6 +77,8 @@ pub(crate) async fn run(args: FairnessArgs) -> anyhow::Result<ExitCode> {
         async move { hostile.request(api, &[name]).await.map(drop) }
     };
     each(&names, ask).await?;
+    // Not while ten thousand requests are being answered: what is measured is the queue that they leave.
+    paced(&api, &calm, "settle", WARM).await?;
     let beside = paced(&api, &calm, "beside", args.count).await?;
     let path = format!("/api/v1/projects/{}/certificates?status=requested&limit=1", hostile.project);
     let left = api.get(&path).await?;

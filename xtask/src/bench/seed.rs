@@ -11,7 +11,7 @@ use cap_core::id::{CertificateId, IssuerId, JobId, ProjectId, VersionId};
 use cap_core::issuer::{IssuerSpec, IssuerStatus};
 use cap_core::job::{JobDraft, Work, partition};
 use cap_store::{CertificateRecord, IssuerRecord, Mutation, VersionRecord};
-use cap_testkit::mongo::driver::bson::{Document, doc, serialize_to_document};
+use cap_testkit::mongo::driver::bson::{DateTime, Document, doc, serialize_to_document};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 
@@ -23,6 +23,8 @@ const BATCH: usize = 1_000;
 const LOADERS: usize = 4;
 /// Between two lines about a load that takes long.
 const SAID_EVERY: usize = 1_000_000;
+/// Jobs fell due over so long.
+const DAY_MS: i64 = 86_400_000;
 /// What waits for its release: no run of a bench takes as long.
 const HELD_BACK: Duration = Duration::from_secs(86_400);
 /// How long a certificate of a short life lives, and when it is renewed.
@@ -46,6 +48,10 @@ impl World {
             name: id.to_string().replace('_', "-").parse()?,
             spec: IssuerSpec::new("https://ca.bench.invalid/directory".parse()?, None, vec![])?,
             account_key: keyring.seal(KeyOwner::Project(self.project), place, 1, &[7; 138]).await?,
+            external: None,
+            rollover: None,
+            rolled_at: None,
+            hold: None,
             account_url: None,
             status: IssuerStatus::Registering,
             problem: None,
@@ -113,9 +119,10 @@ impl World {
         self.copy(job, self.project, issuer)
     }
 
-    /// Makes a project's jobs due, longer than any other: a day ago.
+    /// Makes a project's jobs due, longer than any other: at some time of the day before the last one.
     pub(crate) async fn release(&self, project: ProjectId) -> anyhow::Result<()> {
-        let since = doc! { "$dateSubtract": { "startDate": "$$NOW", "unit": "day", "amount": 1 } };
+        let ago = doc! { "$multiply": [{ "$add": [1, { "$rand": {} }] }, DAY_MS] };
+        let since = doc! { "$subtract": ["$$NOW", { "$toLong": ago }] };
         let own = doc! { "project": project.to_string(), "state": "queued" };
         self.collection("jobs").update_many(own, vec![doc! { "$set": { "claim_at": since } }]).await?;
         Ok(())
@@ -153,8 +160,10 @@ impl World {
         let spec = Spec {
             names: Names::parse(vec![format!("host-{number}.bench.test")])?,
             key_type: KeyType::EcdsaP256,
+            key_reuse: false,
             challenge: ChallengeType::Http01,
             profile: None,
+            preferred_chain: None,
             auto_renew: true,
         };
         let version = VersionRecord {
@@ -162,11 +171,14 @@ impl World {
             number: 1,
             serial: format!("{number:032x}"),
             fingerprint_sha256: format!("{number:064x}"),
+            spki_sha256: None,
             not_before: issued_at,
             not_after: later(issued_at, LIFE),
             issued_at,
             issuer: None,
             ari_id: None,
+            chain_issuer: None,
+            revocation: None,
         };
         let certificate = CertificateRecord {
             id: CertificateId::generate(clock, entropy),
@@ -180,6 +192,8 @@ impl World {
             renew_at: Some(renew_at),
             versions: 1,
             order: None,
+            watched: vec![],
+            new_key: false,
             fence: 1,
             drift: cap_store::DriftRecord::default(),
             renewal_info: cap_store::RenewalInfoRecord::default(),
@@ -187,6 +201,8 @@ impl World {
             updated_at: issued_at,
         };
         ensure!(renew_at > issued_at, "a certificate is issued before it is due");
-        Ok(serialize_to_document(&certificate)?)
+        let mut certificate = serialize_to_document(&certificate)?;
+        certificate.insert("plan_at", DateTime::from_millis(renew_at.as_millisecond()));
+        Ok(certificate)
     }
 }

@@ -38,6 +38,7 @@ fn shape(failure: &CaError) -> (&'static str, Class) {
         CaError::Later { problem, .. } => ("later", problem.class),
         CaError::OutOfStep(problem) => ("out of step", problem.class),
         CaError::Refused(problem) => ("refused", problem.class),
+        CaError::Account(problem) => ("account", problem.class),
         CaError::NeedsPerson(problem) => ("needs a person", problem.class),
         CaError::Gone(problem) => ("gone", problem.class),
     }
@@ -54,6 +55,7 @@ fn each_answer_has_its_class() {
     let later = ("later", Class::RateLimited);
     let gone = ("gone", Class::Protocol);
     let refused = |class| ("refused", class);
+    let account = ("account", Class::Configuration);
     let cases = [
         (NewOrder, 400, "badNonce", again),
         (NewOrder, 500, "serverInternal", again),
@@ -76,8 +78,8 @@ fn each_answer_has_its_class() {
         (Order, 410, "", refused(Class::Protocol)),
         (Order, 404, "malformed", gone),
         (Order, 410, "orderDoesNotExist", gone),
-        (Order, 404, "unauthorized", refused(Class::Configuration)),
-        (Order, 404, "accountDoesNotExist", refused(Class::Configuration)),
+        (Order, 404, "unauthorized", account),
+        (Order, 404, "accountDoesNotExist", account),
         (Order, 400, "malformed", refused(Class::Protocol)),
         (Finalize, 404, "", again),
         (Finalize, 404, "malformed", refused(Class::Protocol)),
@@ -91,10 +93,10 @@ fn each_answer_has_its_class() {
         (RenewalInfo, 500, "", again),
         (RenewalInfo, 429, "", later),
         (Directory, 404, "html", refused(Class::Configuration)),
-        (Account, 400, "accountDoesNotExist", refused(Class::Configuration)),
-        (NewOrder, 400, "accountDoesNotExist", refused(Class::Configuration)),
-        (Account, 403, "unauthorized", refused(Class::Configuration)),
-        (NewOrder, 403, "unauthorized", refused(Class::Configuration)),
+        (Account, 400, "accountDoesNotExist", account),
+        (NewOrder, 400, "accountDoesNotExist", account),
+        (Account, 403, "unauthorized", account),
+        (NewOrder, 403, "unauthorized", account),
         (Account, 403, "externalAccountRequired", refused(Class::Configuration)),
         (NewOrder, 400, "invalidProfile", refused(Class::Configuration)),
         (NewOrder, 403, "userActionRequired", refused(Class::Configuration)),
@@ -153,6 +155,33 @@ fn maintenance_with_a_time_is_no_rate_limit() {
     let closed = Answer { retry_after: Some(now()), ..answer(Action::NewOrder, 503, "serverInternal") };
     assert_eq!(shape(&judge(&closed)), ("later", Class::Transient));
     assert!(!is_rate_limit(&judge(&closed)));
+}
+
+#[test]
+fn every_passing_fault_may_say_when_to_come_back() {
+    let at = "2026-10-21T09:00:00Z".parse().unwrap();
+    let cases = [
+        (Action::Order, 500, "serverInternal"),
+        (Action::Order, 400, "serverInternal"),
+        (Action::NewOrder, 502, "html"),
+        (Action::Authorization, 504, ""),
+        (Action::Challenge, 408, ""),
+        (Action::Certificate, 425, ""),
+        (Action::Finalize, 403, "orderNotReady"),
+    ];
+    for (action, status, kind) in cases {
+        let dated = Answer { retry_after: Some(at), ..answer(action, status, kind) };
+        let failure = judge(&dated);
+        assert!(
+            matches!(&failure, CaError::Later { at: said, .. } if *said == at),
+            "{status} {kind}: {failure}"
+        );
+        assert_eq!(shape(&failure), ("later", Class::Transient), "{status} {kind} is no rate limit");
+    }
+    let refused = Answer { retry_after: Some(at), ..answer(Action::NewOrder, 400, "rejectedIdentifier") };
+    assert!(matches!(judge(&refused), CaError::Refused(_)), "a refusal is one, whatever stands beside it");
+    let nonce = Answer { retry_after: Some(at), ..answer(Action::NewOrder, 400, "badNonce") };
+    assert!(matches!(judge(&nonce), CaError::Transient(_)), "another nonce is all that is missing");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use cap_core::issuer::IssuerSpec;
 use cap_core::limits;
 use cap_core::name::Identifier;
 use cap_core::order::{
-    Authorization, CaAccount, CaError, CaRequest, CertificateAuthority, Placed, RemoteOrder, Seen,
+    Authorization, CaAccount, CaError, CaRequest, CertificateAuthority, Found, Placed, RemoteOrder, Seen,
 };
 use cap_core::renewal_info::AriId;
 use cap_testkit::ca::{Http01Responder, Pebble, loopback_address};
@@ -75,6 +75,7 @@ pub(crate) fn request(directory: &str, trust_roots: Option<&str>) -> CaRequest {
         issuer,
         spec: IssuerSpec::new(directory.parse().unwrap(), roots, contacts).unwrap(),
         account_key: Arc::new(account_key().unwrap()),
+        external: None,
     }
 }
 
@@ -94,7 +95,7 @@ impl Bench {
     pub(crate) async fn place(&self, ca: &Pebble, name: &str) -> (Placed, Seen, Box<dyn RemoteOrder>) {
         ca.set_a(name, &[IpAddr::V4(self.address)]).await.unwrap();
         let names = [name.parse::<Identifier>().unwrap()];
-        patiently(async || self.account.place(&names, None, None).await).await
+        heard(patiently(async || self.account.place(&names, None, None).await).await)
     }
 
     /// Places an order that replaces another certificate, for a name that leads here.
@@ -105,7 +106,7 @@ impl Bench {
         replaces: Option<&AriId>,
     ) -> Result<(Placed, Seen, Box<dyn RemoteOrder>), CaError> {
         ca.set_a(name, &[IpAddr::V4(self.address)]).await.unwrap();
-        self.account.place(&[name.parse::<Identifier>().unwrap()], None, replaces).await
+        self.account.place(&[name.parse::<Identifier>().unwrap()], None, replaces).await.map(heard)
     }
 
     /// Answers every challenge of the order that is open; says how many.
@@ -114,7 +115,7 @@ impl Bench {
         while let Err(error) = order.authorizations().await {
             assert!(matches!(error, CaError::Transient(_)), "{error}");
         }
-        for authorization in order.authorizations().await.unwrap() {
+        for authorization in order.authorizations().await.unwrap().said {
             match authorization {
                 Authorization::Valid => {}
                 Authorization::Pending { token, key_authorization, .. } => {
@@ -142,12 +143,18 @@ impl Bench {
     }
 }
 
+/// An order that was placed, and what was said of it: this CA answers newOrder with all that there is.
+pub(crate) fn heard((placed, found): (Placed, Option<Found>)) -> (Placed, Seen, Box<dyn RemoteOrder>) {
+    let (reply, order) = found.unwrap();
+    (placed, reply.said, order)
+}
+
 /// Looks until the order is in none of these states; passing faults are passed over.
 pub(crate) async fn until_not(order: &mut Box<dyn RemoteOrder>, busy: &[Seen]) -> Seen {
     let began = Instant::now();
     loop {
         match order.look().await {
-            Ok(seen) if !busy.contains(&seen) => return seen,
+            Ok(reply) if !busy.contains(&reply.said) => return reply.said,
             Ok(_) | Err(CaError::Transient(_)) => {}
             Err(error) => panic!("{error}"),
         }

@@ -19,10 +19,10 @@ async fn a_certificate_is_issued_step_by_step() {
     assert_eq!(bench.answer(&mut order).await, 1);
     order.submit().await.unwrap();
     assert_eq!(until_not(&mut order, &[Seen::Pending]).await, Seen::Ready);
-    let seen = order.finalize(&csr(name)).await.unwrap();
+    let seen = order.finalize(&csr(name)).await.unwrap().said;
     assert!(matches!(seen, Seen::Processing | Seen::Valid), "{seen:?}");
     assert_eq!(until_not(&mut order, &[Seen::Processing]).await, Seen::Valid);
-    let chain = order.certificate().await.unwrap();
+    let chain = order.certificate().await.unwrap().pem;
     assert!(chain.starts_with("-----BEGIN CERTIFICATE-----"));
     assert!(chain.matches("-----BEGIN CERTIFICATE-----").count() >= 2);
     // Each answer brings the next nonce: only the first request asked for one.
@@ -43,8 +43,8 @@ async fn another_process_resumes_an_order_by_its_url() {
 
     let (other, _) = acme();
     let account = other.account(&bench.request, &bench.account_url).await.unwrap();
-    let (seen, mut order) = account.resume(&placed.url).await.unwrap();
-    assert_eq!(seen, Seen::Pending);
+    let (reply, mut order) = account.resume(&placed.url).await.unwrap();
+    assert_eq!(reply.said, Seen::Pending);
     order.submit().await.unwrap();
     assert_eq!(until_not(&mut order, &[Seen::Pending]).await, Seen::Ready);
     order.finalize(&csr(name)).await.unwrap();
@@ -57,7 +57,7 @@ async fn another_process_resumes_an_order_by_its_url() {
     order.submit().await.unwrap();
     let again = order.finalize(&csr(name)).await.unwrap_err();
     assert!(matches!(again, CaError::OutOfStep(_)), "{again}");
-    assert!(order.certificate().await.unwrap().contains("BEGIN CERTIFICATE"));
+    assert!(order.certificate().await.unwrap().pem.contains("BEGIN CERTIFICATE"));
 }
 
 #[tokio::test]
@@ -73,7 +73,7 @@ async fn a_second_runner_of_the_same_order_is_harmless() {
     assert_eq!(until_not(&mut one, &[Seen::Pending]).await, Seen::Ready);
     // What it has read is old by now.
     let late = two.submit().await;
-    assert!(matches!(late, Ok(()) | Err(CaError::OutOfStep(_))), "{late:?}");
+    assert!(matches!(late, Ok(_) | Err(CaError::OutOfStep(_))), "{late:?}");
     let csr = csr(name);
     one.finalize(&csr).await.unwrap();
     let late = two.finalize(&csr).await;

@@ -4,6 +4,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 mod bench;
+mod external;
 mod issuance;
 mod renewal;
+mod rollover;
+mod stub;
 mod trouble;
+mod words;

@@ -17,6 +17,8 @@ use crate::bench::{Bench, csr, patiently, until_not};
 
 /// Civil time stands still for the client.
 const NOW: &str = "2026-10-21T07:28:00Z";
+/// Certificates until one can be replaced at most: one in 256 cannot.
+const TRIES: u32 = 4;
 
 /// Whether this CA can say when to renew.
 fn offers_it(ca: &Pebble) -> bool {
@@ -34,7 +36,7 @@ async fn issue(bench: &Bench, ca: &Pebble, name: &str, replaces: Option<&AriId>)
     assert_eq!(until_not(&mut order, &[Seen::Pending]).await, Seen::Ready);
     order.finalize(&csr(name)).await.unwrap();
     assert_eq!(until_not(&mut order, &[Seen::Processing]).await, Seen::Valid);
-    let chain = order.certificate().await.unwrap();
+    let chain = order.certificate().await.unwrap().pem;
     let leaf = CertificateDer::from_pem_slice(chain.as_bytes()).unwrap();
     Issued::accept(chain.clone(), &spki_sha256(&leaf).unwrap(), &[name.parse().unwrap()]).unwrap()
 }
@@ -98,8 +100,17 @@ async fn a_certificate_is_replaced_once() {
         return;
     }
     let bench = Bench::of(&ca).await;
-    let name = "once.renewal.test";
-    let first = issue(&bench, &ca, name, None).await.ari_id.unwrap();
+    let mut tries = 0;
+    let (name, first) = loop {
+        tries += 1;
+        assert!(tries <= TRIES, "{TRIES} certificates in a row that this CA does not find");
+        let name = format!("once-{tries}.renewal.test");
+        let first = issue(&bench, &ca, &name, None).await.ari_id.unwrap();
+        if Pebble::finds(&first.to_string()) {
+            break (name, first);
+        }
+    };
+    let name = name.as_str();
     assert!(ca.counts().await.unwrap().replaced(&[name]).is_empty());
     let second = issue(&bench, &ca, name, Some(&first)).await.ari_id.unwrap();
     assert_ne!(first, second);
@@ -117,6 +128,9 @@ async fn a_certificate_is_replaced_once() {
     assert_eq!(refused.kind, "urn:ietf:params:acme:error:alreadyReplaced");
     assert!(ca.counts().await.unwrap().refused_replacements.contains(&first.to_string()));
     // The one after it can be.
+    if !Pebble::finds(&second.to_string()) {
+        return skip("a second replacement", "this CA does not find what it issued");
+    }
     issue(&bench, &ca, name, Some(&second)).await;
     assert_eq!(ca.counts().await.unwrap().replaced(&[name]).last(), Some(&second.to_string()));
 }

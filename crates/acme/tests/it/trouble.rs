@@ -99,7 +99,7 @@ async fn an_account_that_the_ca_does_not_know_is_a_matter_of_configuration() {
     let Err(error) = account.place(&["x.acme.test".parse().unwrap()], None, None).await else {
         panic!("placed an order without an account");
     };
-    assert!(matches!(&error, CaError::Refused(problem) if problem.class == Class::Configuration), "{error}");
+    assert!(matches!(&error, CaError::Account(problem) if problem.class == Class::Configuration), "{error}");
 }
 
 #[tokio::test]
@@ -107,7 +107,7 @@ async fn a_failed_challenge_says_which_name_and_why() {
     let ca = Pebble::shared().await.unwrap();
     let bench = Bench::of(&ca).await;
     let (_, _, mut order) = bench.place(&ca, "unanswered.acme.test").await;
-    assert!(matches!(order.authorizations().await.unwrap()[..], [Authorization::Pending { .. }]));
+    assert!(matches!(order.authorizations().await.unwrap().said[..], [Authorization::Pending { .. }]));
     order.submit().await.unwrap();
     let Seen::Invalid(problem) = until_not(&mut order, &[Seen::Pending]).await else {
         panic!("validated without an answer");
@@ -115,7 +115,7 @@ async fn a_failed_challenge_says_which_name_and_why() {
     assert_eq!(problem.class, Class::Validation);
     assert_eq!(problem.kind, "urn:ietf:params:acme:error:unauthorized");
     assert!(problem.detail.starts_with("unanswered.acme.test: "), "{problem}");
-    let authorizations = order.authorizations().await.unwrap();
+    let authorizations = order.authorizations().await.unwrap().said;
     assert!(matches!(&authorizations[..], [Authorization::Unusable(again)] if *again == problem));
 }
 
@@ -124,7 +124,7 @@ async fn a_wildcard_cannot_be_validated_by_http_01() {
     let ca = Pebble::shared().await.unwrap();
     let bench = Bench::of(&ca).await;
     let (_, _, mut order) = bench.place(&ca, "*.wild.acme.test").await;
-    let authorizations = order.authorizations().await.unwrap();
+    let authorizations = order.authorizations().await.unwrap().said;
     let [Authorization::Unusable(problem)] = &authorizations[..] else {
         panic!("{authorizations:?}");
     };

@@ -10,8 +10,10 @@ use axum::extract::State;
 use cap_client::wire;
 use cap_core::access::Action;
 use cap_core::instance::{Instance, Roll};
+use cap_core::job::Work;
 use cap_core::lease::Lease;
 use cap_core::limits::QUEUE_SAMPLE_KEPT;
+use cap_core::queue::{ByKind, OfKind};
 use cap_store::{MemberStanding, ReplicaSetState, SCHEDULER_LEASE};
 
 use crate::app::App;
@@ -38,6 +40,7 @@ async fn read(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<wire::
         depth: sample.depth.jobs,
         capped: sample.depth.capped,
         oldest_age_seconds: sample.oldest_age.as_secs_f64(),
+        by_kind: sample.kinds.map(by_kind).unwrap_or_default(),
         measured_at: sample.measured_at,
     });
     let leader = leases.iter().find(|(name, lease, _)| name == SCHEDULER_LEASE && lease.epoch > 0);
@@ -56,6 +59,17 @@ async fn read(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<wire::
         instances: roll.instances().iter().map(instance).collect(),
         at: app.now(),
     }))
+}
+
+fn by_kind(kinds: ByKind) -> Vec<wire::QueueOfKind> {
+    let of_kind = |(kind, of_kind): (&str, OfKind)| wire::QueueOfKind {
+        kind: kind.to_owned(),
+        due: of_kind.due,
+        running: of_kind.running,
+        capped: of_kind.capped,
+        oldest_age_seconds: of_kind.oldest_age.as_secs_f64(),
+    };
+    Work::KINDS.into_iter().zip(kinds).map(of_kind).collect()
 }
 
 fn instance(one: &Instance) -> wire::Instance {

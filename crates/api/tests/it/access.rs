@@ -50,7 +50,9 @@ fn body(route: &Route) -> Option<Value> {
     Some(match (route.method, route.path.as_str()) {
         ("GET" | "DELETE", _) => return None,
         ("POST", path)
-            if ["/renew", "/retry", "/cancel", "/drift-scan"].iter().any(|verb| path.ends_with(verb)) =>
+            if ["/renew", "/retry", "/cancel", "/drift-scan", "/roll-key"]
+                .iter()
+                .any(|verb| path.ends_with(verb)) =>
         {
             return None;
         }
@@ -60,10 +62,12 @@ fn body(route: &Route) -> Option<Value> {
             | "/api/v1/projects/{p}/certificates/{c}"
             | "/api/v1/projects/{p}/issuers/{i}",
         ) => json!({}),
+        ("POST", "/api/v1/projects/{p}/certificates/{c}/revoke") => json!({ "reason": "superseded" }),
         // Nobody leads here: there is nobody to be asked.
         ("POST", "/api/v1/cluster/step-down") => json!({}),
         ("POST", "/api/v1/projects") => json!({ "name": "" }),
         ("POST", "/api/v1/tokens") => json!({ "name": "", "role": "viewer" }),
+        ("POST", "/api/v1/projects/{p}/issuers/{i}/deactivate") => json!({}),
         ("POST", "/api/v1/projects/{p}/issuers") => json!({ "name": "", "directory_url": "" }),
         ("POST", "/api/v1/projects/{p}/certificates") => json!({ "names": [], "issuer": "" }),
         (method, path) => panic!("{method} {path} is new: give it a body here that makes nothing"),

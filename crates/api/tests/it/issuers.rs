@@ -107,3 +107,89 @@ async fn what_is_absent_stays_null_clears_and_nobody_overwrites_what_they_have_n
     let states = jobs["items"].as_array().unwrap().iter().map(|job| job["state"].clone());
     assert_eq!(states.collect::<Vec<_>>(), ["cancelled", "cancelled", "queued"], "{jobs}");
 }
+
+/// 33 octets, as a CA hands them out.
+const HMAC_KEY: &str = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG4";
+
+#[tokio::test]
+async fn an_external_account_is_taken_whole_or_not_at_all_and_its_key_is_never_answered() {
+    let quiet = quiet().await;
+    let _writing = quiet.writing.read().await;
+    let (http, owner) = (quiet.http(), quiet.owner());
+    let issuer = |name: &str, eab: Value| {
+        let mut body = json!({ "name": name, "directory_url": "https://ca.example.test/dir" });
+        body.as_object_mut().unwrap().extend(eab.as_object().unwrap().clone());
+        body
+    };
+    for (wrong, says) in [
+        (json!({ "eab_kid": "kid-1" }), "belong together"),
+        (json!({ "eab_hmac_key": HMAC_KEY }), "belong together"),
+        (json!({ "eab_kid": "two words", "eab_hmac_key": HMAC_KEY }), "one word"),
+        (json!({ "eab_kid": "kid-1", "eab_hmac_key": "c2hvcnQ" }), "5 octets"),
+        (json!({ "eab_kid": "kid-1", "eab_hmac_key": format!("{HMAC_KEY}+/") }), "base64url"),
+    ] {
+        let refused = http.post(&quiet.path("/issuers"), owner, &issuer("unbound", wrong)).await;
+        let refused = refused.problem(422, "invalid");
+        assert!(refused.contains(says) && !refused.contains(HMAC_KEY), "{refused}");
+    }
+    let padded = format!("{HMAC_KEY}=");
+    let body = issuer("bound", json!({ "eab_kid": "kid-1", "eab_hmac_key": padded }));
+    let made = http.post(&quiet.path("/issuers"), owner, &body).await;
+    assert_eq!((made.status, &made.json()["eab_kid"]), (201, &json!("kid-1")));
+    let path = made.header("location").to_owned();
+    let patch = |body: Value| {
+        let (http, path) = (&http, &path);
+        async move { http.call("PATCH", path).token(owner).json(&body).send().await }
+    };
+    // It is not registered yet, so the binding may still be mended.
+    for (change, kid) in [
+        (json!({ "eab_kid": "kid-2", "eab_hmac_key": HMAC_KEY }), json!("kid-2")),
+        (json!({ "eab_kid": null }), json!(null)),
+        (json!({ "eab_kid": "kid-3", "eab_hmac_key": HMAC_KEY }), json!("kid-3")),
+        (json!({ "eab_kid": null, "eab_hmac_key": null }), json!(null)),
+    ] {
+        let changed = patch(change.clone()).await;
+        assert_eq!((changed.status, &changed.json()["eab_kid"]), (200, &kid), "{change}");
+        assert!(!changed.text.contains(HMAC_KEY), "{change}");
+    }
+    patch(json!({ "eab_kid": "kid-4" })).await.problem(422, "invalid");
+    patch(json!({ "eab_kid": "kid-4", "eab_hmac_key": null })).await.problem(422, "invalid");
+    for path in [path.clone(), quiet.path("/issuers")] {
+        let shown = http.get(&path, owner).await;
+        assert!(!shown.text.contains(HMAC_KEY) && !shown.text.contains("hmac"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn only_a_ready_account_takes_another_key_and_a_closed_one_takes_nothing() {
+    let quiet = quiet().await;
+    let _writing = quiet.writing.read().await;
+    let (http, owner) = (quiet.http(), quiet.owner());
+    let body = json!({ "name": "closing", "directory_url": "https://ca.example.test/dir" });
+    let made = http.post(&quiet.path("/issuers"), owner, &body).await;
+    let path = made.header("location").to_owned();
+    let roll = format!("{path}/roll-key");
+    let refused = http.post(&roll, owner, &json!({})).await.problem(409, "conflict");
+    assert!(refused.contains("roll it when it is ready"), "{refused}");
+    http.post(&roll, owner, &json!({ "key": "mine" })).await.problem(400, "malformed-request");
+
+    let close = format!("{path}/deactivate");
+    http.post(&close, owner, &json!({ "now": true })).await.problem(400, "malformed-request");
+    let certificate = json!({ "names": ["closing.example.test"], "issuer": "closing" });
+    let user = http.post(&quiet.path("/certificates"), owner, &certificate).await.id();
+    let refused = http.post(&close, owner, &json!({})).await.problem(409, "conflict");
+    assert!(refused.contains(&user) && refused.contains("even_if_used"), "{refused}");
+    assert_eq!(http.get(&path, owner).await.json()["status"], "registering", "a refusal changes nothing");
+    for _ in 0..2 {
+        let closing = http.post(&close, owner, &json!({ "even_if_used": true })).await;
+        assert_eq!((closing.status, &closing.json()["status"]), (202, &json!("deactivating")));
+    }
+    // One job at a time works on an account.
+    let jobs = http.get(&quiet.path(&format!("/jobs?subject={}", made.id())), owner).await.json();
+    let states = jobs["items"].as_array().unwrap().iter().map(|job| job["state"].clone());
+    assert_eq!(states.collect::<Vec<_>>(), ["cancelled", "queued"], "{jobs}");
+    let contact = json!({ "contact": ["mailto:late@example.test"] });
+    let late = http.call("PATCH", &path).token(owner).json(&contact).send().await;
+    assert!(late.problem(409, "conflict").contains("make another issuer"));
+    http.post(&roll, owner, &json!({})).await.problem(409, "conflict");
+}

@@ -2,6 +2,7 @@
 //! Jobs that people retry and cancel, and the queue as a whole.
 
 use cap_core::clock::Clock;
+use cap_core::job::Work;
 use cap_runtime::clock::SystemClock;
 use cap_testkit::mongo::driver::bson::{DateTime, Document, doc};
 use cap_testkit::mongo::driver::{Client, Database};
@@ -207,6 +208,34 @@ async fn a_job_of_another_project_is_not_there_and_a_viewer_changes_nothing() {
 }
 
 #[tokio::test]
+async fn jobs_are_listed_newest_first_and_one_of_an_unknown_kind_is_shown_and_left_alone() {
+    let quiet = quiet().await;
+    let _writing = quiet.writing.read().await;
+    let (job, certificate) = waiting(quiet, "listed.example.test").await;
+    let http: Http = quiet.http();
+    let get = async |query: String| http.get(&quiet.path(&format!("/jobs?{query}")), quiet.owner()).await;
+    let newest = get("order=desc&limit=1".to_owned()).await.json();
+    let cursor = newest["next_cursor"].as_str().unwrap().to_owned();
+    let next = get(format!("order=desc&limit=1&cursor={cursor}")).await.json();
+    assert!(newest["items"][0]["id"].as_str() > next["items"][0]["id"].as_str(), "{newest}, {next}");
+    get(format!("limit=1&cursor={cursor}")).await.problem(400, "malformed-request");
+    get("kind=mend-the-sky".to_owned()).await.problem(400, "malformed-request");
+    get("order=random".to_owned()).await.problem(400, "malformed-request");
+    let own = get(format!("kind=issue&subject={certificate}")).await.json();
+    assert_eq!(own["items"].as_array().unwrap().len(), 1, "{own}");
+
+    let other = doc! { "$set": { "work": { "kind": "mend-the-sky", "sky": 7 } } };
+    set(quiet, "jobs", &job, other).await;
+    let own = get(format!("subject={certificate}")).await.json();
+    assert_eq!(own["items"][0]["kind"], "mend-the-sky", "{own}");
+    for verb in ["retry", "cancel"] {
+        let path = quiet.path(&format!("/jobs/{job}/{verb}"));
+        let detail = http.post(&path, quiet.owner(), &json!({})).await.problem(409, "conflict");
+        assert!(detail.contains("does not know"), "{detail}");
+    }
+}
+
+#[tokio::test]
 async fn the_cluster_tells_the_queue_while_it_is_measured_and_otherwise_why_not() {
     let quiet = quiet().await;
     let _writing = quiet.writing.read().await;
@@ -222,7 +251,9 @@ async fn the_cluster_tells_the_queue_while_it_is_measured_and_otherwise_why_not(
         let measured_at = from_now(-age_ms);
         let gauge = doc! { "$set": {
             "fence": 1_i64, "depth": 12_000_i64, "capped": true, "oldest_age_ms": 1_500_i64,
-            "measured_at": measured_at,
+            "measured_at": measured_at, "kinds_at": measured_at, "kinds": { "drift-scan": {
+                "due": 3_i64, "running": 1_i64, "capped": false, "oldest_age_ms": 2_500_i64,
+            } },
         } };
         gauges.update_one(doc! { "_id": "queue" }, gauge).upsert(true).await.unwrap();
         let told = cluster().await;
@@ -230,6 +261,11 @@ async fn the_cluster_tells_the_queue_while_it_is_measured_and_otherwise_why_not(
             let queue = &told["queue"];
             assert_eq!((&queue["depth"], &queue["capped"]), (&12_000.into(), &true.into()), "{told}");
             assert_eq!(queue["oldest_age_seconds"], 1.5, "{told}");
+            let scans = json!({
+                "kind": "drift-scan", "due": 3, "running": 1, "capped": false, "oldest_age_seconds": 2.5,
+            });
+            let by_kind = queue["by_kind"].as_array().unwrap();
+            assert!(by_kind.len() == Work::KINDS.len() && by_kind.contains(&scans), "{told}");
             assert!(queue["measured_at"].is_string() && told["queue_unavailable"].is_null(), "{told}");
         } else {
             assert!(is_told_why(&told), "{told}");

@@ -17,7 +17,7 @@ mod metrics;
 mod overload;
 mod paging;
 mod replicas;
-mod scan;
+mod revoke;
 mod secrets;
 mod shutdown;
 mod startup;

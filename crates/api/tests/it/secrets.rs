@@ -5,50 +5,27 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use base64::Engine;
-use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use cap_testkit::needles::Needles;
 use cap_testkit::process::Service;
+use cap_testkit::wait::{self, Pending};
 use serde_json::json;
 
 use crate::http::Http;
-use crate::scan::Needles;
 use crate::world::{Whole, whole};
 
-/// The beginning of every P-256 key in PKCS #8 (RFC 5208, RFC 5915), up to the scalar.
-const P256_PKCS8: &[u8] = b"\x30\x81\x87\x02\x01\x00\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x04\x6d\x30\x6b\x02\x01\x01\x04\x20";
-/// Octets of a P-256 scalar.
-const SCALAR_OCTETS: usize = 32;
-/// Octets of the beginning that tell a PKCS #8 key from everything else.
-const PREFIX_OCTETS: usize = 18;
-
-fn add_octets(needles: &mut Needles, what: &str, octets: &[u8]) {
-    needles.add(what, octets);
-    needles.add(&format!("{what} as hex"), hex::encode(octets));
-    needles.add(&format!("{what} as HEX"), hex::encode_upper(octets));
-    needles.add(&format!("{what} as base64"), BASE64_STANDARD.encode(octets).trim_end_matches('='));
-    needles.add(&format!("{what} as base64url"), BASE64_URL_SAFE_NO_PAD.encode(octets));
-}
+/// Registering takes a moment; on a busy machine a longer one.
+const REFUSED: std::time::Duration = std::time::Duration::from_secs(60);
 
 fn add_token(needles: &mut Needles, what: &str, token: &str) {
     let secret = token.split('_').nth(3).unwrap();
-    needles.add(what, token);
-    add_octets(needles, &format!("the secret of {what}"), &hex::decode(secret).unwrap());
-}
-
-fn add_key(needles: &mut Needles, what: &str, pem: &str) {
-    let der = pem::parse(pem).unwrap().into_contents();
-    assert!(der.starts_with(P256_PKCS8), "another key than was asked for");
-    let scalar = &der[P256_PKCS8.len()..][..SCALAR_OCTETS];
-    add_octets(needles, &format!("the scalar of {what}"), scalar);
-    add_octets(needles, what, &der);
-    let lines = pem.lines().filter(|line| line.len() >= 16 && !line.starts_with('-'));
-    for (number, line) in lines.enumerate() {
-        needles.add(&format!("line {number} of {what}"), line);
-    }
+    needles.add(what, token).unwrap();
+    needles.add_encoded(&format!("the secret of {what}"), &hex::decode(secret).unwrap()).unwrap();
 }
 
 /// Everything that must be nowhere.
 async fn secrets(whole: &Whole, canary: &str) -> Needles {
-    let (stack, mut needles) = (&whole.stack, Needles::default());
+    let (stack, mut needles) = (&whole.stack, Needles::private_keys().unwrap());
     let http = Http::new(stack.api_url(1).unwrap());
     let api = stack.client(0).unwrap();
     let name = format!("{canary}.example.test");
@@ -58,7 +35,7 @@ async fn secrets(whole: &Whole, canary: &str) -> Needles {
         format!("/api/v1/projects/{}/certificates/{certificate}/download?format=key", whole.demo.project);
     let key = http.get(&place, stack.token()).await;
     assert_eq!(key.status, 200, "{key:?}");
-    add_key(&mut needles, "the leaf key", &key.text);
+    needles.add_key("the leaf key", &key.text).unwrap();
     add_token(&mut needles, "the owner's token", stack.token());
     for role in ["viewer", "admin"] {
         let body = json!({ "name": "secret", "role": role, "expires_in": "1h" });
@@ -69,10 +46,36 @@ async fn secrets(whole: &Whole, canary: &str) -> Needles {
         http.get("/api/v1/projects", &format!("{token}0")).await.problem(401, "unauthenticated");
         add_token(&mut needles, &format!("the {role}'s token"), &token);
     }
-    add_octets(&mut needles, "the KEK", &fs::read(stack.kek_dir().join("v1.key")).unwrap());
-    needles.add("a PEM private key", "PRIVATE KEY-----");
-    add_octets(&mut needles, "a PKCS #8 key", &P256_PKCS8[..PREFIX_OCTETS]);
+    needles.add_encoded("the KEK", &fs::read(stack.kek_dir().join("v1.key")).unwrap()).unwrap();
+    let hmac_key = [&b"an external account's key: "[..], &[0xc5; 16]].concat();
+    bind(whole, &http, &BASE64_URL_SAFE_NO_PAD.encode(&hmac_key)).await;
+    needles.add_encoded("the HMAC key of an external account", &hmac_key).unwrap();
     needles
+}
+
+/// Makes an issuer that is bound to an external account which the CA does not know, so that the key is sealed, opened, signed
+/// with, and refused.
+async fn bind(whole: &Whole, http: &Http, hmac_key: &str) {
+    let (stack, issuers) = (&whole.stack, format!("/api/v1/projects/{}/issuers", whole.demo.project));
+    let mut body = json!({
+        "name": "bound", "directory_url": stack.ca().directory_url(), "eab_kid": "nobody", "eab_hmac_key": hmac_key,
+        "trust_roots_pem": fs::read_to_string(stack.ca().ca_file()).unwrap(),
+    });
+    let made = http.post(&issuers, stack.token(), &body).await;
+    assert!(made.status == 201 && !made.text.contains(hmac_key), "{made:?}");
+    let path = format!("{issuers}/{}", made.id());
+    let refused = wait::until("the CA to refuse the binding", REFUSED, || async {
+        let seen = http.get(&path, stack.token()).await.json();
+        if seen["status"] == "failing" { Ok(seen) } else { Err(Pending::not_yet(seen)) }
+    });
+    let refused = refused.await.unwrap().to_string();
+    assert!(
+        refused.contains("set eab_kid and eab_hmac_key anew") && !refused.contains(hmac_key),
+        "{refused}"
+    );
+    body["eab_kid"] = json!("two words");
+    let refused = http.post(&issuers, stack.token(), &body).await.problem(422, "invalid");
+    assert!(!refused.contains(hmac_key), "{refused}");
 }
 
 /// The command lines of the stack's processes.
@@ -93,7 +96,7 @@ async fn no_secret_is_in_the_database_the_logs_or_the_process_table_where_the_ca
     let (stack, mut clear) = (&whole.stack, Needles::default());
     // In clear in the database as a name of a certificate, in the log as a path that somebody asked for.
     Http::new(stack.api_url(2).unwrap()).get(&format!("/{canary}"), stack.token()).await;
-    clear.add("the canary", canary);
+    clear.add("the canary", canary).unwrap();
     let set = stack.infrastructure.replica_set.as_ref().unwrap();
     set.checkpoint().await.unwrap();
     let logs = stack.launcher().home().join("logs");
@@ -103,11 +106,11 @@ async fn no_secret_is_in_the_database_the_logs_or_the_process_table_where_the_ca
         places.push(set.data_dir(index).unwrap().join("journal"));
     }
     let (found, leaked) = tokio::task::spawn_blocking(move || {
-        let found: Vec<_> = places.iter().map(|place| (place.clone(), clear.under(place))).collect();
+        let found: Vec<_> = places.iter().map(|place| (place.clone(), clear.under(place).unwrap())).collect();
         let mut leaked: BTreeSet<String> = BTreeSet::new();
         // The journals lie in the data folders.
         for place in places.iter().filter(|place| !place.ends_with("journal")).chain([&logs]) {
-            leaked.extend(needles.under(place));
+            leaked.extend(needles.under(place).unwrap());
         }
         (found, (leaked, needles))
     })
@@ -120,7 +123,7 @@ async fn no_secret_is_in_the_database_the_logs_or_the_process_table_where_the_ca
     assert_eq!(leaked, BTreeSet::new());
     let table = command_lines(&whole);
     let mut program = Needles::default();
-    program.add("a program", "certautopilot-api");
-    assert_eq!(program.in_octets(&table).len(), 1, "the process table was not read");
-    assert_eq!(needles.in_octets(&table), BTreeSet::new());
+    program.add("a program", "certautopilot-api").unwrap();
+    assert_eq!(program.in_octets(&table).unwrap().len(), 1, "the process table was not read");
+    assert_eq!(needles.in_octets(&table).unwrap(), BTreeSet::new());
 }

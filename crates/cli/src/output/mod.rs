@@ -17,7 +17,7 @@ use serde::Serialize;
 pub(crate) use members::seconds;
 #[cfg(test)]
 pub(crate) use shown::tests as shown_tests;
-pub(crate) use shown::{NAME_COLUMNS, Shown, first_name, names, word};
+pub(crate) use shown::{NAME_COLUMNS, Shown, by_kind, first_name, names, word};
 
 use crate::exit::Exit;
 use crate::failure::Failure;

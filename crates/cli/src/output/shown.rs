@@ -59,7 +59,8 @@ impl Shown for Project {
 
 impl Shown for Issuer {
     const HEAD: &'static [&'static str] = &["NAME", "STATUS", "DIRECTORY", "ID"];
-    const WIDE: &'static [&'static str] = &["ACCOUNT", "CONTACT", "PROBLEM", "NEXT ATTEMPT", "CREATED"];
+    const WIDE: &'static [&'static str] =
+        &["ACCOUNT", "EAB KID", "CONTACT", "PROBLEM", "NEXT ATTEMPT", "CREATED"];
 
     fn id(&self) -> String {
         self.id.to_string()
@@ -72,6 +73,7 @@ impl Shown for Issuer {
     fn wide_cells(&self, now: Timestamp) -> Vec<String> {
         vec![
             or_dash(self.account_url.clone()),
+            or_dash(self.eab_kid.clone()),
             or_dash((!self.contact.is_empty()).then(|| self.contact.join(","))),
             or_dash(self.problem.as_ref().map(ToString::to_string)),
             or_dash(self.next_attempt_at.map(|at| distance(at, now))),
@@ -179,7 +181,7 @@ impl Shown for Token {
 }
 
 impl Shown for Queue {
-    const HEAD: &'static [&'static str] = &["DEPTH", "OLDEST", "MEASURED"];
+    const HEAD: &'static [&'static str] = &["DEPTH", "OLDEST", "BY KIND", "MEASURED"];
 
     fn id(&self) -> String {
         self.depth.to_string()
@@ -189,8 +191,25 @@ impl Shown for Queue {
         let about = if self.capped { "at least 10000, about " } else { "" };
         // Whole seconds: the ages that matter have many.
         let oldest = Duration::try_from_secs_f64(self.oldest_age_seconds).unwrap_or_default();
-        vec![format!("{about}{}", self.depth), span(oldest.as_secs()), instant_from(self.measured_at, now)]
+        vec![
+            format!("{about}{}", self.depth),
+            span(oldest.as_secs()),
+            or_dash(by_kind(self)),
+            instant_from(self.measured_at, now),
+        ]
     }
+}
+
+/// What the queue has of each kind, in a line; nothing where it has nothing, or nobody measured that.
+pub(crate) fn by_kind(queue: &Queue) -> Option<String> {
+    let told = queue.by_kind.iter().filter(|kind| kind.due + kind.running > 0).map(|kind| {
+        let about = if kind.capped { "at least " } else { "" };
+        let oldest = Duration::try_from_secs_f64(kind.oldest_age_seconds).unwrap_or_default().as_secs();
+        let since = if kind.due > 0 { format!(" for {}", span(oldest)) } else { String::new() };
+        format!("{}: {about}{} due{since}, {} running", kind.kind, kind.due, kind.running)
+    });
+    let told: Vec<String> = told.collect();
+    (!told.is_empty()).then(|| told.join("; "))
 }
 
 /// A certificate's names for people: as typed, and behind it as it stands in the certificate where that differs.
@@ -217,6 +236,8 @@ fn issuer_status(status: IssuerStatus) -> &'static str {
         IssuerStatus::Registering => "registering",
         IssuerStatus::Ready => "ready",
         IssuerStatus::Failing => "failing",
+        IssuerStatus::Deactivating => "deactivating",
+        IssuerStatus::Deactivated => "deactivated",
     }
 }
 
@@ -272,8 +293,26 @@ pub(crate) mod tests {
     fn a_queue_beyond_the_cap_is_told_as_an_estimate() {
         let now = "2026-02-01T00:00:08Z".parse().unwrap();
         let measured_at = "2026-02-01T00:00:00Z".parse().unwrap();
-        let queue = |depth, capped| Queue { depth, capped, oldest_age_seconds: 61.9, measured_at };
-        assert_eq!(queue(7, false).cells(now), ["7", "1 min", "2026-02-01T00:00:00Z (8 s ago)"]);
+        use cap_client::wire::QueueOfKind;
+        let of_kind = |kind: &str, due, capped| QueueOfKind {
+            kind: kind.into(),
+            due,
+            running: 2,
+            capped,
+            oldest_age_seconds: 61.9,
+        };
+        let by_kind = vec![of_kind("issue", 12_000, true), of_kind("drift-scan", 0, false)];
+        let queue = |depth, capped| Queue {
+            depth,
+            capped,
+            oldest_age_seconds: 61.9,
+            by_kind: by_kind.clone(),
+            measured_at,
+        };
+        let kinds = "issue: at least 12000 due for 1 min, 2 running; drift-scan: 0 due, 2 running";
+        assert_eq!(queue(7, false).cells(now), ["7", "1 min", kinds, "2026-02-01T00:00:00Z (8 s ago)"]);
+        let nothing = Queue { by_kind: vec![], ..queue(7, false) };
+        assert_eq!(nothing.cells(now)[2], "-");
         assert_eq!(queue(64_000, true).cells(now)[0], "at least 10000, about 64000");
         assert_eq!(queue(7, false).cells(now).len(), Queue::HEAD.len());
     }

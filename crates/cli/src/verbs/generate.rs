@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use cap_runtime::config::reference_markdown;
-use clap::{Arg, Command, CommandFactory, Subcommand};
+use clap::{Arg, ArgAction, Command, CommandFactory, Subcommand};
 
 use crate::app::App;
 use crate::args::Cli;
@@ -96,7 +96,11 @@ fn options<'a>(page: &mut String, options: impl Iterator<Item = &'a Arg>) {
 }
 
 fn is_shown(option: &Arg) -> bool {
-    !option.is_hide_set() && !matches!(option.get_id().as_str(), "help" | "version")
+    !option.is_hide_set()
+        && !matches!(
+            option.get_action(),
+            ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version
+        )
 }
 
 #[cfg(test)]

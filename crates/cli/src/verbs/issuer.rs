@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `issuer list|get|create|update|delete`.
+//! `issuer list|get|create|update|roll-key|deactivate|delete`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cap_client::Client;
-use cap_client::wire::{CreateIssuer, Issuer, UpdateIssuer};
+use cap_client::wire::{CreateIssuer, DeactivateIssuer, Issuer, SecretText, UpdateIssuer};
 use cap_core::limits;
+use cap_core::secret::SecretString;
 use clap::{Args, Subcommand};
 
 use crate::app::{App, every, read_file};
@@ -26,6 +27,25 @@ pub(crate) enum Verb {
     Create(Create),
     /// Change an issuer's settings; one that is failing is tried again at once
     Update(Update),
+    /// Have its account at the CA take another key; it issues all the while
+    RollKey {
+        /// Its id or name
+        issuer: String,
+        /// Wait until the CA knows the new key
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Have the CA close its account, for ever: it issues no more
+    Deactivate {
+        /// Its id or name
+        issuer: String,
+        /// Also where certificates use it, none of which is renewed then
+        #[arg(long)]
+        even_if_used: bool,
+        /// Wait until the CA has closed it
+        #[arg(long)]
+        wait: bool,
+    },
     /// Delete an issuer that no certificate uses
     Delete {
         /// Its id or name
@@ -47,9 +67,22 @@ pub(crate) struct Create {
     /// Whom the CA may write to, as mailto:ops@example.com; may be repeated
     #[arg(long, value_name = "URL")]
     contact: Vec<String>,
+    #[command(flatten)]
+    external: External,
     /// Wait until its account is registered
     #[arg(long)]
     wait: bool,
+}
+
+/// The external account that the CA wants an issuer's account bound to.
+#[derive(Debug, Args)]
+struct External {
+    /// What the CA calls your account with it, where it binds ACME accounts to one (external account binding)
+    #[arg(long, value_name = "KID", requires = "eab_hmac_key_file")]
+    eab_kid: Option<String>,
+    /// The HMAC key that the CA handed out with it, as it handed it out; - reads it from stdin
+    #[arg(long, value_name = "FILE", requires = "eab_kid")]
+    eab_hmac_key_file: Option<PathBuf>,
 }
 
 /// What `issuer update` takes.
@@ -69,6 +102,11 @@ pub(crate) struct Update {
     /// Let the CA write to nobody
     #[arg(long, conflicts_with = "contact")]
     clear_contact: bool,
+    #[command(flatten)]
+    external: External,
+    /// Bind the account to none at the CA
+    #[arg(long, conflicts_with = "eab_kid")]
+    clear_eab: bool,
     /// Wait until its account is registered
     #[arg(long)]
     wait: bool,
@@ -88,6 +126,10 @@ pub(super) async fn run(verb: Verb, app: &mut App) -> Result<(), Failure> {
         }
         Verb::Create(args) => create(args, app).await,
         Verb::Update(args) => update(args, app).await,
+        Verb::RollKey { issuer, wait } => roll_key(&issuer, wait, app).await,
+        Verb::Deactivate { issuer, even_if_used, wait } => {
+            deactivate(&issuer, DeactivateIssuer { even_if_used }, wait, app).await
+        }
         Verb::Delete { issuer } => {
             let (client, project) = app.client_and_project().await?;
             let found = client.issuer(&project, &issuer).await?;
@@ -108,9 +150,12 @@ async fn create(args: Create, app: &mut App) -> Result<(), Failure> {
         directory_url: args.directory_url,
         trust_roots_pem: args.trust_roots.map(|path| trust_roots(&path)).transpose()?,
         contact: args.contact,
+        eab_hmac_key: args.external.key()?,
+        eab_kid: args.external.eab_kid,
     };
     let (client, project) = app.client_and_project().await?;
-    if app.rehearse("POST", &["projects", &project, "issuers"], Some(&body))? {
+    let shown = CreateIssuer { eab_hmac_key: body.eab_hmac_key.as_ref().map(|_| hidden()), ..body.clone() };
+    if app.rehearse("POST", &["projects", &project, "issuers"], Some(&shown))? {
         return Ok(());
     }
     let issuer = client.create_issuer(&project, &body).await?;
@@ -126,13 +171,48 @@ async fn update(args: Update, app: &mut App) -> Result<(), Failure> {
         } else {
             (!args.contact.is_empty()).then_some(Some(args.contact))
         },
+        eab_hmac_key: if args.clear_eab { Some(None) } else { args.external.key()?.map(Some) },
+        eab_kid: if args.clear_eab { Some(None) } else { args.external.eab_kid.map(Some) },
     };
     let (client, project) = app.client_and_project().await?;
-    if app.rehearse("PATCH", &["projects", &project, "issuers", &args.issuer], Some(&body))? {
+    let key = body.eab_hmac_key.as_ref().map(|key| key.as_ref().map(|_| hidden()));
+    let shown = UpdateIssuer { eab_hmac_key: key, ..body.clone() };
+    if app.rehearse("PATCH", &["projects", &project, "issuers", &args.issuer], Some(&shown))? {
         return Ok(());
     }
     let issuer = client.update_issuer(&project, &args.issuer, &body).await?;
     show(app, (client, project), issuer, "changed", args.wait).await
+}
+
+async fn roll_key(issuer: &str, wait: bool, app: &mut App) -> Result<(), Failure> {
+    let (client, project) = app.client_and_project().await?;
+    if app.rehearse::<()>("POST", &["projects", &project, "issuers", issuer, "roll-key"], None)? {
+        return Ok(());
+    }
+    let mut rolling = client.roll_issuer_key(&project, issuer).await?;
+    if wait {
+        let (id, what) = (rolling.id.to_string(), format!("the account key of issuer {}", rolling.name));
+        let look = async || client.issuer(&project, &id).await;
+        rolling = wait::until(app, &what, look, wait::rollover).await?;
+    }
+    app.output.show(&rolling, app.clock.now())
+}
+
+async fn deactivate(issuer: &str, body: DeactivateIssuer, wait: bool, app: &mut App) -> Result<(), Failure> {
+    let (client, project) = app.client_and_project().await?;
+    let found = client.issuer(&project, issuer).await?;
+    let id = found.id.to_string();
+    if app.rehearse("POST", &["projects", &project, "issuers", &id, "deactivate"], Some(&body))? {
+        return Ok(());
+    }
+    app.confirm(&format!("deactivate the account of issuer {} ({id}) for ever", found.name))?;
+    let mut closing = client.deactivate_issuer(&project, &id, &body).await?;
+    if wait {
+        let what = format!("the account of issuer {}", closing.name);
+        let look = async || client.issuer(&project, &id).await;
+        closing = wait::until(app, &what, look, wait::deactivated).await?;
+    }
+    app.output.show(&closing, app.clock.now())
 }
 
 /// Shows an issuer after something was `done` to it, when its account is registered if that is waited for.
@@ -150,6 +230,25 @@ async fn show(
         issuer = wait::until(app, &what, look, wait::issuer).await?;
     }
     app.output.show(&issuer, app.clock.now())
+}
+
+impl External {
+    /// The HMAC key, out of its file or stdin: in a flag everybody on the host could read it.
+    fn key(&self) -> Result<Option<SecretText>, Failure> {
+        let Some(path) = &self.eab_hmac_key_file else { return Ok(None) };
+        let octets = u64::try_from(limits::EAB_KEY_OCTETS * 2).unwrap_or(u64::MAX);
+        let path = if path.as_os_str() == "-" { Path::new("/dev/stdin") } else { path };
+        let text = String::from_utf8(read_file(path, octets, "--eab-hmac-key-file")?).map_err(|_| {
+            let what = format!("--eab-hmac-key-file: {} cannot be used", path.display());
+            Failure::usage(what, "it is not text").hint("give the key as the CA handed it out, base64url")
+        })?;
+        Ok(Some(SecretString::from(text).into()))
+    }
+}
+
+/// What a rehearsal shows in the place of a secret.
+fn hidden() -> SecretText {
+    SecretString::from("[REDACTED]").into()
 }
 
 fn trust_roots(path: &std::path::Path) -> Result<String, Failure> {

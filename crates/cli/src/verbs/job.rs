@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
-use cap_client::{Client, JobQuery, TotalQuery};
-use cap_core::id::JobId;
+use cap_client::wire::Job;
+use cap_client::{Client, ClientError, JobQuery, PageQuery, TotalQuery};
+use cap_core::id::{CertificateId, JobId};
 use cap_core::job::JobState;
-use clap::Subcommand;
+use cap_core::page::{Order, Slice};
+use clap::{Args, Subcommand, value_parser};
 
 use crate::app::{App, every};
 use crate::failure::Failure;
@@ -15,12 +17,8 @@ use crate::{parse, wait};
 /// What is done with jobs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Every job of the project
-    List {
-        /// Only those in this state
-        #[arg(long, value_parser = parse::word::<JobState>(parse::JOB_STATES))]
-        state: Option<JobState>,
-    },
+    /// The jobs of the project, the newest first
+    List(List),
     /// One job
     Get {
         /// Its id
@@ -47,12 +45,28 @@ pub(crate) enum Verb {
     },
 }
 
+/// Which jobs.
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Only those for this certificate
+    #[arg(long, value_name = "CERTIFICATE")]
+    certificate: Option<CertificateId>,
+    /// Only those of this kind
+    #[arg(long, value_parser = parse::word::<String>(parse::JOB_KINDS))]
+    kind: Option<String>,
+    /// Only those in this state
+    #[arg(long, value_parser = parse::word::<JobState>(parse::JOB_STATES))]
+    state: Option<JobState>,
+    /// So many at most
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+}
+
 pub(super) async fn run(verb: Verb, app: &mut App) -> Result<(), Failure> {
     let (client, project) = app.client_and_project().await?;
     match verb {
-        Verb::List { state } => {
-            let page = async |page| client.jobs(&project, &JobQuery { page, state, subject: None }).await;
-            let all = every(page).await?;
+        Verb::List(wanted) => {
+            let all = every(newest(&client, &project, &wanted)).await?;
             app.list(&all)
         }
         Verb::Get { job } => {
@@ -78,6 +92,28 @@ pub(super) async fn run(verb: Verb, app: &mut App) -> Result<(), Failure> {
             app.output.say(&format!("Job {job} is cancelled: {}.", cancelled.next))?;
             app.output.show(&cancelled.job, app.clock.now())
         }
+    }
+}
+
+/// Page after page of the jobs that are wanted, and no more of them than that.
+fn newest(
+    client: &Client,
+    project: &str,
+    wanted: &List,
+) -> impl AsyncFnMut(PageQuery) -> Result<Slice<Job>, ClientError> {
+    let mut left = wanted.limit.unwrap_or(u32::MAX);
+    async move |page: PageQuery| {
+        let page = PageQuery { limit: page.limit.map(|limit| limit.min(left)), ..page };
+        let query = JobQuery {
+            page,
+            state: wanted.state,
+            subject: wanted.certificate.map(|certificate| certificate.to_string()),
+            kind: wanted.kind.clone(),
+            order: Some(Order::Desc),
+        };
+        let slice = client.jobs(project, &query).await?;
+        left = left.saturating_sub(u32::try_from(slice.items.len()).unwrap_or(u32::MAX));
+        Ok(if left == 0 { Slice { next_cursor: None, ..slice } } else { slice })
     }
 }
 

@@ -104,3 +104,53 @@ async fn a_certificate_is_deleted_with_leave_only() {
     world.cli().run(&["cert", "delete", &id, "--yes"]).await.ends(0).tells(&["is deleted"]);
     world.cli().run(&["cert", "get", &id]).await.refuses(4, &["request: req_"]);
 }
+
+#[tokio::test]
+async fn an_rsa_key_is_kept_where_that_is_asked_for_and_a_description_says_so() {
+    let world = world().await.read().await;
+    let args = [
+        "cert",
+        "request",
+        "rsa.example.test",
+        "--issuer",
+        "local-ca",
+        "--key-type",
+        "rsa-2048",
+        "--reuse-key",
+    ];
+    let made = world.cli().run(&[&args[..], &["--wait", "-o", "json"]].concat()).await.ends(0).json();
+    assert_eq!(made["key"], serde_json::json!({ "type": "rsa-2048", "reuse": true }));
+    let id = made["id"].as_str().unwrap();
+    let renewed = world.cli().run(&["cert", "renew", id, "--wait", "-o", "json"]).await.ends(0).json();
+    assert_eq!(renewed["version"]["spki_sha256"], made["version"]["spki_sha256"]);
+    assert_ne!(renewed["version"]["serial"], made["version"]["serial"]);
+    let described = world.cli().run(&["cert", "describe", id]).await.ends(0).data;
+    assert!(described.contains("\nKey           rsa-2048, kept at renewals\n"), "{described}");
+    assert!(described.contains(made["version"]["spki_sha256"].as_str().unwrap()), "{described}");
+    let wrong = ["cert", "request", "b.example.test", "--issuer", "local-ca", "--key-type", "rsa-1024"];
+    world.cli().run(&wrong).await.ends(2).tells(&["rsa-2048"]);
+}
+
+#[tokio::test]
+async fn a_version_is_revoked_with_leave_only_and_shown_as_revoked() {
+    let world = world().await.read().await;
+    let id = world.issued("revoked.example.test").await;
+    let args = ["cert", "revoke", "revoked.example.test", "--reason", "cessationOfOperation", "--no-replace"];
+    world.cli().run(&args).await.refuses(2, &["there is nobody to ask", "--yes"]);
+    let rehearsed = world.cli().run(&[&args[..], &["--dry-run"]].concat()).await.ends(0);
+    assert!(rehearsed.data.starts_with("POST /api/v1/projects/demo/certificates/crt_"), "{rehearsed:?}");
+    assert!(rehearsed.data.contains("/revoke\n"), "{rehearsed:?}");
+    let wrong = ["cert", "revoke", &id, "--reason", "caCompromise", "--yes"];
+    world.cli().run(&wrong).await.ends(2).tells(&["keyCompromise"]);
+    world.cli().run(&["cert", "get", &id]).await.ends(0);
+
+    let revoked = world.cli().run(&[&args[..], &["--yes", "--wait", "-o", "json"]].concat()).await;
+    let revoked = revoked.ends(0).tells(&["waiting until it is done", "The CA has revoked it."]).json();
+    assert_eq!((&revoked["status"], &revoked["renew_at"]), (&"revoked".into(), &serde_json::Value::Null));
+    let described = world.cli().run(&["cert", "describe", &id]).await.ends(0).data;
+    assert!(described.contains("\nStatus        revoked\n"), "{described}");
+    assert!(described.contains("cessationOfOperation\n"), "{described}");
+    let listed = world.cli().run(&["cert", "list", "--status", "revoked", "-o", "name"]).await.ends(0).data;
+    assert!(listed.lines().any(|line| line == id), "{listed}");
+    world.cli().run(&[&args[..], &["--yes"]].concat()).await.refuses(6, &["nothing left to do"]);
+}

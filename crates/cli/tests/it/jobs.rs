@@ -31,6 +31,12 @@ async fn hold(world: &World, job: &str) {
     .unwrap();
 }
 
+/// The ids of listed jobs.
+fn jobs_of(listed: &serde_json::Value) -> Vec<String> {
+    let id = |job: &serde_json::Value| job["id"].as_str().unwrap().to_owned();
+    listed.as_array().unwrap().iter().map(id).collect()
+}
+
 #[tokio::test]
 async fn a_job_is_retried_and_cancelled_and_what_is_over_is_a_conflict() {
     let world = world().await.read().await;
@@ -45,6 +51,14 @@ async fn a_job_is_retried_and_cancelled_and_what_is_over_is_a_conflict() {
     let found = jobs.filter(|job| job["certificate"] == certificate.as_str()).collect::<Vec<_>>();
     assert_eq!(found.len(), 1, "{listed}");
     let job = found[0]["id"].as_str().unwrap().to_owned();
+    let ids = jobs_of(&listed);
+    assert!(ids.is_sorted_by(|one, next| one > next), "the newest is not first: {ids:?}");
+    let last = ["job", "list", "--limit", "1", "-o", "json"];
+    assert_eq!(jobs_of(&cli.run(&last).await.ends(0).json()).len(), 1);
+    let own = ["job", "list", "--certificate", &certificate, "--kind", "issue", "-o", "json"];
+    assert_eq!(jobs_of(&cli.run(&own).await.ends(0).json()), std::slice::from_ref(&job));
+    let none = ["job", "list", "--certificate", &certificate, "--kind", "drift-scan", "-o", "json"];
+    assert!(jobs_of(&cli.run(&none).await.ends(0).json()).is_empty());
     hold(&world, &job).await;
 
     let rehearsed = cli.run(&["job", "retry", &job, "--dry-run"]).await.ends(0).data;

@@ -9,6 +9,7 @@ mod exits;
 mod files;
 mod forms;
 mod history;
+mod issuers;
 mod jobs;
 mod keks;
 mod readme;

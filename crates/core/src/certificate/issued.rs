@@ -47,6 +47,21 @@ pub struct Issued {
     pub not_after: Timestamp,
     /// What its CA calls it in renewal information (RFC 9773, 4.1); nothing when it names no issuer's key.
     pub ari_id: Option<AriId>,
+    /// The common name of the issuer of the topmost certificate of the chain, by which chains are told apart.
+    pub chain_issuer: Option<String>,
+}
+
+/// What a leaf is that was not accepted: for the record of why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Presented {
+    /// SHA-256 of the leaf, lower-case hex.
+    pub fingerprint_sha256: String,
+    /// SHA-256 of its SubjectPublicKeyInfo, lower-case hex.
+    pub spki_sha256: String,
+    /// Its names, as far as they are names that a certificate of ours could have.
+    pub names: BTreeSet<Identifier>,
+    /// How many names it has.
+    pub names_count: usize,
 }
 
 impl Issued {
@@ -58,9 +73,7 @@ impl Issued {
         if chain_pem.len() > limits::CHAIN_OCTETS {
             return Err(BadChain::TooLong);
         }
-        let chain: Vec<CertificateDer<'_>> = CertificateDer::pem_slice_iter(chain_pem.as_bytes())
-            .collect::<Result<_, _>>()
-            .map_err(|_| BadChain::Unreadable)?;
+        let chain = certificates(&chain_pem)?;
         let der = chain.first().ok_or(BadChain::Unreadable)?;
         let (_, leaf) = x509_parser::parse_x509_certificate(der).map_err(|_| BadChain::Unreadable)?;
         if Sha256::digest(leaf.public_key().raw).as_slice() != spki {
@@ -77,9 +90,48 @@ impl Issued {
             not_before: time(leaf.validity().not_before.timestamp())?,
             not_after: time(leaf.validity().not_after.timestamp())?,
             ari_id: ari_id(&leaf),
+            chain_issuer: chain.last().and_then(issuer_name),
             chain_pem,
         })
     }
+}
+
+/// What the first certificate of a chain is, whether or not it is accepted; nothing where there is none to be read.
+#[must_use]
+pub fn presented(chain_pem: &str) -> Option<Presented> {
+    let within = Some(chain_pem).filter(|chain| chain.len() <= limits::CHAIN_OCTETS)?;
+    let chain = certificates(within).ok()?;
+    let der = chain.first()?;
+    let (_, leaf) = x509_parser::parse_x509_certificate(der).ok()?;
+    let extension = leaf.subject_alternative_name().ok()?;
+    let names = extension.map(|found| found.value.general_names.as_slice()).unwrap_or_default();
+    Some(Presented {
+        fingerprint_sha256: hex::encode(Sha256::digest(der)),
+        spki_sha256: hex::encode(Sha256::digest(leaf.public_key().raw)),
+        names: names.iter().filter_map(|name| identifier(name).ok()).collect(),
+        names_count: names.len(),
+    })
+}
+
+fn certificates(chain_pem: &str) -> Result<Vec<CertificateDer<'static>>, BadChain> {
+    let read = CertificateDer::pem_slice_iter(chain_pem.as_bytes()).collect::<Result<_, _>>();
+    read.map_err(|_| BadChain::Unreadable)
+}
+
+/// The common name of who issued a certificate; one that is longer than any that can be asked for is cut.
+fn issuer_name(der: &CertificateDer<'static>) -> Option<String> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+    let name = certificate.issuer().iter_common_name().next()?.as_str().ok()?.to_owned();
+    Some(name.chars().take(limits::CHAIN_NAME_CHARS).collect())
+}
+
+/// The first certificate of a chain, DER.
+///
+/// # Errors
+/// When there is none to be read.
+pub fn leaf_der(chain_pem: &str) -> Result<Vec<u8>, BadChain> {
+    let chain = certificates(chain_pem)?;
+    Ok(chain.first().ok_or(BadChain::Unreadable)?.to_vec())
 }
 
 /// SHA-256 of the SubjectPublicKeyInfo of a certificate, DER.
@@ -107,7 +159,12 @@ fn alternative_names(leaf: &X509Certificate<'_>) -> Result<BTreeSet<Identifier>,
 
 fn identifier(name: &GeneralName<'_>) -> Result<Identifier, BadChain> {
     match name {
-        GeneralName::DNSName(name) => name.parse().map_err(|_| BadChain::OtherNames),
+        // As it stands there: an address written as a name speaks for no address, nor does a name that only our own
+        // reading of what people type would make one of ours.
+        GeneralName::DNSName(name) => match name.parse() {
+            Ok(Identifier::Dns(parsed)) if name.eq_ignore_ascii_case(&parsed) => Ok(Identifier::Dns(parsed)),
+            _ => Err(BadChain::OtherNames),
+        },
         GeneralName::IPAddress(octets) => {
             let address = match <[u8; 4]>::try_from(*octets) {
                 Ok(v4) => IpAddr::from(v4),
@@ -173,5 +230,76 @@ mod tests {
             assert_eq!(Issued::accept(chain.clone(), &key.spki_sha256, other), Err(BadChain::OtherNames));
         }
         assert_eq!(Issued::accept("hello".into(), &key.spki_sha256, &wanted), Err(BadChain::Unreadable));
+    }
+
+    /// A chain for `names` as they are put down, with the key of `own`.
+    fn signed(own: &KeyMaterial, names: Vec<rcgen::SanType>) -> String {
+        let csr = CertificateSigningRequestDer::from(own.csr.clone());
+        let mut request = CertificateSigningRequestParams::from_der(&csr).unwrap();
+        request.params.subject_alt_names = names;
+        let ca = Issuer::new(rcgen::CertificateParams::new(vec![]).unwrap(), KeyPair::generate().unwrap());
+        request.signed_by(&ca).unwrap().pem()
+    }
+
+    #[test]
+    fn names_are_equal_as_a_set_and_each_is_of_the_kind_that_was_asked_for() {
+        let dns = |name: &str| rcgen::SanType::DnsName(name.try_into().unwrap());
+        let address = rcgen::SanType::IpAddress("192.0.2.7".parse().unwrap());
+        let wanted = names(&["a.example.test", "192.0.2.7"]);
+        let own = KeyMaterial::generate(KeyType::EcdsaP256, &wanted).unwrap();
+        let accept = |names| Issued::accept(signed(&own, names), &own.spki_sha256, &wanted).map(drop);
+        assert_eq!(
+            accept(vec![address.clone(), dns("A.example.test")]),
+            Ok(()),
+            "another order is the same set"
+        );
+        for wrong in [
+            vec![dns("a.example.test")],
+            vec![dns("a.example.test"), address.clone(), dns("b.example.test")],
+            vec![
+                dns("a.example.test"),
+                address.clone(),
+                rcgen::SanType::URI("https://a.test".try_into().unwrap()),
+            ],
+            vec![dns("a.example.test"), dns("192.0.2.7")],
+            vec![dns("a.example.test."), address],
+            vec![],
+        ] {
+            assert_eq!(accept(wrong.clone()), Err(BadChain::OtherNames), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_accepted_can_be_told() {
+        let (wanted, other) = (names(&["a.example.test"]), names(&["b.example.test"]));
+        let own = KeyMaterial::generate(KeyType::EcdsaP256, &wanted).unwrap();
+        let foreign = KeyMaterial::generate(KeyType::EcdsaP256, &other).unwrap();
+        let chain = issue(&foreign.csr);
+        assert_eq!(Issued::accept(chain.clone(), &own.spki_sha256, &wanted), Err(BadChain::OtherKey));
+        let told = presented(&chain).unwrap();
+        assert_eq!(told.spki_sha256, hex::encode(foreign.spki_sha256));
+        assert_eq!(told.names.into_iter().collect::<Vec<_>>(), other);
+        assert_eq!((told.fingerprint_sha256.len(), told.names_count), (64, 1));
+        assert_eq!(presented("hello"), None);
+    }
+
+    #[test]
+    fn a_chain_is_called_by_the_issuer_of_its_topmost_certificate() {
+        let named = |name: &str| {
+            let mut params = rcgen::CertificateParams::new(vec![]).unwrap();
+            params.distinguished_name.push(rcgen::DnType::CommonName, name);
+            params
+        };
+        let root = Issuer::new(named("The Root"), KeyPair::generate().unwrap());
+        let (middle, middle_key) = (named("The Middle"), KeyPair::generate().unwrap());
+        let middle_pem = middle.signed_by(&middle_key, &root).unwrap().pem();
+        let wanted = names(&["a.example.test"]);
+        let own = KeyMaterial::generate(KeyType::EcdsaP256, &wanted).unwrap();
+        let csr = CertificateSigningRequestDer::from(own.csr.clone());
+        let request = CertificateSigningRequestParams::from_der(&csr).unwrap();
+        let leaf_pem = request.signed_by(&Issuer::new(middle, middle_key)).unwrap().pem();
+        let called = |chain| Issued::accept(chain, &own.spki_sha256, &wanted).unwrap().chain_issuer;
+        assert_eq!(called(format!("{leaf_pem}{middle_pem}")).as_deref(), Some("The Root"));
+        assert_eq!(called(leaf_pem).as_deref(), Some("The Middle"));
     }
 }

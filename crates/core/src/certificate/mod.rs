@@ -4,13 +4,15 @@
 mod issued;
 mod key;
 mod renewal;
+mod revocation;
 mod spec;
 
-pub use issued::{BadChain, Issued, spki_sha256};
+pub use issued::{BadChain, Issued, Presented, leaf_der, presented, spki_sha256};
 pub use key::{CannotMakeKey, KeyMaterial, KeyType, account_key};
 pub(crate) use renewal::left_at_renewal;
-pub use renewal::renewal_time;
-pub use spec::{BadSpec, ChallengeType, Names, Profile, Spec};
+pub use renewal::{due_time, renewal_time};
+pub use revocation::{Affected, BadReason, RevocationReason, is_replaced};
+pub use spec::{BadSpec, ChainName, ChallengeType, Names, Profile, Spec};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -32,12 +34,21 @@ pub enum Status {
     /// There was a version that was good, and nothing is being done about it: it is not renewed by itself. Never stored:
     /// time alone makes it so.
     Expired,
+    /// The CA has revoked its version, and nothing is being done about it. Never stored: the version says so.
+    Revoked,
 }
 
 impl Status {
     /// Every status, in the order of a certificate's life.
-    pub const ALL: [Self; 6] =
-        [Self::Requested, Self::Issuing, Self::Valid, Self::Renewing, Self::Failing, Self::Expired];
+    pub const ALL: [Self; 7] = [
+        Self::Requested,
+        Self::Issuing,
+        Self::Valid,
+        Self::Renewing,
+        Self::Failing,
+        Self::Expired,
+        Self::Revoked,
+    ];
 
     /// The word used in the API and in the database.
     #[must_use]
@@ -49,13 +60,15 @@ impl Status {
             Self::Renewing => "renewing",
             Self::Failing => "failing",
             Self::Expired => "expired",
+            Self::Revoked => "revoked",
         }
     }
 
-    /// What it is at `now`, of a certificate whose current version is valid until `not_after`.
+    /// What it is at `now`, of a certificate whose current version is valid until `not_after`, unless it was revoked.
     #[must_use]
-    pub fn at(self, now: Timestamp, not_after: Option<Timestamp>) -> Self {
+    pub fn at(self, now: Timestamp, not_after: Option<Timestamp>, is_revoked: bool) -> Self {
         match self {
+            Self::Valid if is_revoked => Self::Revoked,
             Self::Valid if not_after.is_some_and(|end| end <= now) => Self::Expired,
             status => status,
         }
@@ -71,9 +84,11 @@ mod tests {
         let now = Timestamp::from_second(1_790_000_000).unwrap();
         for status in Status::ALL {
             let ended = if status == Status::Valid { Status::Expired } else { status };
-            assert_eq!(status.at(now, Some(now)), ended);
-            assert_eq!(status.at(now, None), status);
+            assert_eq!(status.at(now, Some(now), false), ended);
+            assert_eq!(status.at(now, None, false), status);
+            let revoked = if status == Status::Valid { Status::Revoked } else { status };
+            assert_eq!(status.at(now, Some(now), true), revoked);
         }
-        assert_eq!(Status::Valid.at(now, Some(Timestamp::MAX)), Status::Valid);
+        assert_eq!(Status::Valid.at(now, Some(Timestamp::MAX), false), Status::Valid);
     }
 }

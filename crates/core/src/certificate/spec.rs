@@ -31,6 +31,12 @@ pub enum BadSpec {
     /// A profile that cannot be one.
     #[error("{0:?} is not a usable profile name: use 1 to {max} printable ASCII characters without spaces", max = limits::PROFILE_CHARS)]
     Profile(String),
+    /// A chain's name that cannot be one.
+    #[error(
+        "{0:?} is not a usable name of a chain: give the common name of the issuer of its topmost certificate, 1 to {max} \
+         characters in one line", max = limits::CHAIN_NAME_CHARS
+    )]
+    ChainName(String),
 }
 
 /// How control of a name is proved to the CA.
@@ -54,6 +60,11 @@ pub struct Names {
 #[serde(into = "String", try_from = "String")]
 pub struct Profile(String);
 
+/// A chain, by the common name of the issuer of its topmost certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct ChainName(String);
+
 /// Everything that is wanted of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
@@ -61,10 +72,16 @@ pub struct Spec {
     pub names: Names,
     /// The algorithm of its key.
     pub key_type: KeyType,
+    /// Whether a renewal keeps the key of the version before, as long as that is of the same type.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub key_reuse: bool,
     /// How the names are validated.
     pub challenge: ChallengeType,
     /// The CA's profile, or the CA's default.
     pub profile: Option<Profile>,
+    /// The chain that is taken if the CA offers it, or the CA's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preferred_chain: Option<ChainName>,
     /// Whether it is renewed without being asked.
     pub auto_renew: bool,
 }
@@ -128,6 +145,33 @@ impl From<Profile> for String {
     }
 }
 
+impl TryFrom<String> for ChainName {
+    type Error = BadSpec;
+
+    fn try_from(text: String) -> Result<Self, BadSpec> {
+        let fits = (1..=limits::CHAIN_NAME_CHARS).contains(&text.chars().count());
+        if fits && text.trim() == text && !text.chars().any(char::is_control) {
+            Ok(Self(text))
+        } else {
+            Err(BadSpec::ChainName(excerpt(&text)))
+        }
+    }
+}
+
+impl From<ChainName> for String {
+    fn from(name: ChainName) -> Self {
+        name.0
+    }
+}
+
+impl ChainName {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl Profile {
     /// The name.
     #[must_use]
@@ -181,11 +225,24 @@ mod tests {
         let spec = |name| Spec {
             names: names(&[name]).unwrap(),
             key_type: KeyType::default(),
+            key_reuse: false,
             challenge: ChallengeType::Http01,
             profile: None,
+            preferred_chain: None,
             auto_renew: true,
         };
         assert!(matches!(spec("*.a.example").check(), Err(BadSpec::WildcardOverHttp(_))));
         assert!(spec("a.example").check().is_ok());
+    }
+
+    #[test]
+    fn a_chain_is_named_in_one_line() {
+        let name = |text: &str| ChainName::try_from(text.to_owned());
+        for good in ["ISRG Root X1", "Pebble Root CA 0a1b2c", "Ü"] {
+            assert_eq!(name(good).unwrap().as_str(), good);
+        }
+        for wrong in ["", " ", "a ", "a\nb", "a\u{0}", &"x".repeat(limits::CHAIN_NAME_CHARS + 1)] {
+            assert!(matches!(name(wrong), Err(BadSpec::ChainName(_))), "{wrong:?}");
+        }
     }
 }

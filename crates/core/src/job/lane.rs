@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::until;
+use crate::clock::{earlier, until};
 use crate::id::ProjectId;
 
 /// The lanes of a project. Where more waits than workers have room for, places are dealt out among the lanes.
@@ -103,6 +103,8 @@ pub const RANK_LATER: i32 = 4;
 const RANK_AWAITED: i32 = 2;
 /// The rank of what nobody waits for and nothing hangs on.
 const RANK_WHENEVER: i32 = 5;
+/// All ranks, in their order.
+pub const RANKS: std::ops::RangeInclusive<i32> = 0..=RANK_WHENEVER;
 
 /// A project's weight, where places are dealt out: how many it gets to one of a project of weight 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,6 +164,16 @@ impl Need {
         });
         by_expiry.map_or(self.floor(), |rank| rank.min(self.floor()))
     }
+
+    /// From when on the rank of a job that is due `at` is a lower one, if it still waits then.
+    #[must_use]
+    pub fn rank_changes(self, at: Timestamp) -> Option<Timestamp> {
+        let before = self.before?;
+        let left = until(at, before);
+        let mut bounds = EXPIRY_RANKS.iter().rev();
+        let (within, _) = bounds.find(|(within, rank)| left >= *within && *rank < self.floor())?;
+        Some(earlier(before, *within))
+    }
 }
 
 #[cfg(test)]
@@ -189,6 +201,24 @@ mod tests {
         assert!(order.is_sorted_by(|earlier, later| earlier < later), "{order:?}");
         assert_eq!(rank(true, Some(DAY * 20)), rank(true, None));
         assert_eq!(rank(true, Some(Duration::ZERO)), rank(false, Some(Duration::ZERO)));
+    }
+
+    #[test]
+    fn a_rank_falls_as_the_end_comes_nearer_and_only_below_what_it_is() {
+        let now = Timestamp::from_second(1_790_000_000).unwrap();
+        for is_awaited in [false, true] {
+            let need = Need { is_awaited, before: Some(later(now, DAY * 20)) };
+            let (mut at, mut ranks) = (now, vec![need.rank(now)]);
+            while let Some(change) = need.rank_changes(at) {
+                assert_eq!(need.rank(change), *ranks.last().unwrap(), "not a moment sooner");
+                at = later(change, Duration::from_millis(1));
+                ranks.push(need.rank(at));
+            }
+            assert_eq!(ranks, if is_awaited { vec![2, 1, 0] } else { vec![4, 3, 1, 0] });
+        }
+        assert_eq!(Need::default().rank_changes(now), None);
+        let over = Need { is_awaited: false, before: Some(now) };
+        assert_eq!(over.rank_changes(later(now, DAY)), None);
     }
 
     #[test]

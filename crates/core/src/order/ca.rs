@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use secrecy::SecretSlice;
 
-use crate::certificate::Profile;
+use crate::certificate::{Profile, RevocationReason};
 use crate::challenge::ChallengeToken;
 use crate::id::IssuerId;
-use crate::issuer::IssuerSpec;
+use crate::issuer::{ExternalAccount, IssuerSpec};
 use crate::name::Identifier;
 use crate::order::Placed;
 use crate::problem::Problem;
@@ -31,6 +31,21 @@ pub enum Seen {
     Invalid(Problem),
 }
 
+/// An answer of the CA's, and before when it does not want to be asked again (`Retry-After`: RFC 8555, 7.4 and 7.5.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply<T> {
+    /// What it said.
+    pub said: T,
+    /// When it wants to be asked next, where it said so.
+    pub retry_at: Option<Timestamp>,
+}
+
+impl<T> From<T> for Reply<T> {
+    fn from(said: T) -> Self {
+        Self { said, retry_at: None }
+    }
+}
+
 /// An authorization of an order (RFC 8555, 7.1.4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Authorization {
@@ -45,6 +60,15 @@ pub enum Authorization {
     },
     /// It cannot be completed, and why.
     Unusable(Problem),
+}
+
+/// A certificate as the CA gives it (RFC 8555, 7.4.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    /// The default chain, PEM, leaf first.
+    pub pem: String,
+    /// Where other chains of the same certificate are, in the order of the CA.
+    pub alternates: Vec<String>,
 }
 
 /// Why a remote act did not succeed, by what to do about it.
@@ -67,6 +91,9 @@ pub enum CaError {
     /// The CA will not do it: this attempt is over, unless the act only asked and the CA may still issue.
     #[error("{0}")]
     Refused(Problem),
+    /// The CA does not accept the account, or the key that it was asked with: it says nothing of what was asked.
+    #[error("{0}")]
+    Account(Problem),
     /// The CA will not do it before a person has done something: trying again by ourselves would only be in its way.
     #[error("{0}")]
     NeedsPerson(Problem),
@@ -84,6 +111,8 @@ pub struct CaRequest {
     pub spec: IssuerSpec,
     /// The account's key, PKCS #8 DER.
     pub account_key: Arc<SecretSlice<u8>>,
+    /// What a registration is bound to, where the CA wants that (RFC 8555, 7.3.4).
+    pub external: Option<ExternalAccount>,
 }
 
 /// CAs in general.
@@ -92,47 +121,71 @@ pub trait CertificateAuthority: Send + Sync {
     /// Registers the account, or finds the one that has this key, and sets its contacts; answers its URL.
     async fn register(&self, request: &CaRequest) -> Result<String, CaError>;
 
+    /// The URL of the account that has this key, if the CA knows one (RFC 8555, 7.3.1); none is made.
+    async fn find(&self, request: &CaRequest) -> Result<Option<String>, CaError>;
+
+    /// Has the account at `account_url` take `new_key` in the place of its own (RFC 8555, 7.3.5).
+    async fn change_key(
+        &self,
+        request: &CaRequest,
+        account_url: &str,
+        new_key: &Arc<SecretSlice<u8>>,
+    ) -> Result<(), CaError>;
+
+    /// Deactivates the account at `account_url`, for ever (RFC 8555, 7.3.6).
+    async fn deactivate(&self, request: &CaRequest, account_url: &str) -> Result<(), CaError>;
+
     /// The account at `account_url`.
     async fn account(&self, request: &CaRequest, account_url: &str) -> Result<Arc<dyn CaAccount>, CaError>;
 }
+
+/// An order at the CA, and what it said of it.
+pub type Found = (Reply<Seen>, Box<dyn RemoteOrder>);
 
 /// One account at one CA.
 #[async_trait]
 pub trait CaAccount: Send + Sync {
     /// Places an order; as one that replaces an earlier certificate (RFC 9773, 5) if given, and only at a CA that offers renewal
-    /// information.
+    /// information. One request: as soon as the order's URL is known it is answered, with what else the same answer said, if
+    /// that can be used.
     async fn place(
         &self,
         names: &[Identifier],
         profile: Option<&Profile>,
         replaces: Option<&AriId>,
-    ) -> Result<(Placed, Seen, Box<dyn RemoteOrder>), CaError>;
+    ) -> Result<(Placed, Option<Found>), CaError>;
 
     /// Finds an order that was placed earlier.
-    async fn resume(&self, url: &str) -> Result<(Seen, Box<dyn RemoteOrder>), CaError>;
+    async fn resume(&self, url: &str) -> Result<Found, CaError>;
 
     /// Whether the CA's directory offers renewal information (RFC 9773, 3). A CA that does not is not asked for any.
     fn offers_renewal_info(&self) -> bool;
 
     /// Asks when the CA wants a certificate renewed (RFC 9773, 4).
     async fn renewal_info(&self, certificate: &AriId) -> Result<RenewalInfo, CaError>;
+
+    /// Has a certificate revoked, DER, by the account's word (RFC 8555, 7.6). It is done as well when it was done before.
+    async fn revoke(&self, certificate: &[u8], reason: RevocationReason) -> Result<(), CaError>;
 }
 
 /// An order at the CA. An act may be given up at any moment; the handle is not used again then.
 #[async_trait]
 pub trait RemoteOrder: Send {
     /// Asks how it is.
-    async fn look(&mut self) -> Result<Seen, CaError>;
+    async fn look(&mut self) -> Result<Reply<Seen>, CaError>;
 
     /// Reads its authorizations.
-    async fn authorizations(&mut self) -> Result<Vec<Authorization>, CaError>;
+    async fn authorizations(&mut self) -> Result<Reply<Vec<Authorization>>, CaError>;
 
     /// Tells the CA that its pending challenges are answered; those that it is already looking at are left alone.
-    async fn submit(&mut self) -> Result<(), CaError>;
+    async fn submit(&mut self) -> Result<Reply<()>, CaError>;
 
     /// Sends the signing request.
-    async fn finalize(&mut self, csr: &[u8]) -> Result<Seen, CaError>;
+    async fn finalize(&mut self, csr: &[u8]) -> Result<Reply<Seen>, CaError>;
 
-    /// Fetches the chain, PEM, leaf first.
-    async fn certificate(&mut self) -> Result<String, CaError>;
+    /// Fetches the CA's default chain.
+    async fn certificate(&mut self) -> Result<Chain, CaError>;
+
+    /// Fetches another chain of the same certificate, PEM, leaf first, from where [`Self::certificate`] said that it is.
+    async fn alternate(&mut self, url: &str) -> Result<String, CaError>;
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The engine: takes the steps of one order, one remote act at a time, and writes down one fact after each.
 //!
-//! Here are the run and its acts; `bound` holds how long an act may take, `writes` how facts are written down, and
-//! `ends` what becomes of a run that cannot go on.
+//! Here are the run and its acts; `bound` holds how long an act may take, `chains` which chain is taken, `writes` how facts
+//! are written down, and `ends` what becomes of a run that cannot go on.
 
 mod bound;
+mod chains;
 mod ends;
 #[cfg(test)]
 mod tests;
@@ -15,8 +16,9 @@ use std::time::Duration;
 use futures_util::future::join;
 
 use crate::audit::Auditor;
+use crate::certificate::ChainName;
 use crate::challenge::ChallengeAnswer;
-use crate::clock::{Clock, later};
+use crate::clock::{Clock, later, until};
 use crate::entropy::Entropy;
 use crate::envelope::{Keyring, KeyringError};
 use crate::fault;
@@ -24,8 +26,8 @@ use crate::job::{Claim, Mandate, Settlement};
 use crate::limits;
 use crate::order::replaces::goes_without;
 use crate::order::{
-    Authorization, CaAccount, CaError, Duty, Knowledge, Ledger, LedgerError, Order, OrderState, Placed,
-    RemoteOrder, Seen, Step, next_step,
+    Authorization, CaAccount, CaError, Duty, Knowledge, Ledger, LedgerError, Order, OrderState, Park, Placed,
+    RemoteOrder, Reply, Seen, Standing, Step, next_step,
 };
 use crate::problem::Problem;
 
@@ -38,6 +40,8 @@ const READY: (&str, &str) = ("record-ready.before", "record-ready.after");
 pub struct Engine<'a> {
     /// The account that buys.
     pub account: &'a dyn CaAccount,
+    /// What a refusal says of the account.
+    pub standing: &'a dyn Standing,
     /// Where facts are written down.
     pub ledger: &'a dyn Ledger,
     /// Opens and seals the key.
@@ -56,6 +60,10 @@ pub struct Engine<'a> {
     pub expires: Option<jiff::Timestamp>,
     /// Which of the certificate's versions the next one is, counted from 1.
     pub number: i64,
+    /// The chain that is taken where the CA offers it.
+    pub preferred_chain: Option<&'a ChainName>,
+    /// The URLs of orders for the same version that were set aside: what the CA issues for one of them is not bought again.
+    pub watched: &'a [String],
 }
 
 /// How a run ended.
@@ -65,8 +73,14 @@ pub enum Outcome {
     Stored,
     /// The last fact settled the job: the attempt failed, and the next one has its time.
     Failed(Problem),
+    /// The CA does not accept the account. Nothing is written, and the job is still ours: the order waits for the account.
+    Halted(Problem),
+    /// The last fact settled the job: the attempt is over, and nothing more is tried before a person has done something.
+    Buried(Problem),
     /// The job is still ours and must be settled like this.
     Settle(Settlement),
+    /// The same, with a rate limit to be kept by all.
+    Parked(Settlement, Park),
     /// The job is not ours any more, or may not be: nothing is written.
     Lost,
 }
@@ -76,6 +90,8 @@ pub enum Outcome {
 struct Run {
     known: Knowledge,
     remote: Option<Box<dyn RemoteOrder>>,
+    /// Whether it has answered the challenges itself.
+    answered: bool,
     progressed: bool,
     looks: u32,
     waited: Duration,
@@ -119,7 +135,7 @@ impl Engine<'_> {
             Step::MarkReady => self.mark_ready(order, run).await,
             Step::Finalize => self.finalize(order, run).await,
             Step::Download => self.download(order, run).await,
-            Step::Wait => self.wait(run).await,
+            Step::Wait => self.wait(order, run).await,
             Step::Fail(problem) => Err(Halt::Done(self.fail(order, problem).await?)),
             Step::Done => Err(Halt::Done(Outcome::Settle(Settlement::Succeeded))),
         }
@@ -131,17 +147,24 @@ impl Engine<'_> {
         let place = self.account.place(order.names.identifiers(), order.profile.as_ref(), replaces);
         let placed = self.act(order, place).await;
         fault::point("new-order.after");
-        let (placed, seen, remote) = match placed {
-            Err(Halt::Ca(error)) if replaces.is_some() && goes_without(&error, self.claim.setbacks) => {
+        let (placed, heard) = match placed {
+            Err(Halt::Ca(error))
+                if replaces.is_some()
+                    && goes_without(&error, self.claim.setbacks)
+                    && !self.is_of_a_moving_account(&error).await =>
+            {
                 // Written down before it is sent again, so that whoever resumes does not begin with the same refusal.
                 tracing::info!(order = %order.id, %error, "the order is sent again as one that replaces nothing");
                 return self.record(ORDERED, order, run, OrderState::Keyed { replaces: None }, &[]).await;
             }
             placed => placed?,
         };
-        run.remote = Some(remote);
         self.record(ORDERED, order, run, OrderState::Ordered { placed }, &[]).await?;
-        run.known.seen = Some(seen);
+        // Where the CA gave no more than the URL, that is written down before anything else is asked.
+        if let Some((reply, remote)) = heard {
+            run.remote = Some(remote);
+            run.known.hear(reply);
+        }
         Ok(())
     }
 
@@ -156,7 +179,9 @@ impl Engine<'_> {
             placed.expires.unwrap_or_else(|| later(self.clock.now(), limits::CHALLENGE_LIFE_DEFAULT)),
             limits::CHALLENGE_KEPT,
         );
-        for authorization in authorizations? {
+        let authorizations = authorizations?;
+        run.known.not_before(authorizations.retry_at);
+        for authorization in authorizations.said {
             match authorization {
                 Authorization::Valid => {}
                 Authorization::Unusable(problem) => {
@@ -175,12 +200,13 @@ impl Engine<'_> {
                 }
             }
         }
+        run.answered = true;
         self.record(CHALLENGED, order, run, OrderState::Challenged { placed, duties }, &answers).await
     }
 
     async fn look(&self, order: &Order, run: &mut Run) -> Result<(), Halt> {
-        let seen = self.seen(order, &placed(order)?, &mut run.remote).await?;
-        run.known.seen = Some(seen);
+        let reply = self.seen(order, &placed(order)?, &mut run.remote).await?;
+        run.known.hear(reply);
         Ok(())
     }
 
@@ -190,7 +216,7 @@ impl Engine<'_> {
         order: &Order,
         placed: &Placed,
         remote: &mut Option<Box<dyn RemoteOrder>>,
-    ) -> Result<Seen, Halt> {
+    ) -> Result<Reply<Seen>, Halt> {
         fault::point("poll.before");
         let seen = match remote.as_mut() {
             Some(remote) => self.ask(order, remote.look()).await,
@@ -203,13 +229,17 @@ impl Engine<'_> {
         seen
     }
 
-    async fn submit(&self, order: &Order, run: &mut Run) -> Result<(), Halt> {
+    async fn submit(&self, order: &mut Order, run: &mut Run) -> Result<(), Halt> {
+        let is_answered_by_us = run.answered || !matches!(order.state, OrderState::Challenged { .. });
+        if !is_answered_by_us && self.standing.is_rekeyed() {
+            return self.prepare(order, run).await;
+        }
         let placed = placed(order)?;
         let remote = self.remote(order, &placed, run).await?;
         fault::point("submit.before");
         let submitted = self.act(order, remote.submit()).await;
         fault::point("submit.after");
-        submitted.map_err(|halt| match halt {
+        let submitted = submitted.map_err(|halt| match halt {
             // What a CA says of a challenge says nothing of an order that may have been finalized by an earlier run.
             Halt::Ca(CaError::Refused(problem) | CaError::Gone(problem))
                 if matches!(order.state, OrderState::Ready { .. }) =>
@@ -218,21 +248,44 @@ impl Engine<'_> {
             }
             halt => halt,
         })?;
-        run.known = Knowledge { seen: None, submitted: true };
+        run.known.not_before(submitted.retry_at);
+        (run.known.seen, run.known.submitted) = (None, true);
         Ok(())
     }
 
     /// Writes down that finalize is next. Where the CA has not said yet that it may be, it is asked meanwhile.
     async fn mark_ready(&self, order: &mut Order, run: &mut Run) -> Result<(), Halt> {
+        self.look_back(order).await?;
         let (placed, since) = (placed(order)?, self.clock.now());
         let writing = self.written(READY, order, OrderState::Ready { placed: placed.clone(), since }, &[]);
-        let (written, seen) = match run.known.seen.clone() {
-            Some(seen) => (writing.await, Ok(seen)),
-            None => join(writing, self.seen(order, &placed, &mut run.remote)).await,
+        let (written, heard) = match run.known.seen {
+            Some(_) => (writing.await, None),
+            None => {
+                let (written, heard) = join(writing, self.seen(order, &placed, &mut run.remote)).await;
+                (written, Some(heard))
+            }
         };
         *order = written?;
         run.progressed = true;
-        run.known.seen = Some(seen?);
+        if let Some(heard) = heard {
+            run.known.hear(heard?);
+        }
+        Ok(())
+    }
+
+    /// Ends the run where the CA has issued for an order that was set aside: the next run takes that one. A CA that does not
+    /// say keeps nobody from going on.
+    async fn look_back(&self, order: &Order) -> Result<(), Halt> {
+        for url in self.watched {
+            match self.ask(order, self.account.resume(url)).await {
+                Ok((reply, _)) if reply.said == Seen::Valid => {
+                    let again = Settlement::Again { after: Duration::ZERO, problem: None, setbacks: None };
+                    return Err(Halt::Done(Outcome::Settle(again)));
+                }
+                Err(halt @ Halt::Done(_)) => return Err(halt),
+                Ok(_) | Err(_) => {}
+            }
+        }
         Ok(())
     }
 
@@ -240,10 +293,13 @@ impl Engine<'_> {
         let placed = placed(order)?;
         let remote = self.remote(order, &placed, run).await?;
         fault::point("finalize.before");
-        let seen = self.act(order, remote.finalize(&order.key.csr)).await;
+        let reply = self.act(order, remote.finalize(&order.key.csr)).await;
         fault::point("finalize.after");
-        // Its answer has been under way for a while: a CA that was processing then is asked before it is waited for.
-        run.known.seen = Some(seen?).filter(|seen| *seen != Seen::Processing);
+        run.known.finalized = true;
+        // Only a verdict is taken from its answer. One that was processing then is asked before it is waited for; and one that
+        // says that it waits for what it was just sent has it from a replica that lags.
+        run.known.hear(reply?);
+        run.known.seen = run.known.seen.take().filter(|seen| matches!(seen, Seen::Valid | Seen::Invalid(_)));
         run.looks = 0;
         Ok(())
     }
@@ -254,17 +310,18 @@ impl Engine<'_> {
         fault::point("download.before");
         let chain = self.ask(order, remote.certificate()).await;
         fault::point("download.after");
-        Err(Halt::Done(self.store(order, placed, chain?).await?))
+        let chain = self.chosen(order, chain?, remote).await?;
+        Err(Halt::Done(self.store(order, placed, chain, run.progressed).await?))
     }
 
-    /// Waits a little in place; a wait that grows long gives the worker's place to another job.
-    async fn wait(&self, run: &mut Run) -> Result<(), Halt> {
-        let wait = (limits::POLL_WAIT_FIRST * 2_u32.pow(run.looks.min(16))).min(limits::POLL_WAIT_MAX);
+    /// Waits a moment in place for a CA that is quick; any longer wait gives the worker's place to another job.
+    async fn wait(&self, order: &Order, run: &mut Run) -> Result<(), Halt> {
+        let asked = run.known.retry_at.map_or(Duration::ZERO, |at| until(self.clock.now(), at));
+        let wait = limits::INLINE_WAIT_FIRST * 2_u32.pow(run.looks.min(16));
+        let wait = wait.min(limits::INLINE_WAIT.saturating_sub(run.waited));
         run.looks += 1;
-        if run.waited + wait > limits::INLINE_WAIT {
-            let settlement =
-                Settlement::Again { after: limits::POLL_WAIT_MAX, problem: None, setbacks: None };
-            return Err(Halt::Done(Outcome::Settle(settlement)));
+        if wait.is_zero() || asked > wait {
+            return Err(Halt::Done(Outcome::Settle(self.waiting(order, run.progressed, asked))));
         }
         run.waited += wait;
         self.clock.sleep(wait).await;
@@ -279,8 +336,8 @@ impl Engine<'_> {
         run: &'r mut Run,
     ) -> Result<&'r mut Box<dyn RemoteOrder>, Halt> {
         if run.remote.is_none() {
-            let (seen, remote) = self.ask(order, self.account.resume(&placed.url)).await?;
-            run.known.seen = Some(seen);
+            let (reply, remote) = self.ask(order, self.account.resume(&placed.url)).await?;
+            run.known.hear(reply);
             run.remote = Some(remote);
         }
         run.remote.as_mut().ok_or(Halt::Done(Outcome::Lost))

@@ -53,6 +53,10 @@ pub struct FailedAttempt {
     pub problem: Problem,
     /// When the next one starts.
     pub next_attempt_at: Timestamp,
+    /// Whether it was for the key, so that the next one has a key of its own, whatever the certificate's settings say.
+    pub needs_new_key: bool,
+    /// Whether the CA issued something all the same, and so has counted it.
+    pub is_issued: bool,
 }
 
 /// Where orders are written down. Every method may be called again with the same arguments when its outcome is unknown.
@@ -81,6 +85,16 @@ pub trait Ledger: Send + Sync {
         claim: &Claim,
         order: &Order,
         failed: &FailedAttempt,
+        audit: &Row,
+    ) -> Result<(), LedgerError>;
+
+    /// Ends an attempt whose order was never placed, and the job, which needs a person: order, certificate, job and audit entry
+    /// together.
+    async fn bury(
+        &self,
+        claim: &Claim,
+        order: &Order,
+        problem: &Problem,
         audit: &Row,
     ) -> Result<(), LedgerError>;
 }

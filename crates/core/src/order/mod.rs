@@ -6,23 +6,32 @@
 //! becomes of failures. The CA and the ledger are ports.
 
 mod abandon;
+mod aside;
 mod ca;
 mod engine;
 mod fuse;
 mod ledger;
+mod park;
 mod picture;
 mod replaces;
 mod retry;
+mod standing;
 mod state;
 mod step;
 
 pub use abandon::is_abandoned;
-pub use ca::{Authorization, CaAccount, CaError, CaRequest, CertificateAuthority, RemoteOrder, Seen};
+pub use aside::{overdue_at, watched_until};
+pub use ca::{
+    Authorization, CaAccount, CaError, CaRequest, CertificateAuthority, Chain, Found, RemoteOrder, Reply,
+    Seen,
+};
 pub use engine::{Engine, Outcome};
 pub use fuse::Fuse;
 pub use ledger::{FailedAttempt, IssuedVersion, Ledger, LedgerError};
+pub use park::{Bucket, Park, buckets};
 pub use picture::{moves, order_states_markdown};
 pub use replaces::predecessor;
-pub use retry::{attempt_delay, deferred, transient_delay};
+pub use retry::{attempt_delay, deferred, poll_delay, postponed, transient_delay};
+pub use standing::{Standing, Steady};
 pub use state::{Duty, Order, OrderKey, OrderState, Placed};
 pub use step::{Knowledge, Step, may_issue, next_step};

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -26,14 +25,26 @@ enum Age {
     LongExpired,
 }
 
+/// What this run has done.
+#[derive(Clone, Copy)]
+enum Done {
+    Nothing,
+    Submitted,
+    Finalized,
+}
+
+const DONE: [Done; 3] = [Done::Nothing, Done::Submitted, Done::Finalized];
+
 /// Every step from one phase to another that an order may take. Failing is open to each: the CA may refuse any act.
 #[must_use]
 pub fn moves() -> BTreeSet<(&'static str, &'static str)> {
     let mut moves: BTreeSet<_> = LIVE.iter().map(|phase| (*phase, "failed")).collect();
+    // What it replaces is left out where the CA refuses it, and that is written down.
+    moves.insert(("keyed", "keyed"));
     for phase in LIVE {
         for word in WORDS {
-            for (age, submitted) in AGES.iter().flat_map(|age| [(*age, false), (*age, true)]) {
-                moves.extend(leads_to(&decide(phase, word, submitted, age)).map(|next| (phase, next)));
+            for (age, done) in AGES.iter().flat_map(|age| DONE.map(|done| (*age, done))) {
+                moves.extend(leads_to(&decide(phase, word, done, age)).map(|next| (phase, next)));
             }
         }
     }
@@ -68,7 +79,7 @@ fn words(step: &Step) -> &'static str {
     }
 }
 
-fn decide(phase: &str, word: &str, submitted: bool, age: Age) -> Step {
+fn decide(phase: &str, word: &str, done: Done, age: Age) -> Step {
     let since = Timestamp::UNIX_EPOCH;
     let expires = later(since, limits::READY_EXPIRY_MARGIN);
     let placed = Placed { url: String::new(), expires: Some(expires) };
@@ -86,12 +97,14 @@ fn decide(phase: &str, word: &str, submitted: bool, age: Age) -> Step {
         "invalid" => Some(Seen::Invalid(Problem::new(Class::Validation, "invalid", ""))),
         _ => None,
     };
-    let past = match age {
-        Age::Young => return next_step(&state, &Knowledge { seen, submitted }, since),
-        Age::Expired => Duration::ZERO,
-        Age::LongExpired => limits::READY_EXPIRY_MARGIN,
+    let now = match age {
+        Age::Young => since,
+        Age::Expired => expires,
+        Age::LongExpired => later(expires, limits::READY_EXPIRY_MARGIN),
     };
-    next_step(&state, &Knowledge { seen, submitted }, later(expires, past))
+    let submitted = matches!(done, Done::Submitted | Done::Finalized);
+    let finalized = matches!(done, Done::Finalized);
+    next_step(&state, &Knowledge { seen, submitted, finalized, ..Knowledge::default() }, now)
 }
 
 /// The page, for docs/reference/.
@@ -113,32 +126,33 @@ pub fn order_states_markdown() -> String {
          An order fails where the CA refuses an act, ends the order, issues something else than was asked for, or does not \
          finish before the order expires. From `ready` on it may have been finalized: then a refusal to be asked ends \
          nothing, and its expiry only with an hour for clocks that differ.\n\n\
-         | recorded | the CA's last word | next | submitted in this run | expired | expired for an hour |\n\
-         |---|---|---|---|---|---|\n",
+         | recorded | the CA's last word | next | submitted in this run | and finalized | expired | expired for an hour |\n\
+         |---|---|---|---|---|---|---|\n",
     );
     for phase in LIVE {
         for word in WORDS {
-            let first = decide(phase, word, false, Age::Young);
+            let first = decide(phase, word, Done::Nothing, Age::Young);
             let always = |words: &[&str]| {
-                words.iter().all(|word| decide(phase, word, true, Age::LongExpired) == first)
+                words.iter().all(|word| decide(phase, word, Done::Finalized, Age::LongExpired) == first)
             };
             if matches!(first, Step::Place | Step::Prepare) && always(&WORDS) {
                 if word == WORDS[0] {
-                    let _ = writeln!(page, "| `{phase}` | whatever | {} | | | |", words(&first));
+                    let _ = writeln!(page, "| `{phase}` | whatever | {} | | | | |", words(&first));
                 }
                 continue;
             }
-            let other = |submitted, age| {
-                let step = decide(phase, word, submitted, age);
+            let other = |done, age| {
+                let step = decide(phase, word, done, age);
                 if step == first { "" } else { words(&step) }
             };
             let _ = writeln!(
                 page,
-                "| `{phase}` | {word} | {} | {} | {} | {} |",
+                "| `{phase}` | {word} | {} | {} | {} | {} | {} |",
                 words(&first),
-                other(true, Age::Young),
-                other(false, Age::Expired),
-                other(false, Age::LongExpired)
+                other(Done::Submitted, Age::Young),
+                other(Done::Finalized, Age::Young),
+                other(Done::Nothing, Age::Expired),
+                other(Done::Nothing, Age::LongExpired)
             );
         }
     }
@@ -150,9 +164,10 @@ pub fn order_states_markdown() -> String {
 
 fn reason(from: &str, to: &str) -> &'static str {
     match (from, to) {
+        (_, "keyed") => "refused for what it replaces, sent without",
         (_, "ordered") => "newOrder",
         (_, "challenged") => "challenges read, answers stored",
-        (_, "ready") => "submitted, or the CA waits for finalize",
+        (_, "ready") => "submitted, or the CA waits for finalize or issues",
         (_, "stored") => "finalized, fetched, checked",
         _ => "refused, invalid or expired",
     }
@@ -167,6 +182,7 @@ mod tests {
         let line = ["keyed", "ordered", "challenged", "ready", "stored"];
         let mut expected: BTreeSet<_> = line.windows(2).map(|pair| (pair[0], pair[1])).collect();
         expected.extend(LIVE.map(|phase| (phase, "failed")));
+        expected.insert(("keyed", "keyed"));
         assert_eq!(moves(), expected);
     }
 
@@ -179,6 +195,9 @@ mod tests {
         for word in WORDS {
             assert!(page.contains(&format!("| `ready` | {word} |")), "{word}");
         }
-        assert!(page.contains("| `ready` | ready | finalize |  |  | end the attempt |"), "{page}");
+        assert!(
+            page.contains("| `ready` | ready | finalize |  | wait, then ask |  | end the attempt |"),
+            "{page}"
+        );
     }
 }

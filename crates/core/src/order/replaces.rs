@@ -6,6 +6,7 @@ use crate::id::IssuerId;
 use crate::job::Setbacks;
 use crate::limits;
 use crate::order::{CaError, OrderState};
+use crate::problem::Class;
 use crate::renewal_info::AriId;
 
 /// What an order at `issuer` replaces: the version before it, if it was `issued_by` the same issuer.
@@ -28,28 +29,43 @@ impl OrderState {
     }
 }
 
+const SERVER_INTERNAL: &str = "urn:ietf:params:acme:error:serverInternal";
 /// What a CA answers that fails in itself, rather than for want of a connection: by the type of its problem, if it has one.
-const STUMBLED: [&str; 3] = ["urn:ietf:params:acme:error:serverInternal", "about:blank", "ca-error"];
+const STUMBLED: [&str; 3] = [SERVER_INTERNAL, "about:blank", "ca-error"];
+/// What a CA may say of the predecessor: that another order replaces it, in today's words and in those of a draft, that it does
+/// not know it, or that it was another account's.
+const OF_THE_PREDECESSOR: [&str; 5] = [
+    "urn:ietf:params:acme:error:alreadyReplaced",
+    "urn:ietf:params:acme:error:conflict",
+    "urn:ietf:params:acme:error:malformed",
+    "urn:ietf:params:acme:error:unauthorized",
+    SERVER_INTERNAL,
+];
 
 /// Whether an order that was not placed because of `error`, after `before` passing faults in a row, is sent again as one that
 /// replaces nothing. A CA may have another order that replaces the same certificate (`alreadyReplaced`), may have lost the
-/// certificate or the account that it was for, or may stumble; what it really refuses it refuses once more.
+/// certificate or the account that it was for, or may stumble. What it says of the names or the profile it would say once more,
+/// and count once more.
 pub(super) fn goes_without(error: &CaError, before: Option<Setbacks>) -> bool {
     match error {
-        CaError::Refused(_) | CaError::Gone(_) => true,
+        // A CA that does not accept the account says so once more.
+        CaError::Refused(problem) | CaError::Gone(problem) | CaError::Account(problem) => {
+            OF_THE_PREDECESSOR.contains(&&*problem.kind)
+        }
         // One that cannot be reached has said nothing of the predecessor.
-        CaError::Transient(problem) | CaError::OutOfStep(problem) => {
-            STUMBLED.contains(&&*problem.kind)
+        CaError::Transient(problem) | CaError::OutOfStep(problem) | CaError::Later { problem, .. } => {
+            problem.class != Class::RateLimited
+                && STUMBLED.contains(&&*problem.kind)
                 && before.is_some_and(|before| before.count.saturating_add(1) >= limits::REPLACES_FAULTS)
         }
-        CaError::Later { .. } | CaError::NeedsPerson(_) => false,
+        CaError::NeedsPerson(_) => false,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::problem::{Class, Problem};
+    use crate::problem::Problem;
     use jiff::Timestamp;
 
     #[test]
@@ -65,9 +81,7 @@ mod tests {
     #[test]
     fn a_limit_is_waited_for_and_a_refusal_is_not_taken_for_an_answer() {
         let problem = || Problem::new(Class::Protocol, "urn:ietf:params:acme:error:alreadyReplaced", "");
-        let after = |count| Some(Setbacks { count, since: Timestamp::UNIX_EPOCH });
-        assert!(goes_without(&CaError::Refused(problem()), None));
-        assert!(goes_without(&CaError::Gone(problem()), None));
+        let after = |count| Some(Setbacks { count, ..Setbacks::none(Timestamp::UNIX_EPOCH) });
         for (before, expected) in
             [(None, false), (after(1), false), (after(2), true), (after(u32::MAX), true)]
         {
@@ -77,7 +91,26 @@ mod tests {
             }
             assert!(!goes_without(&fault("ca-unreachable"), before), "{before:?}");
         }
-        let later = CaError::Later { problem: problem(), at: Timestamp::UNIX_EPOCH };
+        let limit = Problem::new(Class::RateLimited, SERVER_INTERNAL, "");
+        let later = CaError::Later { problem: limit, at: Timestamp::UNIX_EPOCH };
         assert!(!goes_without(&later, after(9)) && !goes_without(&CaError::NeedsPerson(problem()), after(9)));
+    }
+
+    #[test]
+    fn only_what_may_be_about_the_predecessor_is_asked_for_without_it() {
+        let refused = |kind: &str| {
+            let problem = Problem::new(Class::Protocol, &format!("urn:ietf:params:acme:error:{kind}"), "");
+            [CaError::Refused(problem.clone()), CaError::Gone(problem.clone()), CaError::Account(problem)]
+        };
+        for kind in ["alreadyReplaced", "conflict", "malformed", "unauthorized", "serverInternal"] {
+            assert!(refused(kind).iter().all(|error| goes_without(error, None)), "{kind}");
+        }
+        for kind in
+            ["rejectedIdentifier", "invalidProfile", "accountDoesNotExist", "caa", "unsupportedIdentifier"]
+        {
+            assert!(!refused(kind).iter().any(|error| goes_without(error, None)), "{kind}");
+        }
+        let profile = Problem::new(Class::Configuration, "profile-not-offered", "");
+        assert!(!goes_without(&CaError::Refused(profile), None), "nor is what we say ourselves");
     }
 }

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 
 use crate::clock::until;
 use crate::entropy::{self, Entropy};
-use crate::job::{Setbacks, Settlement};
+use crate::job::{Cause, Setbacks, Settlement};
 use crate::limits;
-use crate::problem::Problem;
+use crate::problem::{Class, Problem};
 
 /// The waits after the first, second and third failed attempt; from then on daily.
 const ATTEMPT_WAITS: [Duration; 3] =
@@ -48,8 +48,49 @@ pub fn transient_delay(count: u32, entropy: &dyn Entropy) -> Duration {
     entropy::between(entropy, wait / 2, wait)
 }
 
+/// The problem types by which a CA refuses a key, or what was signed with it (RFC 8555, 6.7).
+const KEY_REFUSED: [&str; 2] =
+    ["urn:ietf:params:acme:error:badCSR", "urn:ietf:params:acme:error:badPublicKey"];
+
+/// Whether an attempt failed for its key: the same one would be refused again.
+#[must_use]
+pub(super) fn needs_new_key(problem: &Problem) -> bool {
+    KEY_REFUSED.contains(&&*problem.kind)
+}
+
+/// How long to wait before a CA that is busy with an order is asked again, after so many `waits` before: 1, 2, 4 up to 60 s,
+/// with up to a tenth of jitter, and no longer than a tenth of what is left until any of these `ends`.
+#[must_use]
+pub fn poll_delay(
+    waits: u32,
+    ends: [Option<Timestamp>; 2],
+    now: Timestamp,
+    entropy: &dyn Entropy,
+) -> Duration {
+    let wait = (limits::POLL_WAIT_FIRST * 2_u32.pow(waits.min(16))).min(limits::POLL_WAIT_MAX);
+    let ends = ends.into_iter().flatten().filter(|end| *end > now);
+    let most = ends.map(|end| until(now, end) / LIFE_LEFT_DIVISOR).min().unwrap_or(limits::POLL_WAIT_MAX);
+    let wait = wait.min(most).max(limits::POLL_WAIT_FIRST);
+    wait - entropy::between(entropy, Duration::ZERO, wait / 10)
+}
+
+/// What becomes of a job after one more passing fault than `before`: the same step again, later.
+#[must_use]
+pub fn postponed(
+    before: Option<Setbacks>,
+    cause: Cause,
+    problem: Problem,
+    now: Timestamp,
+    entropy: &dyn Entropy,
+) -> Settlement {
+    let after = transient_delay(before.map_or(0, |earlier| earlier.count).saturating_add(1), entropy);
+    let setbacks = Some(Setbacks::met(before, cause, after, now));
+    Settlement::Again { after, problem: Some(problem), setbacks }
+}
+
 /// What becomes of a job whose CA asked us to come back `at`, after the passing faults `before`: not sooner than it
-/// said, and not sooner than after any other passing fault, since some CAs say "at once" each time.
+/// said, and not sooner than after any other passing fault, since some CAs say "at once" each time. What it asks for because
+/// of a limit is no fault of its.
 #[must_use]
 pub fn deferred(
     before: Option<Setbacks>,
@@ -58,12 +99,16 @@ pub fn deferred(
     now: Timestamp,
     entropy: &dyn Entropy,
 ) -> Settlement {
-    let asked = until(now, at).min(limits::RETRY_AFTER_MAX);
-    let count = before.map_or(0, |earlier| earlier.count).saturating_add(1);
-    let after = asked.max(transient_delay(count, entropy));
-    // A wait longer than any of ours needs no count, and is worth somebody's look at once. Nor does what the CA asked
-    // for count towards the hour after which an attempt fails.
-    let setbacks = (asked <= limits::TRANSIENT_WAIT_MAX).then_some(Setbacks { count, since: now });
+    let (cause, most) = match problem.class {
+        Class::RateLimited => (Cause::Other, limits::RATE_LIMIT_MAX),
+        Class::Transient | Class::Validation | Class::Configuration | Class::Protocol => {
+            (Cause::Ca, limits::RETRY_AFTER_MAX)
+        }
+    };
+    let asked = until(now, at).min(most);
+    let after =
+        asked.max(transient_delay(before.map_or(0, |earlier| earlier.count).saturating_add(1), entropy));
+    let setbacks = Some(Setbacks::met(before, cause, after, now));
     Settlement::Again { after, problem: Some(problem), setbacks }
 }
 
@@ -72,7 +117,6 @@ mod tests {
     use super::*;
     use crate::clock::later;
     use crate::entropy::tests::Seeded;
-    use crate::problem::Class;
 
     #[test]
     fn waits_grow_and_then_stay() {
@@ -102,9 +146,20 @@ mod tests {
         assert!(attempt_delay(9, Some(a_moment_left), now, &luck) >= Duration::from_secs(13));
     }
 
+    #[test]
+    fn a_refused_key_is_not_used_again_and_no_other_refusal_costs_a_key() {
+        let failed = |kind: &str| needs_new_key(&Problem::new(Class::Protocol, kind, ""));
+        assert!(KEY_REFUSED.into_iter().all(failed));
+        for other in
+            ["badCSR", "wrong-certificate", "urn:ietf:params:acme:error:unauthorized", "order-expired"]
+        {
+            assert!(!failed(other), "{other}");
+        }
+    }
+
     fn defer(count: u32, asked: Duration) -> (Duration, Option<u32>) {
         let now = Timestamp::from_second(1_790_000_000).unwrap();
-        let before = (count > 0).then_some(Setbacks { count, since: now });
+        let before = (count > 0).then_some(Setbacks { count, ..Setbacks::none(now) });
         let problem = Problem::new(Class::RateLimited, "rateLimited", "slow down");
         match deferred(before, problem, later(now, asked), now, &Seeded::new(1)) {
             Settlement::Again { after, setbacks, .. } => (after, setbacks.map(|setbacks| setbacks.count)),
@@ -128,7 +183,25 @@ mod tests {
     #[test]
     fn a_ca_is_given_the_time_that_it_asks_for_up_to_a_bound() {
         assert_eq!(defer(0, Duration::from_secs(20)), (Duration::from_secs(20), Some(1)));
-        assert_eq!(defer(5, Duration::from_secs(3_600)), (Duration::from_secs(3_600), None));
-        assert_eq!(defer(5, limits::RETRY_AFTER_MAX * 9).0, limits::RETRY_AFTER_MAX);
+        assert_eq!(defer(5, Duration::from_secs(3_600)), (Duration::from_secs(3_600), Some(6)));
+        assert_eq!(defer(5, limits::RATE_LIMIT_MAX * 9).0, limits::RATE_LIMIT_MAX);
+        let now = Timestamp::from_second(1_790_000_000).unwrap();
+        let closed = Problem::new(Class::Transient, "serverInternal", "closed for a year");
+        let settlement = deferred(None, closed, Timestamp::MAX, now, &Seeded::new(1));
+        assert!(matches!(settlement, Settlement::Again { after, .. } if after == limits::RETRY_AFTER_MAX));
+    }
+
+    #[test]
+    fn a_busy_ca_is_asked_less_and_less_and_not_too_seldom_for_what_ends_soon() {
+        let luck = Seeded::new(1);
+        let now = Timestamp::from_second(1_790_000_000).unwrap();
+        let ends = |in_s| [Some(later(now, Duration::from_secs(in_s))), None];
+        let wait = |waits, ends| poll_delay(waits, ends, now, &luck).as_secs_f64();
+        for (waits, at_most) in [(0, 1.0), (1, 2.0), (5, 32.0), (6, 60.0), (u32::MAX, 60.0)] {
+            assert!((at_most * 0.9..=at_most).contains(&wait(waits, [None, None])), "{waits}");
+        }
+        assert!(wait(9, ends(100)) <= 10.0);
+        assert!(wait(9, ends(1)) >= 0.9, "what ends in a moment is not hammered");
+        assert!(wait(9, ends(0)) >= 54.0, "nor is what is over");
     }
 }

@@ -8,6 +8,7 @@ use crate::certificate::{Names, Profile};
 use crate::challenge::ChallengeToken;
 use crate::envelope::Sealed;
 use crate::id::{CertificateId, IssuerId, OrderId, ProjectId, VersionId};
+use crate::order::LedgerError;
 use crate::problem::Problem;
 use crate::renewal_info::AriId;
 
@@ -49,6 +50,17 @@ pub struct OrderKey {
     /// SHA-256 of the SubjectPublicKeyInfo.
     #[serde(with = "serde_bytes")]
     pub spki_sha256: Vec<u8>,
+    /// Whether it is the key of the version before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kept: bool,
+}
+
+impl OrderKey {
+    /// SHA-256 of its SubjectPublicKeyInfo.
+    pub(super) fn spki(&self) -> Result<[u8; 32], LedgerError> {
+        let spki = <[u8; 32]>::try_from(self.spki_sha256.as_slice());
+        spki.map_err(|_| LedgerError::Corrupt("spki_sha256 of an order is not 32 bytes".to_owned()))
+    }
 }
 
 /// An order as the CA knows it.

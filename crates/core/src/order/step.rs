@@ -3,9 +3,7 @@
 
 use jiff::Timestamp;
 
-use crate::clock::later;
-use crate::limits;
-use crate::order::{OrderState, Seen};
+use crate::order::{OrderState, Reply, Seen, watched_until};
 use crate::problem::{Class, Problem};
 
 /// What this run knows beyond what is written down.
@@ -15,6 +13,23 @@ pub struct Knowledge {
     pub seen: Option<Seen>,
     /// Whether this run has told the CA that the challenges are answered.
     pub submitted: bool,
+    /// Whether this run has sent the signing request.
+    pub finalized: bool,
+    /// Before when the CA does not want to be asked again (`Retry-After`).
+    pub retry_at: Option<Timestamp>,
+}
+
+impl Knowledge {
+    /// Takes in what the CA said of the order.
+    pub(super) fn hear(&mut self, reply: Reply<Seen>) {
+        self.not_before(reply.retry_at);
+        self.seen = Some(reply.said);
+    }
+
+    /// Takes in before when the CA does not want to be asked: of what it says of an order and of its parts, the latest.
+    pub(super) fn not_before(&mut self, retry_at: Option<Timestamp>) {
+        self.retry_at = self.retry_at.max(retry_at);
+    }
 }
 
 /// One thing to do.
@@ -55,8 +70,9 @@ pub fn next_step(state: &OrderState, known: &Knowledge, now: Timestamp) -> Step 
             None => Step::Look,
             Some(Seen::Pending) if is_over(placed.expires, now) => Step::Fail(expired()),
             Some(Seen::Pending) => Step::Submit,
-            Some(Seen::Ready | Seen::Valid) => Step::MarkReady,
-            Some(Seen::Processing) => Step::Wait,
+            // Whatever made it so, it may be issued at any moment: from here on its expiry is judged as that of one
+            // which was finalized.
+            Some(Seen::Ready | Seen::Processing | Seen::Valid) => Step::MarkReady,
             Some(Seen::Invalid(problem)) => Step::Fail(problem.clone()),
         },
         // From here on an earlier run may have finalized it: nothing but the CA's own verdict, or the end of the order,
@@ -66,6 +82,8 @@ pub fn next_step(state: &OrderState, known: &Knowledge, now: Timestamp) -> Step 
             Some(Seen::Pending | Seen::Ready | Seen::Processing) if !may_issue(state, now) => {
                 Step::Fail(expired())
             }
+            // It took the signing request, and what answered has not heard of it: another is sent by a later run, if at all.
+            Some(Seen::Ready) if known.finalized => Step::Wait,
             Some(Seen::Ready) => Step::Finalize,
             // An earlier run told the CA, which may have forgotten.
             Some(Seen::Pending) if !known.submitted => Step::Submit,
@@ -82,17 +100,7 @@ pub fn next_step(state: &OrderState, known: &Knowledge, now: Timestamp) -> Step 
 /// bought twice, and one that is watched too long costs a few looks, so the host's may be ahead by a margin.
 #[must_use]
 pub fn may_issue(state: &OrderState, now: Timestamp) -> bool {
-    match state {
-        OrderState::Ready { placed, since } => {
-            let expires = placed.expires.unwrap_or_else(|| later(*since, limits::ORDER_LIFE_DEFAULT));
-            now < later(expires, limits::READY_EXPIRY_MARGIN)
-        }
-        OrderState::Keyed { .. }
-        | OrderState::Ordered { .. }
-        | OrderState::Challenged { .. }
-        | OrderState::Stored { .. }
-        | OrderState::Failed { .. } => false,
-    }
+    watched_until(state).is_some_and(|until| now < until)
 }
 
 fn is_over(expires: Option<Timestamp>, now: Timestamp) -> bool {
@@ -110,6 +118,8 @@ fn expired() -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::later;
+    use crate::limits;
     use crate::order::Placed;
 
     fn now() -> Timestamp {
@@ -126,7 +136,7 @@ mod tests {
     }
 
     fn decide(state: &OrderState, seen: Option<Seen>, submitted: bool) -> Step {
-        next_step(state, &Knowledge { seen, submitted }, now())
+        next_step(state, &Knowledge { seen, submitted, ..Knowledge::default() }, now())
     }
 
     #[test]
@@ -172,9 +182,18 @@ mod tests {
         let ready = OrderState::Ready { placed: placed(60), since: now() };
         assert_eq!(decide(&challenged, Some(Seen::Ready), true), Step::MarkReady);
         assert_eq!(decide(&challenged, Some(Seen::Valid), true), Step::MarkReady);
+        assert_eq!(decide(&challenged, Some(Seen::Processing), true), Step::MarkReady);
         assert_eq!(decide(&ready, Some(Seen::Ready), true), Step::Finalize);
         assert_eq!(decide(&ready, Some(Seen::Processing), true), Step::Wait);
         assert_eq!(decide(&ready, Some(Seen::Valid), true), Step::Download);
+    }
+
+    #[test]
+    fn finalize_is_sent_once_in_a_run() {
+        let ready = OrderState::Ready { placed: placed(60), since: now() };
+        let known = |finalized| Knowledge { seen: Some(Seen::Ready), finalized, ..Knowledge::default() };
+        assert_eq!(next_step(&ready, &known(true), now()), Step::Wait);
+        assert_eq!(next_step(&ready, &known(false), now()), Step::Finalize);
     }
 
     /// Seconds past the expiry for which an order that may have been finalized is still watched.
@@ -206,7 +225,7 @@ mod tests {
     fn an_order_whose_expiry_the_ca_keeps_to_itself_ends_all_the_same() {
         let placed = Placed { url: "https://ca.example.test/order/1".into(), expires: None };
         let ready = OrderState::Ready { placed, since: now() };
-        let known = Knowledge { seen: Some(Seen::Processing), submitted: true };
+        let known = Knowledge { seen: Some(Seen::Processing), submitted: true, ..Knowledge::default() };
         let at = |past| later(now(), limits::ORDER_LIFE_DEFAULT + past);
         assert_eq!(next_step(&ready, &known, at(std::time::Duration::ZERO)), Step::Wait);
         assert!(matches!(next_step(&ready, &known, at(limits::READY_EXPIRY_MARGIN)), Step::Fail(_)));

@@ -67,7 +67,12 @@ pub fn judge(
         Err(CaError::Transient(problem) | CaError::OutOfStep(problem)) => {
             return kept(problem, usual.min(limits::ARI_AGAIN));
         }
-        Err(CaError::Refused(problem) | CaError::NeedsPerson(problem) | CaError::Gone(problem)) => {
+        Err(
+            CaError::Refused(problem)
+            | CaError::NeedsPerson(problem)
+            | CaError::Gone(problem)
+            | CaError::Account(problem),
+        ) => {
             return kept(problem, usual);
         }
     };

@@ -98,7 +98,7 @@ fn ask(phase: Phase, word: Option<Word>, submitted: bool) -> Move {
         Word::Valid => Seen::Valid,
         Word::Invalid => Seen::Invalid(Problem::new(Class::Validation, "invalid", "")),
     });
-    match next_step(&state, &Knowledge { seen, submitted }, Timestamp::UNIX_EPOCH) {
+    match next_step(&state, &Knowledge { seen, submitted, ..Knowledge::default() }, Timestamp::UNIX_EPOCH) {
         Step::Place => Move::Place,
         Step::Prepare => Move::Prepare,
         Step::Look => Move::Look,

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cap_core::certificate::Profile;
+use cap_core::certificate::{Profile, RevocationReason};
 use cap_core::clock::later;
 use cap_core::limits;
 use cap_core::name::Identifier;
-use cap_core::order::{Authorization, CaAccount, CaError, Placed, RemoteOrder, Seen};
+use cap_core::order::{Authorization, CaAccount, CaError, Chain, Found, Placed, RemoteOrder, Reply, Seen};
 use cap_core::problem::{Class, Problem};
 use cap_core::renewal_info::{AriId, RenewalInfo};
 
@@ -22,6 +22,8 @@ use super::world::{Inner, Process, Travel, World, at};
 const QUICK: Duration = Duration::from_millis(20);
 /// Longer than any act on an order of ours may take.
 const STALL: Duration = Duration::from_secs(120);
+/// How long a replica of the CA may not know what another one was sent.
+const LAG: Duration = Duration::from_secs(10);
 
 /// How long the CA takes to issue, at most, when the storm is over.
 const CALM_PROCESSING: Duration = Duration::from_secs(2);
@@ -87,7 +89,10 @@ fn ask(inner: &mut Inner, url: &str) -> Result<usize, CaError> {
     inner.ca.find(url).ok_or_else(|| CaError::Gone(problem(Class::Protocol, "malformed")))
 }
 
-fn seen(order: &CaOrder) -> Seen {
+fn seen(order: &CaOrder, now: Duration) -> Seen {
+    if now < order.lags_until {
+        return Seen::Ready;
+    }
     match order.status {
         Status::Pending => Seen::Pending,
         Status::Ready => Seen::Ready,
@@ -97,7 +102,19 @@ fn seen(order: &CaOrder) -> Seen {
     }
 }
 
-fn place(inner: &mut Inner, names: &str) -> Result<(Placed, Seen), CaError> {
+/// An answer, sometimes with the wish not to be asked again at once.
+fn reply<T>(inner: &mut Inner, said: T) -> Reply<T> {
+    let asks = inner.strikes(inner.plan.ca.asks_for_time);
+    let retry_at =
+        asks.then(|| later(inner.time(), inner.luck.between(Duration::ZERO, Duration::from_secs(90))));
+    Reply { said, retry_at }
+}
+
+fn place(
+    inner: &mut Inner,
+    names: &str,
+    replaces: Option<AriId>,
+) -> Result<(Placed, Option<Reply<Seen>>), CaError> {
     inner.ca_goes_on();
     any_fault(inner)?;
     let plan = inner.plan.ca;
@@ -107,13 +124,21 @@ fn place(inner: &mut Inner, names: &str) -> Result<(Placed, Seen), CaError> {
     if inner.strikes(plan.needs_person) {
         return Err(CaError::NeedsPerson(problem(Class::Configuration, "rateLimited")));
     }
-    let (number, is_new) = inner.ca.place(names, inner.now, &mut inner.luck);
+    if let Some(replaces) = &replaces
+        && (inner.ca.is_replaced(replaces) || inner.strikes(plan.refuses_replaces))
+    {
+        let kind = "urn:ietf:params:acme:error:alreadyReplaced";
+        return Err(CaError::Refused(problem(Class::Protocol, kind)));
+    }
+    let (number, is_new) = inner.ca.place(names, replaces, inner.now, &mut inner.luck);
     if is_new {
         inner.tally.placed += 1;
     }
     let order = &inner.ca.orders[number];
-    let expires = plan.tells_expiry.then(|| at(order.expires));
-    Ok((Placed { url: format!("https://ca.example.test/order/{number}"), expires }, seen(order)))
+    let (expires, said) = (plan.tells_expiry.then(|| at(order.expires)), seen(order, inner.now));
+    let placed = Placed { url: format!("https://ca.example.test/order/{number}"), expires };
+    let mumbles = inner.strikes(plan.mumbles);
+    Ok((placed, (!mumbles).then(|| reply(inner, said))))
 }
 
 fn authorizations(inner: &mut Inner, url: &str) -> Result<Vec<Authorization>, CaError> {
@@ -133,7 +158,13 @@ fn authorizations(inner: &mut Inner, url: &str) -> Result<Vec<Authorization>, Ca
     }])
 }
 
-fn submit(inner: &mut Inner, url: &str) -> Result<(), CaError> {
+fn look(inner: &mut Inner, url: &str) -> Result<Reply<Seen>, CaError> {
+    let number = ask(inner, url)?;
+    let said = seen(&inner.ca.orders[number], inner.now);
+    Ok(reply(inner, said))
+}
+
+fn submit(inner: &mut Inner, url: &str) -> Result<Reply<()>, CaError> {
     let number = ask(inner, url)?;
     let plan = inner.plan.ca;
     let fails = inner.strikes(plan.fails_validation);
@@ -147,10 +178,11 @@ fn submit(inner: &mut Inner, url: &str) -> Result<(), CaError> {
             inner.tally.unanswered += 1;
         }
     }
-    Ok(())
+    Ok(reply(inner, ()))
 }
 
-fn finalize(inner: &mut Inner, url: &str, key: Option<usize>) -> Result<Seen, CaError> {
+fn finalize(inner: &mut Inner, url: &str, key: Option<usize>) -> Result<Reply<Seen>, CaError> {
+    inner.tally.finalizes += 1;
     let number = ask(inner, url).map_err(|error| match error {
         // What it refuses to anybody it refuses here with a 403, which is how it says that the order is not ready.
         CaError::Refused(problem) => CaError::OutOfStep(problem),
@@ -173,8 +205,12 @@ fn finalize(inner: &mut Inner, url: &str, key: Option<usize>) -> Result<Seen, Ca
     let order = &mut inner.ca.orders[number];
     (order.key, order.is_wrong) = (key, is_wrong);
     order.status = Status::Processing(now + processing, is_good);
+    if inner.strikes(plan.lags) {
+        inner.ca.orders[number].lags_until = now + inner.luck.between(Duration::ZERO, LAG);
+    }
     inner.ca_goes_on();
-    Ok(seen(&inner.ca.orders[number]))
+    let said = seen(&inner.ca.orders[number], now);
+    Ok(reply(inner, said))
 }
 
 fn certificate(inner: &mut Inner, keys: &Keys, url: &str) -> Result<String, CaError> {
@@ -224,28 +260,34 @@ impl CaAccount for Account {
         &self,
         names: &[Identifier],
         _profile: Option<&Profile>,
-        _replaces: Option<&AriId>,
-    ) -> Result<(Placed, Seen, Box<dyn RemoteOrder>), CaError> {
+        replaces: Option<&AriId>,
+    ) -> Result<(Placed, Option<Found>), CaError> {
         let names = names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-        let (placed, seen) =
-            request(&self.world, self.process, "newOrder", move |inner| place(inner, &names)).await?;
-        let remote = self.remote(&placed.url);
-        Ok((placed, seen, remote))
+        let replaces = replaces.cloned();
+        let (placed, said) =
+            request(&self.world, self.process, "newOrder", move |inner| place(inner, &names, replaces))
+                .await?;
+        let found = said.map(|reply| (reply, self.remote(&placed.url)));
+        Ok((placed, found))
     }
 
-    async fn resume(&self, url: &str) -> Result<(Seen, Box<dyn RemoteOrder>), CaError> {
+    async fn resume(&self, url: &str) -> Result<Found, CaError> {
         let mut remote = self.remote(url);
         let seen = remote.look().await?;
         Ok((seen, remote))
     }
 
-    /// This CA is one without.
     fn offers_renewal_info(&self) -> bool {
-        false
+        self.world.inner().plan.ca.takes_replaces
     }
 
     async fn renewal_info(&self, _: &AriId) -> Result<RenewalInfo, CaError> {
         Err(CaError::Refused(problem(Class::Protocol, "no-renewal-info")))
+    }
+
+    /// Nor does anybody revoke here.
+    async fn revoke(&self, _: &[u8], _: RevocationReason) -> Result<(), CaError> {
+        Err(CaError::Refused(problem(Class::Protocol, "no-revocation")))
     }
 }
 
@@ -262,25 +304,31 @@ impl Remote {
 
 #[async_trait]
 impl RemoteOrder for Remote {
-    async fn look(&mut self) -> Result<Seen, CaError> {
-        self.request("look", |inner, url| ask(inner, url).map(|number| seen(&inner.ca.orders[number]))).await
+    async fn look(&mut self) -> Result<Reply<Seen>, CaError> {
+        self.request("look", look).await
     }
 
-    async fn authorizations(&mut self) -> Result<Vec<Authorization>, CaError> {
-        self.request("authorizations", authorizations).await
+    async fn authorizations(&mut self) -> Result<Reply<Vec<Authorization>>, CaError> {
+        self.request("authorizations", |inner, url| authorizations(inner, url).map(Reply::from)).await
     }
 
-    async fn submit(&mut self) -> Result<(), CaError> {
+    async fn submit(&mut self) -> Result<Reply<()>, CaError> {
         self.request("submit", submit).await
     }
 
-    async fn finalize(&mut self, csr: &[u8]) -> Result<Seen, CaError> {
+    async fn finalize(&mut self, csr: &[u8]) -> Result<Reply<Seen>, CaError> {
         let key = self.keys.of_request(csr);
         self.request("finalize", move |inner, url| finalize(inner, url, key)).await
     }
 
-    async fn certificate(&mut self) -> Result<String, CaError> {
+    async fn certificate(&mut self) -> Result<Chain, CaError> {
         let keys = self.keys;
-        self.request("certificate", move |inner, url| certificate(inner, keys, url)).await
+        let pem = self.request("certificate", move |inner, url| certificate(inner, keys, url)).await?;
+        Ok(Chain { pem, alternates: Vec::new() })
+    }
+
+    /// This CA offers one chain.
+    async fn alternate(&mut self, _: &str) -> Result<String, CaError> {
+        Err(CaError::Gone(problem(Class::Protocol, "no-alternate")))
     }
 }

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use cap_core::renewal_info::AriId;
+
 use super::luck::Luck;
 use super::plan::CaPlan;
 
@@ -26,6 +28,10 @@ pub(super) struct CaOrder {
     pub(super) key: Option<usize>,
     /// Whether the certificate is for another key.
     pub(super) is_wrong: bool,
+    /// The certificate that it replaces.
+    pub(super) replaces: Option<AriId>,
+    /// Until when replicas of the CA do not know that it was finalized.
+    pub(super) lags_until: Duration,
 }
 
 /// How an authorization is.
@@ -81,7 +87,13 @@ impl Ca {
     }
 
     /// An order for these names: a new one, or the one that is open.
-    pub(super) fn place(&mut self, names: &str, now: Duration, luck: &mut Luck) -> (usize, bool) {
+    pub(super) fn place(
+        &mut self,
+        names: &str,
+        replaces: Option<AriId>,
+        now: Duration,
+        luck: &mut Luck,
+    ) -> (usize, bool) {
         let is_open =
             |order: &CaOrder| order.names == names && matches!(order.status, Status::Pending | Status::Ready);
         if self.plan.reuses_orders
@@ -101,8 +113,16 @@ impl Ca {
             expires: now + self.plan.life,
             key: None,
             is_wrong: false,
+            replaces,
+            lags_until: Duration::ZERO,
         });
         (number, true)
+    }
+
+    /// Whether another order that is not over replaces the same certificate (RFC 9773, 5).
+    pub(super) fn is_replaced(&self, replaces: &AriId) -> bool {
+        let is_it = |order: &CaOrder| order.replaces.as_ref() == Some(replaces);
+        self.orders.iter().any(|order| is_it(order) && order.status != Status::Invalid)
     }
 
     /// The order at `url`, unless it is over and forgotten.

@@ -16,8 +16,8 @@ use secrecy::ExposeSecret;
 use super::luck::Dice;
 use super::world::{Hands, lock};
 
-/// Keys in stock: more than any seed needs.
-const STOCK: usize = 192;
+/// Keys in stock: more than any seed needs, even where every run makes another and fetches a wrong certificate for an hour.
+const STOCK: usize = 4_096;
 /// What every certificate of the simulation is for.
 const NAME: &str = "a.example.test";
 
@@ -61,6 +61,7 @@ impl Keys {
                 let der = PrivatePkcs8KeyDer::from(pkcs8.clone());
                 let pair = KeyPair::from_pkcs8_der_and_sign_algo(&der, &PKCS_ECDSA_P256_SHA256);
                 let mut params = CertificateParams::new(vec![NAME.to_owned()]).expect("parameters");
+                params.use_authority_key_identifier_extension = true;
                 (params.not_before, params.not_after) =
                     (date_time_ymd(2026, 9, 1), date_time_ymd(2026, 12, 1));
                 let certificate = params.signed_by(&pair.expect("the leaf key"), &ca).expect("a certificate");

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use cap_core::challenge::ChallengeAnswer;
 use cap_core::clock::{later, until};
-use cap_core::id::{CertificateId, ClaimId, JobId, OrderId, ProjectId, VersionId};
+use cap_core::id::{CertificateId, ClaimId, IssuerId, JobId, OrderId, ProjectId, VersionId};
 use cap_core::job::{Claim, Lane, Setbacks, Settlement, Work};
 use cap_core::limits;
 use cap_core::order::{FailedAttempt, IssuedVersion, LedgerError, Order, OrderKey, OrderState};
 use cap_core::problem::Problem;
+use cap_core::renewal_info::AriId;
 use jiff::Timestamp;
 
 use super::plan::Mutant;
@@ -49,7 +50,7 @@ pub(super) struct Version {
 pub(super) struct Row {
     pub(super) order: Order,
     pub(super) live: bool,
-    /// Facts written of it.
+    /// Facts written of it; that what it replaces was left out is one that only some orders have.
     pub(super) writes: u32,
     /// When it was given up.
     pub(super) failed_at: Option<Duration>,
@@ -77,6 +78,9 @@ pub(super) struct Look {
     pub(super) current: Option<VersionId>,
     pub(super) expires: Option<Timestamp>,
     pub(super) versions: i64,
+    /// Who issued the current version, and what the CA calls it.
+    pub(super) issuer: Option<IssuerId>,
+    pub(super) ari_id: Option<AriId>,
     pub(super) has_order: bool,
 }
 
@@ -169,6 +173,8 @@ impl Database {
             current: certificate.current(),
             expires: certificate.versions.last().map(|version| version.version.issued.not_after),
             versions: i64::try_from(certificate.versions.len()).unwrap_or(i64::MAX),
+            issuer: certificate.versions.last().map(|version| version.version.issuer),
+            ari_id: certificate.versions.last().and_then(|version| version.version.issued.ari_id.clone()),
             has_order: certificate.order.is_some(),
         })
     }
@@ -232,7 +238,7 @@ impl Database {
         match self.row(order) {
             Ok(row) => {
                 (row.order.state, row.order.revision) = (next.clone(), advanced.revision);
-                row.writes += 1;
+                row.writes += u32::from(phase(next) != phase(&order.state));
             }
             Err(Some(stored)) if *stored == advanced => return Ok(advanced),
             Err(_) => return Err(LedgerError::Fenced),
@@ -315,6 +321,28 @@ impl Database {
                 (job.failures, job.setbacks) = (job.failures + 1, None);
                 job.problem = Some(failed.problem.clone());
             });
+        }
+        Ok(())
+    }
+
+    /// Ends an order that was never placed, and the job, which needs a person.
+    pub(super) fn bury(
+        &mut self,
+        claim: &Claim,
+        order: &Order,
+        problem: &Problem,
+        worker_now: Timestamp,
+        now: Duration,
+    ) -> Result<(), LedgerError> {
+        let state = OrderState::Failed { placed: None, problem: problem.clone() };
+        if self.ends(claim, order, &state, None)? {
+            if let Some(row) = self.orders.iter_mut().find(|row| row.order.id == order.id) {
+                row.failed_at = Some(now);
+            }
+            if let Some(certificate) = self.certificate(order.certificate) {
+                certificate.order = None;
+            }
+            self.settle(claim, &Settlement::Dead(problem.clone()), worker_now, now);
         }
         Ok(())
     }

@@ -57,6 +57,16 @@ pub(super) struct CaPlan {
     pub(super) tells_expiry: bool,
     /// It forgets orders that are over.
     pub(super) forgets: bool,
+    /// It offers renewal information, and so takes it well or ill which certificate an order replaces.
+    pub(super) takes_replaces: bool,
+    /// It refuses an order that names what it replaces, whatever that is.
+    pub(super) refuses_replaces: usize,
+    /// It answers newOrder with the URL, and with nothing else that can be read.
+    pub(super) mumbles: usize,
+    /// It answers finalize, and who looks just after it, as if nothing had been sent: a replica that lags.
+    pub(super) lags: usize,
+    /// It says in good answers when it wants to be asked again.
+    pub(super) asks_for_time: usize,
     pub(super) validating: Duration,
     pub(super) processing: Duration,
     pub(super) request_lost: usize,
@@ -140,13 +150,19 @@ impl Plan {
 
 impl CaPlan {
     fn calm(luck: &mut Luck) -> Self {
-        let moment = Duration::from_millis(300);
+        // Quick enough to be waited for in place: what is counted here is an issuance that nothing delays.
+        let moment = Duration::from_millis(100);
         Self {
             reuses_orders: luck.permille(500),
             authorized: luck.pick(&[0, 500]),
             life: 8 * HOUR,
             tells_expiry: true,
             forgets: false,
+            takes_replaces: luck.permille(500),
+            refuses_replaces: 0,
+            mumbles: 0,
+            lags: 0,
+            asks_for_time: 0,
             validating: luck.between(Duration::ZERO, moment),
             processing: luck.between(Duration::ZERO, moment),
             request_lost: 0,
@@ -168,7 +184,7 @@ impl CaPlan {
 
     fn storm(luck: &mut Luck) -> Self {
         let (often, seldom) = ([0, 0, 10, 40, 120], [0, 0, 0, 30, 150]);
-        // A CA that is busy for long is asked each few seconds: a few seeds of those are enough.
+        // A CA that is busy for long is asked often: a few seeds of those are enough.
         let processing = match luck.below(1_000) {
             0..800 => luck.between(Duration::ZERO, Duration::from_secs(2)),
             800..990 => luck.between(Duration::ZERO, Duration::from_secs(12)),
@@ -181,6 +197,10 @@ impl CaPlan {
             life: luck.pick(&[HOUR, 8 * HOUR, 7 * 24 * HOUR]),
             tells_expiry: !luck.permille(100),
             forgets: luck.permille(300),
+            refuses_replaces: luck.pick(&seldom),
+            mumbles: luck.pick(&seldom),
+            lags: luck.pick(&seldom),
+            asks_for_time: luck.pick(&seldom),
             validating: luck.between(Duration::ZERO, Duration::from_secs(4)),
             processing,
             request_lost: luck.pick(&often),

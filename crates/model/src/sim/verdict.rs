@@ -42,6 +42,8 @@ pub(super) struct Tally {
     pub(super) lost_orders: u32,
     /// Runs that ended because the claim was over.
     pub(super) lost_runs: u32,
+    /// Signing requests that arrived.
+    pub(super) finalizes: u32,
     /// Challenges that the CA was told of before they were answered.
     pub(super) unanswered: u32,
     pub(super) crashes: u32,
@@ -61,6 +63,10 @@ pub(super) fn judge(cluster: &Cluster) -> Vec<String> {
             "{} challenges were submitted before their answers were stored",
             inner.tally.unanswered
         ));
+    }
+    // Each claim sends it once at most, however the CA answers.
+    if inner.tally.finalizes > inner.database.claims {
+        wrong.push(format!("{} signing requests in {} claims", inner.tally.finalizes, inner.database.claims));
     }
     for certificate in &inner.database.certificates {
         wrong.extend(unfinished(&inner, certificate));

@@ -12,13 +12,14 @@ use cap_core::challenge::ChallengeAnswer;
 use cap_core::clock::Clock;
 use cap_core::envelope::{KeyOwner, Keyring};
 use cap_core::id::{CertificateId, ClaimId, ClusterId, IssuerId, OrderId, ProjectId, VersionId};
-use cap_core::job::{Claim, Mandate, Setbacks, Settlement, Work};
+use cap_core::job::{Cause, Claim, Mandate, Settlement, Work};
 use cap_core::limits;
 use cap_core::order::{
-    Engine, FailedAttempt, IssuedVersion, Ledger, LedgerError, Order, OrderKey, OrderState, Outcome,
-    transient_delay,
+    Engine, FailedAttempt, IssuedVersion, Ledger, LedgerError, Order, OrderKey, OrderState, Outcome, Steady,
+    postponed, predecessor,
 };
 use cap_core::problem::{Class, Problem};
+use cap_core::renewal_info::AriId;
 use futures_util::future::join;
 
 use super::account::Account;
@@ -122,10 +123,16 @@ impl Book {
 fn gave_up(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Lost => true,
-        Outcome::Settle(Settlement::Again { problem: Some(problem), .. }) => {
+        Outcome::Settle(Settlement::Again { problem: Some(problem), .. })
+        | Outcome::Parked(Settlement::Again { problem: Some(problem), .. }, _) => {
             matches!(problem.kind.as_str(), "database-unavailable" | "ca-slow")
         }
-        Outcome::Settle(_) | Outcome::Stored | Outcome::Failed(_) => false,
+        Outcome::Settle(_)
+        | Outcome::Parked(..)
+        | Outcome::Stored
+        | Outcome::Failed(_)
+        | Outcome::Halted(_)
+        | Outcome::Buried(_) => false,
     }
 }
 
@@ -170,6 +177,17 @@ impl Ledger for Book {
     ) -> Result<(), LedgerError> {
         let (claim, order, failed, at) = (claim.clone(), order.clone(), failed.clone(), self.clock.now());
         self.ask("fail", move |database, now| database.fail(&claim, &order, &failed, at, now)).await?
+    }
+
+    async fn bury(
+        &self,
+        claim: &Claim,
+        order: &Order,
+        problem: &Problem,
+        _audit: &Row,
+    ) -> Result<(), LedgerError> {
+        let (claim, order, problem, at) = (claim.clone(), order.clone(), problem.clone(), self.clock.now());
+        self.ask("bury", move |database, now| database.bury(&claim, &order, &problem, at, now)).await?
     }
 }
 
@@ -242,7 +260,8 @@ impl Worker {
             inner.tally.lost_runs += u32::from(gave_up(&outcome));
             inner.note(|| format!("process {process} ends its run: {}", short(&outcome)));
         }
-        let Outcome::Settle(settlement) = outcome else { return };
+        // That others keep a limit, too, makes no difference to whose names are the same.
+        let (Outcome::Settle(settlement) | Outcome::Parked(settlement, _)) = outcome else { return };
         loop {
             let (claim, settlement, at) = (claim.clone(), settlement.clone(), self.clock.now());
             let settle = move |database: &mut Database, now| database.settle(&claim, &settlement, at, now);
@@ -254,10 +273,8 @@ impl Worker {
     }
 
     fn again(&self, claim: &Claim, kind: &str) -> Settlement {
-        let count = claim.setbacks.map_or(0, |earlier| earlier.count).saturating_add(1);
-        let after = transient_delay(count, self.dice.as_ref());
-        let problem = Some(Problem::new(Class::Transient, kind, "in the simulation"));
-        Settlement::Again { after, problem, setbacks: Some(Setbacks { count, since: self.clock.now() }) }
+        let problem = Problem::new(Class::Transient, kind, "in the simulation");
+        postponed(claim.setbacks, Cause::Other, problem, self.clock.now(), self.dice.as_ref())
     }
 
     async fn issue(
@@ -284,7 +301,9 @@ impl Worker {
                 return Ok(Outcome::Settle(self.again(claim, "order-in-flight")));
             }
             None => {
-                let order = self.order(claim, certificate, made_for).await?;
+                let issuer = self.cluster.issuer;
+                let replaces = predecessor(look.issuer, look.ari_id.as_ref(), issuer);
+                let order = self.order(claim, certificate, made_for, replaces).await?;
                 let begun = order.clone();
                 match self.book.ask("open", move |database, _| database.open_order(&begun)).await? {
                     Opened::Ours => order,
@@ -305,6 +324,7 @@ impl Worker {
         let (world, process, keys) = (self.cluster.world.clone(), self.process, self.cluster.keys);
         let engine = Engine {
             account: &Account { world, process, keys },
+            standing: &Steady,
             ledger: &self.book,
             keyring: &self.keyring,
             auditor: &self.auditor,
@@ -314,6 +334,8 @@ impl Worker {
             mandate,
             expires: look.expires,
             number: look.versions + 1,
+            preferred_chain: None,
+            watched: &[],
         };
         Ok(engine.run(order).await)
     }
@@ -323,6 +345,7 @@ impl Worker {
         claim: &Claim,
         certificate: CertificateId,
         made_for: Option<VersionId>,
+        replaces: Option<AriId>,
     ) -> Result<Order, Trouble> {
         let id = OrderId::generate(self.clock.as_ref(), self.dice.as_ref());
         Ok(Order {
@@ -336,7 +359,7 @@ impl Worker {
             key: self.key(claim.project, id, certificate, made_for).await?,
             fence: claim.fence,
             revision: 0,
-            state: OrderState::Keyed { replaces: None },
+            state: OrderState::Keyed { replaces },
         })
     }
 
@@ -357,7 +380,7 @@ impl Worker {
         let place = ("orders", &*order.to_string(), "key");
         let sealed = self.keyring.seal(KeyOwner::Project(project), place, 1, &key.pkcs8).await;
         let sealed = sealed.map_err(|_| Trouble::Unavailable)?;
-        Ok(OrderKey { sealed, csr: key.csr.clone(), spki_sha256: key.spki_sha256.to_vec() })
+        Ok(OrderKey { sealed, csr: key.csr.clone(), spki_sha256: key.spki_sha256.to_vec(), kept: false })
     }
 
     /// The order as it was taken over; with a key of its own where a mutant has not stored the first one.

@@ -136,6 +136,24 @@ async fn a_lost_database_shows_within_five_seconds_and_its_return_by_itself() {
 }
 
 #[tokio::test]
+async fn one_slow_answer_makes_nobody_unready() {
+    for slow in [World::Refusing, World::Hanging] {
+        let bench = Bench::well(Check::Mongo).await;
+        // From when a try begins until the next one is due after it: longer than the bound of one.
+        bench.turn(slow);
+        for _ in 0..20 {
+            bench.hands.pass(Duration::from_millis(100)).await;
+            assert!(bench.readiness.ready(), "{slow:?}");
+        }
+        bench.turn(World::Well);
+        for _ in 0..50 {
+            bench.hands.pass(Duration::from_millis(100)).await;
+            assert!(bench.readiness.ready(), "{slow:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_probe_of_half_the_pace_is_asked_half_as_often() {
     let mut tries = Vec::new();
     for pace in [1, 2] {

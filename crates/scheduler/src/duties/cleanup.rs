@@ -9,27 +9,26 @@ use cap_core::order::{Order, is_abandoned};
 use cap_core::problem::{Class, Problem};
 use cap_store::{Expiring, StoreError};
 
-use super::Duties;
+use super::{Duties, PAGES, pages};
 
 pub(super) const NAME: &str = "cleanup";
 /// The wait between two looks: what it removes has lain there for days.
 pub(super) const LOOK: Duration = Duration::from_secs(10 * 60);
 /// Records of one page.
 const PAGE: u32 = 500;
-/// Pages of one part of a look at most; the rest waits for the next look.
-const PAGES: u32 = 100;
 
 /// Does each part, although another one failed; answers the first failure.
 pub(super) async fn look(duties: &Duties<'_>) -> anyhow::Result<()> {
     let mut result = Ok(());
     for which in Expiring::ALL {
         let now = duties.clock.now();
-        result = result.and(pages(duties, async || duties.store.shorten(which, now, PAGE).await).await);
+        result = result.and(pages(duties, PAGE, async || duties.store.shorten(which, now, PAGE).await).await);
     }
     let now = duties.clock.now();
-    result = result.and(pages(duties, async || duties.store.remove_dead_tokens(now, PAGE).await).await);
-    result = result.and(pages(duties, async || end_wrong_waits(duties).await).await);
+    result = result.and(pages(duties, PAGE, async || duties.store.remove_dead_tokens(now, PAGE).await).await);
+    result = result.and(pages(duties, PAGE, async || end_wrong_waits(duties).await).await);
     result = result.and(forget_ahead(duties).await);
+    result = result.and(restore_bounds(duties).await);
     result.and(end_abandoned_orders(duties).await)
 }
 
@@ -56,12 +55,14 @@ async fn forget_ahead(duties: &Duties<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Does page after page, until one is not full.
-async fn pages(duties: &Duties<'_>, page: impl AsyncFn() -> Result<u32, StoreError>) -> anyhow::Result<()> {
-    for _ in 0..PAGES {
-        if !duties.mandate.holds() || page().await? < PAGE {
-            break;
-        }
+async fn restore_bounds(duties: &Duties<'_>) -> anyhow::Result<()> {
+    let bounds = duties.store.restore_bounds().await?;
+    if bounds > 0 {
+        tracing::warn!(
+            bounds,
+            "documents `bound/...` were missing in the collection `jobs`, and are put back: without them each look at the \
+             queue reads through what others claimed"
+        );
     }
     Ok(())
 }

@@ -3,6 +3,8 @@
 
 mod cleanup;
 mod notices;
+mod plans;
+mod ranks;
 mod renewal_info;
 mod totals;
 
@@ -17,9 +19,12 @@ use cap_store::{Store, StoreError};
 use crate::Metrics;
 
 /// The names of all duties, as metrics have them.
-pub(crate) const NAMES: [&str; 4] = [totals::NAME, notices::NAME, cleanup::NAME, renewal_info::NAME];
+pub(crate) const NAMES: [&str; 6] =
+    [totals::NAME, notices::NAME, cleanup::NAME, renewal_info::NAME, ranks::NAME, plans::NAME];
 /// Looks between two log lines about the same fault.
 const LOOKS_PER_LINE: u32 = 10;
+/// Pages of one part of a look at most; the rest waits for the next look.
+const PAGES: u32 = 100;
 
 /// What the duties of one term of one leader work with.
 pub(crate) struct Duties<'a> {
@@ -35,11 +40,14 @@ pub(crate) struct Duties<'a> {
 impl Duties<'_> {
     /// Does all of them until the lease can no longer be trusted.
     pub(crate) async fn run(&self) {
+        let round = plans::Round::default();
         tokio::join!(
             self.repeat(totals::NAME, totals::LOOK, async || totals::look(self).await),
             self.repeat(notices::NAME, notices::LOOK, async || notices::look(self).await),
             self.repeat(cleanup::NAME, cleanup::LOOK, async || cleanup::look(self).await),
             self.repeat(renewal_info::NAME, renewal_info::LOOK, async || renewal_info::look(self).await),
+            self.repeat(ranks::NAME, ranks::LOOK, async || ranks::look(self).await),
+            self.repeat(plans::NAME, plans::LOOK, async || plans::look(self, &round).await),
         );
     }
 
@@ -69,6 +77,20 @@ impl Duties<'_> {
             self.clock.sleep(wait).await;
         }
     }
+}
+
+/// Does page after page of `full` records, until one is not full.
+async fn pages(
+    duties: &Duties<'_>,
+    full: u32,
+    page: impl AsyncFn() -> Result<u32, StoreError>,
+) -> anyhow::Result<()> {
+    for _ in 0..PAGES {
+        if !duties.mandate.holds() || page().await? < full {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a look failed because another leader works in a later epoch.

@@ -6,18 +6,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cap_core::clock::Clock;
-use cap_core::job::Mandate;
+use cap_core::job::{Mandate, Work};
 use cap_core::limits::QUEUE_SAMPLE_KEPT;
-use cap_core::queue::{Depth, Sample};
+use cap_core::queue::{ByKind, Depth, Sample};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{Gauge, IntGauge};
+use prometheus::{Gauge, GaugeVec, IntGauge, IntGaugeVec, Opts};
 
-/// The two gauges of the queue.
+/// The gauges of the queue: two of all of it, by which workers are scaled, and two by kind.
 #[derive(Debug, Clone)]
 pub(crate) struct QueueGauges {
     depth: IntGauge,
     oldest_age: Gauge,
+    jobs: IntGaugeVec,
+    oldest_of_kind: GaugeVec,
     clock: Arc<dyn Clock>,
     shown: Arc<Mutex<Option<Shown>>>,
 }
@@ -42,6 +44,20 @@ impl QueueGauges {
                 "certautopilot_queue_oldest_age_seconds",
                 "How long the oldest job that is due has been due, or 0. The leader alone shows it.",
             )?,
+            jobs: IntGaugeVec::new(
+                Opts::new(
+                    "certautopilot_queue_jobs",
+                    "Jobs by kind that are due, or running; beyond 10000 no more are counted. The leader alone shows it.",
+                ),
+                &["kind", "state"],
+            )?,
+            oldest_of_kind: GaugeVec::new(
+                Opts::new(
+                    "certautopilot_queue_kind_oldest_age_seconds",
+                    "How long the oldest job of a kind that is due has been due, or 0. The leader alone shows it.",
+                ),
+                &["kind"],
+            )?,
             clock,
             shown: Arc::default(),
         })
@@ -62,7 +78,8 @@ impl QueueGauges {
         let looked_at = self.clock.boottime();
         let mandate = Mandate::new(self.clock.clone(), looked_at + QUEUE_SAMPLE_KEPT);
         let depth = Depth { jobs: 0, capped: false };
-        let sample = Sample { depth, oldest_age: Duration::ZERO, measured_at: self.clock.now() };
+        let kinds = Some(ByKind::default());
+        let sample = Sample { depth, oldest_age: Duration::ZERO, kinds, measured_at: self.clock.now() };
         self.show(sample, looked_at, &mandate);
     }
 
@@ -83,14 +100,22 @@ impl QueueGauges {
 
 impl Collector for QueueGauges {
     fn desc(&self) -> Vec<&Desc> {
-        self.depth.desc().into_iter().chain(self.oldest_age.desc()).collect()
+        let by_kind = self.jobs.desc().into_iter().chain(self.oldest_of_kind.desc());
+        self.depth.desc().into_iter().chain(self.oldest_age.desc()).chain(by_kind).collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
         let Some(sample) = self.current() else { return Vec::new() };
         self.depth.set(i64::try_from(sample.depth.jobs).unwrap_or(i64::MAX));
         self.oldest_age.set(sample.oldest_age.as_secs_f64());
-        self.depth.collect().into_iter().chain(self.oldest_age.collect()).collect()
+        for (kind, of_kind) in Work::KINDS.iter().zip(sample.kinds.unwrap_or_default()) {
+            for (state, jobs) in [("due", of_kind.due), ("running", of_kind.running)] {
+                self.jobs.with_label_values(&[*kind, state]).set(i64::try_from(jobs).unwrap_or(i64::MAX));
+            }
+            self.oldest_of_kind.with_label_values(&[*kind]).set(of_kind.oldest_age.as_secs_f64());
+        }
+        let by_kind = self.jobs.collect().into_iter().chain(self.oldest_of_kind.collect());
+        self.depth.collect().into_iter().chain(self.oldest_age.collect()).chain(by_kind).collect()
     }
 }
 

@@ -46,6 +46,9 @@ async fn the_leader_alone_shows_the_queue_and_the_cluster_tells_it() {
     let cluster = queue.await.unwrap();
     assert!(cluster["queue"]["depth"].is_u64() && cluster["queue"]["capped"] == false, "{cluster}");
     assert!(cluster["queue_unavailable"].is_null(), "{cluster}");
+    let kinds =
+        cluster["queue"]["by_kind"].as_array().unwrap().iter().map(|kind| kind["kind"].as_str().unwrap());
+    assert!(kinds.eq(cap_core::job::Work::KINDS), "{cluster}");
 
     assert!(world.scheduler(&first.holder).signal(Signal::TERM).unwrap());
     let next = world.leader_after(first.epoch).await;

@@ -214,8 +214,10 @@ impl World {
         let due = doc! { "$dateAdd": { "startDate": "$$NOW", "unit": "millisecond", "amount": in_ms } };
         let filter = doc! { "_id": { "$in": certificates } };
         let collection = raw(&self.database).await.collection::<Document>("certificates");
-        let changed =
-            collection.update_many(filter, vec![doc! { "$set": { "renew_at": due } }]).await.unwrap();
+        let changed = collection
+            .update_many(filter, vec![doc! { "$set": { "renew_at": &due, "plan_at": due } }])
+            .await
+            .unwrap();
         assert_eq!(changed.matched_count, u64::try_from(certificates.len()).unwrap());
     }
 

@@ -11,6 +11,7 @@ use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
 use crate::idempotency::Mutation;
 use crate::jobs::{JobDocument, JobRecord, fence_field, forward, rank, settle, subject};
+use crate::renewals::plan;
 use crate::transaction::{Transaction, transact};
 
 /// Why it was not done.
@@ -58,7 +59,12 @@ impl Store {
                 };
                 stages = revive(fence, stages);
             }
-            let fact = Fact::new(DOING).must("jobs", as_seen(&job), stages).accompanied(&mutation);
+            let mut fact = Fact::new(DOING).must("jobs", as_seen(&job), stages).accompanied(&mutation);
+            if let Work::RenewalLook { issuer } = &job.work {
+                // Whoever asks has mended what they were put off for. A scan says itself when the next one is due.
+                let own = doc! { "_id": issuer.to_string() };
+                fact = fact.may("issuers", own, doc! { "$unset": { "ari_after": "" } });
+            }
             self.write_within(&mut transaction, &[fact]).await?;
             transaction.commit().await?;
             Ok(Ok(()))
@@ -97,12 +103,20 @@ impl Store {
                 Work::Issue { .. } | Work::RegisterIssuer { .. } => vec![
                     doc! { "$set": { fence: above, "status": idle, "problem": null, "next_attempt_at": null } },
                     doc! { "$unset": "planned_for" },
+                    plan::stage(),
                 ],
-                Work::DriftScan { .. } | Work::RenewalLook { .. } => {
+                Work::DriftScan { .. } | Work::RenewalLook { .. } | Work::Revoke { .. } => {
                     vec![doc! { "$set": { fence: above } }]
                 }
             };
-            let fact = Fact::new(DOING)
+            let fact = match job.work {
+                Work::Revoke { certificate, version } => Fact::new(DOING).not_revoking(certificate, version),
+                Work::Issue { .. }
+                | Work::RegisterIssuer { .. }
+                | Work::DriftScan { .. }
+                | Work::RenewalLook { .. } => Fact::new(DOING),
+            };
+            let fact = fact
                 .must("jobs", as_seen(&job), stages)
                 .may(collection, doc! { "_id": subject }, left)
                 .accompanied(&mutation);

@@ -1,21 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Claims: one transaction takes as many jobs as this process has room for. Only the database's clock counts.
+//! Claims: one update takes as many jobs as this process has room for. Only the database's clock counts.
+//!
+//! A claim changes nothing that two jobs share, and all that it changes of one is in its record: so each job is claimed or
+//! not by itself, and the token says which ones were. A transaction would cost more the more indexes there are (ADR 12).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bson::{DateTime, Document, doc};
+use bson::{Document, doc};
 use cap_core::fault;
-use cap_core::id::{ClaimId, JobId};
+use cap_core::id::{ClaimId, JobId, ProjectId};
 use cap_core::job::{Claim, JobState, ProjectLane};
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::TryStreamExt;
 use jiff::Timestamp;
 
-use crate::document::{database_now_plus, date, millis, read};
-use crate::error::{Failure, StoreError};
-use crate::jobs::look::{Found, Search};
-use crate::jobs::{JobDocument, SCAN_KEPT};
-use crate::transaction::{Transaction, transact};
+use crate::document::{database_now_plus, millis, read};
+use crate::error::StoreError;
+use crate::jobs::JobDocument;
+use crate::jobs::look::{Found, LanesSeen, Search};
 use crate::{Store, bounded};
+
+/// Attempts that are kept with a job: the last ones.
+const ATTEMPTS_KEPT: i32 = 10;
 
 /// What was claimed.
 #[derive(Debug, Default)]
@@ -26,6 +32,10 @@ pub struct Claimed {
     pub last: Option<ProjectLane>,
     /// Since when the oldest of what waited has been due, as far as was looked.
     pub oldest: Option<Timestamp>,
+    /// What looks by lanes can go on from, where this one saw all of them.
+    pub lanes: Option<LanesSeen>,
+    /// What projects weigh that have another weight than 1, where it dealt places out among several lanes.
+    pub weights: Option<BTreeMap<ProjectId, u32>>,
 }
 
 impl Store {
@@ -41,18 +51,15 @@ impl Store {
         lease: Duration,
         search: &Search<'_>,
     ) -> Result<Claimed, StoreError> {
-        const DOING: &str = "claim jobs";
-        let Found { jobs: mut candidates, last, oldest } = self.look(search).await?;
+        let Found { jobs: mut candidates, last, oldest, lanes, weights } = self.look(search).await?;
         search.spare(&mut candidates);
         if candidates.is_empty() {
-            return Ok(Claimed { claims: Vec::new(), last, oldest });
+            return Ok(Claimed { claims: Vec::new(), last, oldest, lanes, weights });
         }
         fault::point("claim.before");
-        let claimed =
-            transact!(DOING, { self.try_claim(owner, token, &candidates, lease, search.now).await });
-        let claimed = match claimed {
+        let claimed = match self.try_claim(owner, token, &candidates, lease).await {
             Ok(claimed) => claimed,
-            // The commit may have happened: what carries the token is ours.
+            // It may have happened: what carries the token is ours.
             Err(error @ StoreError::Unavailable { .. }) => match self.claimed_by(&candidates, token).await {
                 Ok(found) if !found.is_empty() => found,
                 _ => return Err(error),
@@ -61,7 +68,7 @@ impl Store {
         };
         fault::point("claim.after");
         let claims = claimed.into_iter().map(|job| job.into_claim(token)).collect();
-        Ok(Claimed { claims, last, oldest })
+        Ok(Claimed { claims, last, oldest, lanes, weights })
     }
 
     async fn try_claim(
@@ -70,11 +77,7 @@ impl Store {
         token: ClaimId,
         candidates: &[JobDocument],
         lease: Duration,
-        now: Timestamp,
-    ) -> Result<Vec<JobDocument>, Failure> {
-        let mut transaction = self.begin("claim jobs").await?;
-        let failed = transaction.failed();
-        let jobs = self.collection::<Document>("jobs");
+    ) -> Result<Vec<JobDocument>, StoreError> {
         // As they were seen: nobody claimed them, and nobody settled them, since.
         let seen = candidates.iter().map(|job| {
             let holder = job.token.map(|token| token.to_string());
@@ -89,58 +92,38 @@ impl Store {
             "attempt": { "$add": ["$attempt", 1] }, "fence": { "$add": ["$fence", 1_i64] },
             "lost": { "$cond": [{ "$eq": ["$state", "running"] }, { "$add": [{ "$ifNull": ["$lost", 0] }, 1] }, 0] },
             "claim_at": database_now_plus(lease), "lease_ms": millis(lease),
+            "attempts": self.attempts_with_one_more(owner),
         } }];
-        let update = jobs.update_many(due, take).session(&mut transaction.session);
-        let matched = update.await.map_err(&failed)?.matched_count;
-        if matched == 0 {
-            return Ok(Vec::new());
-        }
-        fault::point("claim.within");
-        let claimed = if usize::try_from(matched).ok() == Some(candidates.len()) {
-            let taken = |job: &JobDocument| JobDocument {
-                attempt: job.attempt + 1,
-                fence: job.fence + 1,
-                lost: if job.state == JobState::Running { job.lost.saturating_add(1) } else { 0 },
-                ..job.clone()
-            };
-            candidates.iter().map(taken).collect()
-        } else {
-            self.taken_in(&mut transaction, candidates, token).await?
-        };
-        let started: DateTime = date(now);
-        let attempts = claimed.iter().map(|job| {
-            let kept = if job.work.is_look() { SCAN_KEPT } else { self.retention.attempts };
-            let expire_at = date(cap_core::clock::later(now, kept));
-            doc! {
-                "_id": format!("{}/{}", job.id, job.attempt), "job": job.id.to_string(), "attempt": job.attempt,
-                "owner": owner, "token": token.to_string(), "fence": job.fence, "started_at": started,
-                "expire_at": expire_at,
-            }
-        });
-        let records = self.collection::<Document>("job_attempts");
-        records.insert_many(attempts).session(&mut transaction.session).await.map_err(&failed)?;
-        transaction.commit().await?;
-        Ok(claimed)
-    }
-
-    /// What the claim got, where it did not get all that it wanted.
-    async fn taken_in(
-        &self,
-        transaction: &mut Transaction,
-        candidates: &[JobDocument],
-        token: ClaimId,
-    ) -> Result<Vec<JobDocument>, Failure> {
-        let failed = transaction.failed();
         let jobs = self.collection::<Document>("jobs");
-        let taken = jobs.find(taken_with(candidates, token)).session(&mut transaction.session);
-        let mut taken = taken.await.map_err(&failed)?;
-        let mut claimed = Vec::new();
-        while let Some(document) = taken.stream(&mut transaction.session).next().await {
-            claimed.push(read::<JobDocument>("jobs", document.map_err(&failed)?)?);
+        let matched = bounded("claim jobs", jobs.update_many(due, take)).await?.matched_count;
+        if usize::try_from(matched).ok() != Some(candidates.len()) {
+            // Others were faster with some of them.
+            return if matched == 0 { Ok(Vec::new()) } else { self.claimed_by(candidates, token).await };
         }
-        Ok(claimed)
+        let taken = |job: &JobDocument| JobDocument {
+            attempt: job.attempt + 1,
+            fence: job.fence + 1,
+            lost: if job.state == JobState::Running { job.lost.saturating_add(1) } else { 0 },
+            ..job.clone()
+        };
+        Ok(candidates.iter().map(taken).collect())
     }
 
+    /// An expression: the last attempts at a job, and the one that begins.
+    fn attempts_with_one_more(&self, owner: &str) -> Document {
+        let kept_from = doc! { "$dateSubtract": {
+            "startDate": "$$NOW", "unit": "millisecond", "amount": millis(self.retention.attempts),
+        } };
+        let kept = doc! { "$filter": {
+            "input": { "$ifNull": ["$attempts", []] }, "cond": { "$gt": ["$$this.started_at", kept_from] },
+        } };
+        let one_more = doc! {
+            "number": { "$add": ["$attempt", 1] }, "owner": { "$literal": owner }, "started_at": "$$NOW",
+        };
+        doc! { "$slice": [{ "$concatArrays": [kept, [one_more]] }, -ATTEMPTS_KEPT] }
+    }
+
+    /// Those of the candidates that the claim with this token got.
     async fn claimed_by(
         &self,
         candidates: &[JobDocument],
@@ -148,7 +131,9 @@ impl Store {
     ) -> Result<Vec<JobDocument>, StoreError> {
         let found: Vec<Document> = bounded("look for claimed jobs", async {
             let jobs = self.collection::<Document>("jobs");
-            jobs.find(taken_with(candidates, token)).await?.try_collect().await
+            let ids: Vec<String> = candidates.iter().map(|job| job.id.to_string()).collect();
+            let taken = doc! { "_id": { "$in": ids }, "token": token.to_string(), "state": "running" };
+            jobs.find(taken).await?.try_collect().await
         })
         .await?;
         found.into_iter().map(|document| read("jobs", document)).collect()
@@ -179,12 +164,6 @@ impl Store {
         .await?;
         Ok(left.iter().filter_map(|job| job.get_str("_id").ok()?.parse().ok()).collect())
     }
-}
-
-/// Those of the candidates that the claim with this token got.
-fn taken_with(candidates: &[JobDocument], token: ClaimId) -> Document {
-    let ids: Vec<String> = candidates.iter().map(|job| job.id.to_string()).collect();
-    doc! { "_id": { "$in": ids }, "token": token.to_string(), "state": "running" }
 }
 
 impl JobDocument {

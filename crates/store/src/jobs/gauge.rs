@@ -1,22 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How deep the queue is: counted by the leader, kept in one document, read by everybody.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bson::{DateTime, Document, doc};
 use cap_core::clock::until;
-use cap_core::limits::{JOB_PARTITIONS, QUEUE_COUNT};
-use cap_core::queue::{Counted, Depth, Sample};
+use cap_core::job::Work;
+use cap_core::limits::{
+    ARI_PARTITION, JOB_PARTITIONS, PARTITIONS, QUEUE_COUNT, QUEUE_COUNT_IN_ONE, REVOCATION_PARTITION,
+};
+use cap_core::queue::{ByKind, Counted, Depth, OfKind, Sample};
 use futures_util::TryStreamExt;
 use mongodb::options::Hint;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use crate::document::{date, read, time};
+use crate::document::{bson, date, read, time};
+use crate::duties::in_turn;
 use crate::error::StoreError;
 use crate::{Store, bounded};
 
 /// The gauge's id.
 const QUEUE: &str = "queue";
+/// The kinds of work for CAs, and where they stand in [`Work::KINDS`].
+const ISSUING: usize = 0;
+const REGISTERING: usize = 1;
+const ISSUE: &str = Work::KINDS[ISSUING];
+const REGISTER: &str = Work::KINDS[REGISTERING];
+const SCAN: &str = Work::KINDS[2];
+const LOOK: &str = Work::KINDS[3];
+const REVOKE: &str = Work::KINDS[4];
+/// Everything that works for a CA.
+const FOR_CAS: &str = "for-cas";
+/// The parts of the queue that are looked at.
+const PARTS: [&str; 5] = [FOR_CAS, REGISTER, SCAN, LOOK, REVOKE];
 
 #[derive(Deserialize)]
 struct GaugeDocument {
@@ -24,8 +41,36 @@ struct GaugeDocument {
     capped: bool,
     oldest_age_ms: i64,
     measured_at: DateTime,
+    /// The numbers by kind, and when they were measured: a leader of an earlier build leaves both as they were.
+    #[serde(default)]
+    kinds: BTreeMap<String, KindDocument>,
+    #[serde(default)]
+    kinds_at: Option<DateTime>,
     /// The database's time at the reading.
     now: DateTime,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KindDocument {
+    due: i64,
+    running: i64,
+    capped: bool,
+    oldest_age_ms: i64,
+}
+
+/// How many jobs workers have.
+#[derive(Debug, Default)]
+struct Running {
+    /// Of those that work for a CA: what only looks is in no depth, waiting or running, since who scales workers by it would
+    /// scale for what has places of its own.
+    for_cas: u64,
+    kinds: BTreeMap<String, u64>,
+}
+
+impl Running {
+    fn of(&self, kind: &str) -> u64 {
+        self.kinds.get(kind).copied().unwrap_or(0)
+    }
 }
 
 impl Store {
@@ -41,14 +86,43 @@ impl Store {
             doing: DOING,
             cause: format!("its answer has no time: {error}"),
         })?;
+        let measured_at = time(now);
         let oldest = self.oldest_due(now).await?;
         let running = self.count_running(now).await?;
-        let waiting = if oldest.is_some() { self.count_jobs(due(now, 0..JOB_PARTITIONS)).await? } else { 0 };
-        let counted = Counted { due: waiting, running };
-        let due_in_one = if counted.is_capped() { self.count_jobs(due(now, 0..1)).await? } else { 0 };
-        let measured_at = time(now);
-        let oldest_age = oldest.map_or(Duration::ZERO, |since| until(time(since), measured_at));
-        Ok(Sample { depth: counted.depth(due_in_one), oldest_age, measured_at })
+        let age = |part| oldest.get(part).map_or(Duration::ZERO, |since| until(time(*since), measured_at));
+        let waiting = if oldest.contains_key(FOR_CAS) {
+            self.count_due(due_of(FOR_CAS, now), QUEUE_COUNT).await?
+        } else {
+            0
+        };
+        let counted = Counted { due: waiting, running: running.for_cas };
+        let due_in_one =
+            if counted.is_capped() { self.count_due(due(now, 0..1), QUEUE_COUNT_IN_ONE).await? } else { 0 };
+        let depth = counted.depth(due_in_one);
+        let mut kinds = ByKind::default();
+        for (kind, of_kind) in Work::KINDS.into_iter().zip(&mut kinds) {
+            if kind != ISSUE {
+                let due = if oldest.contains_key(kind) {
+                    self.count_due(due_of(kind, now), QUEUE_COUNT).await?
+                } else {
+                    0
+                };
+                let running = running.of(kind);
+                *of_kind = OfKind { due, running, capped: due > QUEUE_COUNT, oldest_age: age(kind) };
+            }
+        }
+        // Whatever works for a CA and is no registration: nobody counts it in another way beside a million of them.
+        let registering = kinds[REGISTERING];
+        kinds[ISSUING] = OfKind {
+            due: depth.jobs.saturating_sub(counted.running).saturating_sub(registering.due),
+            running: counted.running.saturating_sub(registering.running),
+            capped: depth.capped,
+            oldest_age: match (oldest.get(FOR_CAS), oldest.get(REGISTER)) {
+                (Some(all), Some(register)) if register <= all => self.oldest_to_issue(now).await?,
+                _ => age(FOR_CAS),
+            },
+        };
+        Ok(Sample { depth, oldest_age: age(FOR_CAS), kinds: Some(kinds), measured_at })
     }
 
     /// Writes a sample down for everybody, as the leader of `epoch`.
@@ -56,12 +130,15 @@ impl Store {
     /// # Errors
     /// [`StoreError::Fenced`] when a later leader has written one: nothing changes then.
     pub async fn record_queue(&self, sample: &Sample, epoch: i64) -> Result<(), StoreError> {
-        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        let earlier = doc! { "_id": QUEUE, "fence": { "$lte": epoch } };
+        let kinds = sample.kinds.map(|kinds| {
+            Work::KINDS.into_iter().zip(kinds.map(KindDocument::from)).collect::<BTreeMap<_, _>>()
+        });
+        let mut earlier = doc! { "_id": QUEUE };
+        earlier.extend(in_turn("fence", epoch));
         let change = doc! { "$set": {
             "fence": epoch, "depth": number(sample.depth.jobs), "capped": sample.depth.capped,
-            "oldest_age_ms": i64::try_from(sample.oldest_age.as_millis()).unwrap_or(i64::MAX),
-            "measured_at": date(sample.measured_at),
+            "oldest_age_ms": whole_millis(sample.oldest_age), "measured_at": date(sample.measured_at),
+            "kinds": bson("gauges", &kinds.unwrap_or_default())?, "kinds_at": date(sample.measured_at),
         } };
         let gauges = self.collection::<Document>("gauges");
         let write = gauges.update_one(earlier, change).upsert(true);
@@ -85,43 +162,141 @@ impl Store {
         .await?;
         let Some(document) = found else { return Ok(None) };
         let gauge: GaugeDocument = read("gauges", document)?;
-        let number = |number: i64| u64::try_from(number).unwrap_or(0);
+        let measured_by_kind = gauge.kinds_at == Some(gauge.measured_at) && !gauge.kinds.is_empty();
+        let of_kind = |kind: &str| gauge.kinds.get(kind).map(OfKind::from).unwrap_or_default();
         let sample = Sample {
-            depth: Depth { jobs: number(gauge.depth), capped: gauge.capped },
-            oldest_age: Duration::from_millis(number(gauge.oldest_age_ms)),
+            depth: Depth { jobs: natural(gauge.depth), capped: gauge.capped },
+            oldest_age: Duration::from_millis(natural(gauge.oldest_age_ms)),
+            kinds: measured_by_kind.then(|| Work::KINDS.map(of_kind)),
             measured_at: time(gauge.measured_at),
         };
         Ok(sample.is_current(time(gauge.now)).then_some(sample))
     }
 
-    /// Since when the oldest job that is due has been due.
-    async fn oldest_due(&self, now: DateTime) -> Result<Option<DateTime>, StoreError> {
-        let jobs = self.collection::<Document>("jobs");
-        let oldest = jobs.find_one(due(now, 0..JOB_PARTITIONS)).sort(doc! { "claim_at": 1 });
-        let found = bounded("look for the oldest job", oldest.projection(doc! { "claim_at": 1 })).await?;
-        Ok(found.and_then(|job| job.get_datetime("claim_at").ok().copied()))
+    /// Since when the oldest job of each part that is due has been due: one request for all parts.
+    async fn oldest_due(&self, now: DateTime) -> Result<BTreeMap<String, DateTime>, StoreError> {
+        let oldest = |part: &str| {
+            vec![
+                doc! { "$match": due_of(part, now) },
+                doc! { "$sort": { "claim_at": 1 } },
+                doc! { "$limit": 1 },
+                doc! { "$project": { "_id": 0, "claim_at": 1, "part": { "$literal": part } } },
+            ]
+        };
+        let mut stages = oldest(FOR_CAS);
+        for part in PARTS.iter().filter(|part| **part != FOR_CAS) {
+            stages.push(doc! { "$unionWith": { "coll": "jobs", "pipeline": oldest(part) } });
+        }
+        let found: Vec<Document> = bounded("look for the oldest jobs", async {
+            self.collection::<Document>("jobs").aggregate(stages).await?.try_collect().await
+        })
+        .await?;
+        let oldest = |found: Document| {
+            Some((found.get_str("part").ok()?.to_owned(), *found.get_datetime("claim_at").ok()?))
+        };
+        Ok(found.into_iter().filter_map(oldest).collect())
     }
 
-    /// How many jobs workers have, of those that work for a CA: drift scans are in no depth, waiting or running, since who
-    /// scales workers by it would scale for what has places of its own.
-    async fn count_running(&self, now: DateTime) -> Result<u64, StoreError> {
-        let running = doc! { "state": "running", "claim_at": { "$gt": now }, "p": { "$lt": i32::from(JOB_PARTITIONS) } };
+    /// How long the oldest job that is due and no registration has been due, where a registration is older; none where so many
+    /// registrations are older that it is not looked any further.
+    async fn oldest_to_issue(&self, now: DateTime) -> Result<Duration, StoreError> {
+        let stages = vec![
+            doc! { "$match": due(now, 0..JOB_PARTITIONS) },
+            doc! { "$sort": { "claim_at": 1 } },
+            doc! { "$limit": i64::try_from(QUEUE_COUNT).unwrap_or(i64::MAX) },
+            doc! { "$match": { "work.kind": { "$ne": REGISTER } } },
+            doc! { "$limit": 1 },
+            doc! { "$project": { "claim_at": 1 } },
+        ];
+        let found: Option<Document> = bounded("look for the oldest job", async {
+            self.collection::<Document>("jobs").aggregate(stages).await?.try_next().await
+        })
+        .await?;
+        let since = found.and_then(|job| job.get_datetime("claim_at").ok().copied());
+        Ok(since.map_or(Duration::ZERO, |since| until(time(since), time(now))))
+    }
+
+    /// How many jobs workers have, by kind.
+    async fn count_running(&self, now: DateTime) -> Result<Running, StoreError> {
+        let for_cas = doc! { "$lt": ["$p", i32::from(JOB_PARTITIONS)] };
+        let stages = vec![
+            doc! { "$match": { "p": { "$in": partitions(0..PARTITIONS) }, "state": "running", "claim_at": { "$gt": now } } },
+            doc! { "$limit": i64::try_from(QUEUE_COUNT + 1).unwrap_or(i64::MAX) },
+            doc! { "$group": {
+                "_id": "$work.kind", "jobs": { "$sum": 1_i64 }, "for_cas": { "$sum": { "$cond": [for_cas, 1_i64, 0_i64] } },
+            } },
+        ];
         let jobs = self.collection::<Document>("jobs");
-        let count = jobs.count_documents(running).limit(QUEUE_COUNT + 1);
         // What runs is as many as there are places: to look at each costs less than an index more.
-        let count = count.hint(Hint::Name("running".to_owned()));
-        bounded("count the queue", count).await
+        let count = jobs.aggregate(stages).hint(Hint::Name("due".to_owned()));
+        let found: Vec<Document> =
+            bounded("count what runs", async { count.await?.try_collect().await }).await?;
+        let number = |found: &Document, field| found.get_i64(field).ok().and_then(|n| u64::try_from(n).ok());
+        let mut running = Running::default();
+        for found in found {
+            running.for_cas += number(&found, "for_cas").unwrap_or(0);
+            let kind = found.get_str("_id").unwrap_or(ISSUE).to_owned();
+            running.kinds.insert(kind, number(&found, "jobs").unwrap_or(0));
+        }
+        Ok(running)
     }
 
-    /// How many jobs match, counted no further than one beyond [`QUEUE_COUNT`].
-    async fn count_jobs(&self, filter: Document) -> Result<u64, StoreError> {
+    /// How many jobs `filter` is true of, counted no further than one beyond `most`.
+    async fn count_due(&self, filter: Document, most: u64) -> Result<u64, StoreError> {
         let jobs = self.collection::<Document>("jobs");
-        bounded("count the queue", jobs.count_documents(filter).limit(QUEUE_COUNT + 1)).await
+        bounded("count the queue", jobs.count_documents(filter).limit(most + 1)).await
     }
 }
 
-/// Jobs of these partitions whose time has come at `now`, the database's: in the index alone, without a look at the jobs.
+impl From<OfKind> for KindDocument {
+    fn from(of_kind: OfKind) -> Self {
+        let OfKind { due, running, capped, oldest_age } = of_kind;
+        Self { due: number(due), running: number(running), capped, oldest_age_ms: whole_millis(oldest_age) }
+    }
+}
+
+impl From<&KindDocument> for OfKind {
+    fn from(stored: &KindDocument) -> Self {
+        Self {
+            due: natural(stored.due),
+            running: natural(stored.running),
+            capped: stored.capped,
+            oldest_age: Duration::from_millis(natural(stored.oldest_age_ms)),
+        }
+    }
+}
+
+fn number(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn natural(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+fn whole_millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Jobs of this part whose time has come at `now`, the database's: in an index alone, without a look at the jobs.
+fn due_of(part: &str, now: DateTime) -> Document {
+    match part {
+        REGISTER => {
+            doc! { "work.kind": REGISTER, "state": { "$in": ["queued", "running"] }, "claim_at": { "$lte": now } }
+        }
+        SCAN => due(now, JOB_PARTITIONS..ARI_PARTITION),
+        LOOK => due(now, ARI_PARTITION..REVOCATION_PARTITION),
+        REVOKE => due(now, REVOCATION_PARTITION..PARTITIONS),
+        _ => due(now, 0..JOB_PARTITIONS),
+    }
+}
+
+/// The same of these partitions.
 fn due(now: DateTime, partitions: std::ops::Range<u16>) -> Document {
-    let partitions: Vec<i32> = partitions.map(i32::from).collect();
+    let partitions = self::partitions(partitions);
     doc! { "p": { "$in": partitions }, "state": { "$in": ["queued", "running"] }, "claim_at": { "$lte": now } }
+}
+
+fn partitions(partitions: std::ops::Range<u16>) -> Vec<i32> {
+    partitions.map(i32::from).collect()
 }

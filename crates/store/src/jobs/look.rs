@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bson::{Document, doc};
+use bson::{DateTime, Document, doc};
 use cap_core::clock::Clock;
 use cap_core::id::ProjectId;
-use cap_core::job::{JobState, ProjectLane, Room, Waiting, deal};
+use cap_core::job::{JobState, ProjectLane, RANKS, Room, Waiting, deal};
 use cap_core::limits;
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
@@ -32,6 +32,38 @@ const LANE_ROUNDS: usize = 4;
 /// So many times the free places are read from all lanes together, so that one may leave its share to another.
 const SPARE: usize = 4;
 
+/// How much later than it says a job may come into sight; as for a quick look that goes by no lanes.
+const LATE: Duration = Duration::from_secs(10);
+
+/// What a look saw that went by lanes all the way back: where the next ones go on. The index is full of traces of what was
+/// claimed from these lanes, at their heads.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LanesSeen {
+    /// All lanes in which something was due.
+    lanes: Vec<ProjectLane>,
+    /// Since when the oldest job that it saw has been due, by lane and rank.
+    oldest: BTreeMap<(ProjectLane, i32), DateTime>,
+    /// When it was made, by the clock that queues are stamped with.
+    at: Timestamp,
+}
+
+impl LanesSeen {
+    /// From when on a quick look goes through this rank of a lane. What is older is for the next look that goes all the way.
+    fn since(&self, lane: ProjectLane, rank: i32) -> DateTime {
+        let unseen = || date(cap_core::clock::earlier(self.at, LATE));
+        self.oldest.get(&(lane, rank)).copied().unwrap_or_else(unseen)
+    }
+
+    /// The lanes behind `after`, and then the others.
+    fn behind(&self, after: Option<ProjectLane>) -> Vec<ProjectLane> {
+        let mut lanes = self.lanes.clone();
+        lanes.sort_unstable();
+        let first = lanes.partition_point(|lane| Some(*lane) <= after);
+        lanes.rotate_left(first);
+        lanes
+    }
+}
+
 /// What a claimer is looking for.
 #[derive(Debug, Clone)]
 pub struct Search<'a> {
@@ -47,6 +79,8 @@ pub struct Search<'a> {
     pub by_lanes: bool,
     /// Whether more is likely to wait than there is room for.
     pub is_crowded: bool,
+    /// What the last look by lanes saw, for one that goes on from there; nothing for one that goes all the way back.
+    pub lanes: Option<&'a LanesSeen>,
     /// Whether jobs whose lease ran out just now are taken as well, where the look goes all the way back.
     pub takes_over: bool,
     /// Only what is queued and due since then: the index is full of traces of jobs that were due before. Nothing for a look
@@ -67,6 +101,10 @@ pub(super) struct Found {
     pub(super) last: Option<ProjectLane>,
     /// Since when the oldest of what waits has been due, as far as was looked.
     pub(super) oldest: Option<Timestamp>,
+    /// What looks by lanes can go on from, where all lanes were seen.
+    pub(super) lanes: Option<LanesSeen>,
+    /// The weights that are not 1, where there are several lanes.
+    pub(super) weights: Option<BTreeMap<ProjectId, u32>>,
 }
 
 impl Store {
@@ -75,7 +113,7 @@ impl Store {
         let room = Room { all: search.room.all.min(limits::CLAIM_BATCH), ..search.room };
         if !search.by_lanes {
             let jobs = self.due_jobs(search, room.all).await?;
-            return Ok(Found { oldest: oldest(&jobs), jobs, last: None });
+            return Ok(Found { oldest: oldest(&jobs), jobs, ..Found::default() });
         }
         if search.is_crowded {
             return self.shares(search, room).await;
@@ -87,7 +125,7 @@ impl Store {
         }
         let mut side = room.side;
         jobs.retain(|job| !job.lane().lane.is_side() || take(&mut side));
-        Ok(Found { jobs, last: None, oldest })
+        Ok(Found { jobs, oldest, ..Found::default() })
     }
 
     /// Whatever is due, the longest due first.
@@ -110,11 +148,18 @@ impl Store {
 
     /// A fair share of each of the next lanes in which something is due.
     async fn shares(&self, search: &Search<'_>, room: Room) -> Result<Found, StoreError> {
+        if let Some(seen) = search.lanes {
+            return self.shares_of(search, room, &seen.behind(search.after)).await;
+        }
         let mut found = Found { last: search.after, ..Found::default() };
-        for _ in 0..LANE_ROUNDS {
+        for round in 0..LANE_ROUNDS {
             let lanes = self.next_lanes(search, found.last).await?;
             let all = lanes.len() < LANES;
             found = self.shares_of(search, room, &lanes).await?;
+            if round > 0 || !all {
+                // There are lanes that it has not seen.
+                found.lanes = None;
+            }
             if all || !found.jobs.is_empty() {
                 break;
             }
@@ -150,11 +195,20 @@ impl Store {
             // A lane with few jobs has none in the partitions of this look, mostly: nobody else is in its way.
             heads.extend(self.heads(search, room, &bare, None).await?);
         }
-        let weights = if lanes.len() > 1 { self.weights(lanes).await? } else { BTreeMap::new() };
+        let mut seen = LanesSeen { lanes: lanes.to_vec(), oldest: BTreeMap::new(), at: search.now };
+        for job in heads.values().flatten() {
+            if let Some(claim_at) = job.claim_at {
+                let oldest = seen.oldest.entry((job.lane(), job.rank)).or_insert(claim_at);
+                *oldest = claim_at.min(*oldest);
+            }
+        }
+        let weights = if lanes.len() > 1 { Some(self.weights(lanes).await?) } else { None };
+        let weight =
+            |project| weights.as_ref().and_then(|weights| weights.get(project)).copied().unwrap_or(1);
         let waiting: Vec<Waiting> = lanes
             .iter()
             .map(|lane| Waiting {
-                weight: weights.get(&lane.project).copied().unwrap_or(1),
+                weight: weight(&lane.project),
                 held: search.held.get(lane).copied().unwrap_or(0),
                 due: heads.get(lane).map_or(0, Vec::len),
                 is_side: lane.lane.is_side(),
@@ -168,7 +222,7 @@ impl Store {
         for (lane, share) in lanes.iter().zip(shares) {
             jobs.extend(heads.remove(lane).unwrap_or_default().into_iter().take(share));
         }
-        Ok(Found { jobs, last: Some(last), oldest: None })
+        Ok(Found { jobs, last: Some(last), oldest: None, lanes: Some(seen), weights })
     }
 
     /// The lanes behind `after` in which something is due: one step in the index for each, however much waits there.
@@ -207,11 +261,7 @@ impl Store {
     ) -> Result<BTreeMap<ProjectLane, Vec<JobDocument>>, StoreError> {
         let each = (room.all * SPARE).div_ceil(lanes.len()).min(room.all) + UNREADABLE;
         let head = |lane: &ProjectLane| {
-            let mut due = doc! { "lane": lane.to_string() };
-            if let Some(partitions) = &partitions {
-                due.insert("p", doc! { "$in": partitions });
-            }
-            due.extend(search.due());
+            let due = search.due_in(*lane, partitions.as_deref());
             let limit = i64::try_from(each).unwrap_or(i64::MAX);
             [doc! { "$match": due }, doc! { "$sort": { "rank": 1, "claim_at": 1 } }, doc! { "$limit": limit }]
         };
@@ -267,6 +317,7 @@ impl<'a> Search<'a> {
             after: None,
             by_lanes: false,
             is_crowded: false,
+            lanes: None,
             takes_over: true,
             since: None,
             fair_until: None,
@@ -283,6 +334,23 @@ impl<'a> Search<'a> {
 
     fn partitions(&self) -> Vec<i32> {
         self.partitions.iter().copied().map(i32::from).collect()
+    }
+
+    /// What is due in a lane, of these partitions or all; in each rank from where the last look by lanes saw the oldest.
+    fn due_in(&self, lane: ProjectLane, partitions: Option<&[i32]>) -> Document {
+        let mut due = doc! { "lane": lane.to_string() };
+        if let Some(partitions) = partitions {
+            due.insert("p", doc! { "$in": partitions });
+        }
+        due.extend(self.due());
+        let Some(seen) = self.lanes else { return due };
+        let of_rank = |rank| {
+            let mut of_rank = due.clone();
+            of_rank.insert("rank", rank);
+            of_rank.insert("claim_at", doc! { "$gte": seen.since(lane, rank) });
+            of_rank
+        };
+        doc! { "$or": RANKS.map(of_rank).collect::<Vec<_>>() }
     }
 
     /// What is due by the database's clock. That a time is there lets the partial indexes serve, whose bounds end at that

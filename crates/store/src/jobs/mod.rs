@@ -2,6 +2,7 @@
 //! The job queue: one document a job; claims, settlements, the wake-up stream, what people ask of a job, and the depth
 //! of it all are in their own files.
 
+mod bounds;
 mod change;
 mod claim;
 mod gauge;
@@ -13,21 +14,21 @@ mod wrong;
 
 use bson::{Bson, DateTime, Document, doc};
 use cap_core::id::{ClaimId, JobId, ProjectId};
-use cap_core::job::{JobDraft, JobState, Lane, Need, ProjectLane, Setbacks, Work, place_in_queue};
-use cap_core::page::{Page, Slice};
+use cap_core::job::{JobDraft, JobState, Lane, Listed, Need, ProjectLane, Setbacks, Work, place_in_queue};
+use cap_core::page::{Order, Page, Slice};
 use cap_core::problem::Problem;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::Store;
 use crate::document::{database_now_plus, date, document, millis, read, time};
 use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
 use crate::transaction::Transaction;
-use crate::{Store, bounded};
 
 pub use change::JobRefusal;
 pub use claim::Claimed;
-pub use look::Search;
+pub use look::{LanesSeen, Search};
 pub use watch::JobWatch;
 
 /// How long a job that only looks is kept when it is over, and its attempt: there are many of them, and what they saw is on
@@ -36,7 +37,7 @@ pub(crate) const SCAN_KEPT: std::time::Duration = std::time::Duration::from_secs
 
 /// A job as it is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct JobDocument {
+struct JobDocument<W = Work> {
     #[serde(rename = "_id")]
     id: JobId,
     project: ProjectId,
@@ -46,7 +47,7 @@ struct JobDocument {
     /// Whether it holds its key.
     alive: bool,
     p: i32,
-    work: Work,
+    work: W,
     /// Beside whom it waits; scans, and jobs of earlier versions, are in none.
     #[serde(default)]
     lane: Option<ProjectLane>,
@@ -89,8 +90,8 @@ pub struct JobRecord {
     pub id: JobId,
     /// Whose.
     pub project: ProjectId,
-    /// What is to be done.
-    pub work: Work,
+    /// What is to be done, which may be nothing that this build can do.
+    pub work: Listed,
     /// Where it is.
     pub state: JobState,
     /// Beside whom it waits; nothing for what has a part of the queue to itself.
@@ -109,26 +110,41 @@ pub struct JobRecord {
     pub finished_at: Option<Timestamp>,
 }
 
+/// Which jobs of a project are listed, and in which order.
+#[derive(Debug, Clone, Default)]
+pub struct JobFilter {
+    /// Only those in this state.
+    pub state: Option<JobState>,
+    /// Only those for this certificate or issuer.
+    pub subject: Option<String>,
+    /// Only those of this kind.
+    pub kind: Option<String>,
+    /// In the order in which they were queued, or the other way round.
+    pub order: Order,
+}
+
 impl Store {
-    /// A page of a project's jobs, of one state if given.
+    /// A page of a project's jobs.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn jobs(
         &self,
         project: ProjectId,
-        state: Option<JobState>,
-        subject: Option<&str>,
+        wanted: &JobFilter,
         page: &Page,
     ) -> Result<Slice<JobRecord>, StoreError> {
         let mut filter = doc! { "project": project.to_string() };
-        if let Some(state) = state {
-            filter.insert("state", state.as_str());
-        }
-        if let Some(subject) = subject {
-            filter.insert("subject", subject);
-        }
-        let found = self.list("jobs", filter, page, |job: &JobDocument| job.id.to_string()).await?;
+        let wanted_fields = [
+            ("state", wanted.state.map(JobState::as_str)),
+            ("subject", wanted.subject.as_deref()),
+            ("work.kind", wanted.kind.as_deref()),
+        ];
+        filter.extend(
+            wanted_fields.into_iter().filter_map(|(field, value)| Some((field.to_owned(), value?.into()))),
+        );
+        let id = |job: &JobDocument<Listed>| job.id.to_string();
+        let found = self.list_in(wanted.order, "jobs", filter, page, id).await?;
         Ok(found.map(JobRecord::from))
     }
 
@@ -137,12 +153,9 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn job(&self, project: ProjectId, id: JobId) -> Result<Option<JobRecord>, StoreError> {
-        self.find_job(doc! { "_id": id.to_string(), "project": project.to_string() }).await
-    }
-
-    async fn find_job(&self, filter: Document) -> Result<Option<JobRecord>, StoreError> {
-        let found = bounded("read a job", self.collection::<Document>("jobs").find_one(filter)).await?;
-        Ok(found.map(|document| read::<JobDocument>("jobs", document)).transpose()?.map(JobRecord::from))
+        let found = self.record_of("read a job", "jobs", project, &id.to_string()).await?;
+        let found = found.map(|document| read::<JobDocument<Listed>>("jobs", document)).transpose()?;
+        Ok(found.map(JobRecord::from))
     }
 
     /// Whether a living job has this key, seen from inside `transaction`.
@@ -224,13 +237,13 @@ fn forward() -> Document {
     }
 }
 
-/// Where a new job waits. What only looks has partitions of the queue to itself, and needs no lane to be fair in.
+/// Where a new job waits. What is apart has partitions of the queue to itself, and needs no lane to be fair in.
 fn lane(draft: &JobDraft) -> Option<ProjectLane> {
     match draft.work {
         Work::Issue { .. } | Work::RegisterIssuer { .. } => {
             Some(ProjectLane { project: draft.project, lane: Lane::Main })
         }
-        Work::DriftScan { .. } | Work::RenewalLook { .. } => None,
+        Work::DriftScan { .. } | Work::RenewalLook { .. } | Work::Revoke { .. } => None,
     }
 }
 
@@ -244,20 +257,21 @@ impl JobDocument {
 /// What a job works on: its collection and its id.
 fn subject(work: &Work) -> (&'static str, String) {
     match work {
-        Work::Issue { certificate, .. } | Work::DriftScan { certificate } => {
-            ("certificates", certificate.to_string())
-        }
+        Work::Issue { certificate, .. }
+        | Work::DriftScan { certificate }
+        | Work::Revoke { certificate, .. } => ("certificates", certificate.to_string()),
         Work::RegisterIssuer { issuer } | Work::RenewalLook { issuer } => ("issuers", issuer.to_string()),
     }
 }
 
-/// The field of the subject that has the fence of such work: what only looks must not stand in the way of an issuance or a
+/// The field of the subject that has the fence of such work: what is apart must not stand in the way of an issuance or a
 /// registration.
 fn fence_field(work: &Work) -> &'static str {
     match work {
         Work::Issue { .. } | Work::RegisterIssuer { .. } => "fence",
         Work::DriftScan { .. } => "drift_fence",
         Work::RenewalLook { .. } => "ari_fence",
+        Work::Revoke { .. } => "revoke_fence",
     }
 }
 
@@ -309,8 +323,8 @@ impl From<&JobDraft> for JobDocument {
     }
 }
 
-impl From<JobDocument> for JobRecord {
-    fn from(job: JobDocument) -> Self {
+impl From<JobDocument<Listed>> for JobRecord {
+    fn from(job: JobDocument<Listed>) -> Self {
         Self {
             lane: job.lane.map(|lane| lane.lane),
             id: job.id,

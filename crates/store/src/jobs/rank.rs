@@ -1,22 +1,76 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Ranks by the database's clock: made anew whenever the time of a job changes, from what will be left then of the life of
-//! what is in use.
+//! what is in use; and while a job waits, when what is left falls below the next bound.
 
 use bson::{Bson, Document, doc};
 use cap_core::job::{EXPIRY_RANKS, RANK_LATER};
+use futures_util::TryStreamExt;
+use jiff::Timestamp;
 
-use crate::document::millis;
+use crate::document::{date, millis};
+use crate::error::StoreError;
+use crate::{Store, bounded};
 
-/// A stage that ranks a job for the time at which it is due: [`cap_core::job::Need::rank`], as an expression.
+/// A stage that ranks a job for the time at which it is due.
 pub(super) fn stage() -> Document {
-    let left = doc! { "$subtract": ["$needed_before", "$claim_at"] };
-    let branches: Vec<Bson> = EXPIRY_RANKS
+    stage_at(&"$claim_at".into())
+}
+
+/// A stage that ranks a job for the time `at`: [`cap_core::job::Need::rank`], as an expression, and [`cap_core::job::Need::rank_changes`],
+/// which is not there where the rank stays as it is.
+fn stage_at(at: &Bson) -> Document {
+    let left = doc! { "$subtract": ["$needed_before", at] };
+    let ranks: Vec<Bson> = EXPIRY_RANKS
         .iter()
         .map(|(within, rank)| doc! { "case": { "$lt": [&left, millis(*within)] }, "then": rank }.into())
         .collect();
-    let by_expiry = doc! { "$switch": { "branches": branches, "default": RANK_LATER } };
-    let needed = doc! { "$ifNull": ["$needed_before", false] };
-    doc! { "$set": { "rank": {
-        "$cond": [needed, { "$min": ["$rank_floor", by_expiry] }, "$rank_floor"],
-    } } }
+    let by_expiry = doc! { "$switch": { "branches": ranks, "default": RANK_LATER } };
+    // The bound that is fallen below next is the largest of those that are not yet.
+    let changes: Vec<Bson> = EXPIRY_RANKS
+        .iter()
+        .rev()
+        .map(|(within, rank)| {
+            let comes = doc! { "$gte": [&left, millis(*within)] };
+            let counts = doc! { "$lt": [rank, "$rank_floor"] };
+            let then = doc! { "$subtract": ["$needed_before", millis(*within)] };
+            doc! { "case": { "$and": [comes, counts] }, "then": then }.into()
+        })
+        .collect();
+    let change = doc! { "$switch": { "branches": changes, "default": "$$REMOVE" } };
+    let is_needed = doc! { "$ifNull": ["$needed_before", false] };
+    doc! { "$set": {
+        "rank": { "$cond": [&is_needed, { "$min": ["$rank_floor", by_expiry] }, "$rank_floor"] },
+        "rank_at": { "$cond": [is_needed, change, "$$REMOVE"] },
+    } }
+}
+
+impl Store {
+    /// Ranks jobs anew that waited until what they renew came nearer to its end than the next bound: up to `limit` of those
+    /// whose time came before `before`, the longest passed first. Answers how many.
+    ///
+    /// # Errors
+    /// When the database does not answer; doing it again is safe.
+    pub async fn age_ranks(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+        const DOING: &str = "rank jobs anew";
+        let jobs = self.collection::<Document>("jobs");
+        // Whether it has come is for the database's clock to say; the leader's only narrows the search.
+        let passed = doc! {
+            "rank_at": { "$lte": date(before) }, "claim_at": { "$exists": true },
+            "$expr": { "$lt": ["$rank_at", "$$NOW"] },
+        };
+        let found: Vec<Document> = bounded(DOING, async {
+            let page = jobs.find(passed.clone()).sort(doc! { "rank_at": 1 }).limit(i64::from(limit));
+            page.projection(doc! { "_id": 1 }).await?.try_collect().await
+        })
+        .await?;
+        let ids: Vec<&str> = found.iter().filter_map(|job| job.get_str("_id").ok()).collect();
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let mut still = doc! { "_id": { "$in": &ids } };
+        still.extend(passed);
+        let anew = vec![stage_at(&doc! { "$max": ["$claim_at", "$$NOW"] }.into())];
+        bounded(DOING, jobs.update_many(still, anew)).await?;
+        Ok(u32::try_from(ids.len()).unwrap_or(u32::MAX))
+    }
 }

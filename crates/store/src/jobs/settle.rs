@@ -14,6 +14,7 @@ use crate::document::{bson, database_now_plus, date, millis};
 use crate::error::StoreError;
 use crate::fact::Fact;
 use crate::jobs::{fence_field, rank, subject};
+use crate::renewals::plan;
 
 /// What needs a person is tried again after this part of the life that is left, where that is sooner than a day.
 const DEAD_LIFE_DIVISOR: i64 = 10;
@@ -50,8 +51,20 @@ impl Store {
         settlement: &Settlement,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let fact = Fact::new("settle a job");
-        let fact = match settlement {
+        self.write(Fact::new("settle a job").settling(claim, settlement, now)?).await
+    }
+}
+
+impl Fact {
+    /// With a claim settled that ends without any other fact, but for what is written with it.
+    pub(crate) fn settling(
+        self,
+        claim: &Claim,
+        settlement: &Settlement,
+        now: Timestamp,
+    ) -> Result<Self, StoreError> {
+        let fact = self;
+        Ok(match settlement {
             Settlement::Succeeded => fact.ending(claim, "succeeded").leaving_fence(claim),
             Settlement::Superseded => {
                 fact.ending(claim, "cancelled").leaving_fence(claim).planned_anew(claim)
@@ -76,15 +89,17 @@ impl Store {
                     _ => fact,
                 }
             }
-        };
-        self.write(fact).await
+        })
     }
-}
 
-impl Fact {
     /// With the claim's job ended.
     pub(crate) fn ending(self, claim: &Claim, state: &str) -> Self {
         self.must("jobs", own(claim), over(state))
+    }
+
+    /// With the claim's job still its own, and having got on.
+    pub(crate) fn progressing(self, claim: &Claim) -> Self {
+        self.must("jobs", own(claim), doc! { "$set": { "setbacks": null } })
     }
 
     /// With the claim's job put back for its next attempt; this one failed.
@@ -118,15 +133,15 @@ impl Fact {
     fn planned_anew(self, claim: &Claim) -> Self {
         let Work::Issue { certificate, made_for: Some(version) } = &claim.work else { return self };
         let still = doc! { "_id": certificate.to_string(), "version.id": version.to_string() };
-        self.may("certificates", still, doc! { "$unset": { "planned_for": "" } })
+        self.may("certificates", still, vec![doc! { "$unset": "planned_for" }, plan::stage()])
     }
 
     /// With what needs a person shown on the record that somebody looks at. A renewal is never given up: without anybody's
     /// help it is planned anew after a day, or a tenth of the life that is left.
     fn buried(self, claim: &Claim, problem: &Problem, now: Timestamp) -> Result<Self, StoreError> {
-        if claim.work.is_look() {
-            // What it is about is as good as it was, and the next look is planned in its time.
-            return Ok(self);
+        if claim.work.is_apart() {
+            // What it is about is as good as it was.
+            return Ok(self.putting_off(&claim.work));
         }
         let (collection, id) = subject(&claim.work);
         let mut stages = vec![doc! { "$set": {
@@ -145,24 +160,42 @@ impl Fact {
             stages.push(
                 doc! { "$set": { "next_attempt_at": { "$cond": ["$auto_renew", "$renew_at", null] } } },
             );
-            stages.push(doc! { "$unset": "planned_for" });
+            stages.extend([doc! { "$unset": "planned_for" }, plan::stage()]);
         }
         let filter = doc! { "_id": id, "fence": { "$lte": claim.fence + 1 } };
         Ok(self.may(collection, filter, stages))
     }
 
+    /// With the next look put off, since this one ended dead: at what it is about, workers may have died.
+    fn putting_off(self, work: &Work) -> Self {
+        let next = database_now_plus(limits::DEAD_LOOK_WAIT);
+        match work {
+            Work::DriftScan { certificate } => {
+                let scanned = doc! { "_id": certificate.to_string(), "drift_at": { "$exists": true } };
+                let later = doc! { "$set": { "drift_at": { "$max": ["$drift_at", next] } } };
+                self.may("certificates", scanned, vec![later])
+            }
+            Work::RenewalLook { issuer } => {
+                let later = doc! { "$set": { "ari_after": next } };
+                self.may("issuers", doc! { "_id": issuer.to_string() }, vec![later])
+            }
+            Work::Issue { .. } | Work::RegisterIssuer { .. } | Work::Revoke { .. } => self,
+        }
+    }
+
     /// With what is in the way shown on the record that somebody looks at.
     fn showing(self, claim: &Claim, problem: &Problem, next: Timestamp) -> Result<Self, StoreError> {
-        if claim.work.is_look() {
-            // What it is about is as good as it was; the job says why nobody could look.
+        if claim.work.is_apart() {
+            // What it is about is as good as it was; the job says why it could not be done.
             return Ok(self);
         }
         let (collection, id) = subject(&claim.work);
         let filter = doc! { "_id": id, "fence": { "$lte": claim.fence } };
-        let change = doc! { "$set": {
-            "status": "failing", "problem": bson(collection, problem)?, "next_attempt_at": date(next),
-        } };
-        Ok(self.may(collection, filter, change))
+        let mut shown = doc! { "problem": bson(collection, problem)?, "next_attempt_at": date(next) };
+        if !problem.is_a_wait() {
+            shown.insert("status", "failing");
+        }
+        Ok(self.may(collection, filter, doc! { "$set": shown }))
     }
 }
 

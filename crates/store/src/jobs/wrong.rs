@@ -29,8 +29,10 @@ impl Store {
     /// When the database does not answer.
     pub async fn end_wrong_leases(&self) -> Result<u64, StoreError> {
         let ahead = doc! { "$subtract": ["$claim_at", "$$NOW"] };
+        let all: Vec<i32> = (0..PARTITIONS).map(i32::from).collect();
         let wrong = doc! {
-            "state": "running", "$expr": { "$gt": [ahead, { "$multiply": ["$lease_ms", i64::from(WRONG_AHEAD)] }] },
+            "p": { "$in": all }, "state": "running", "claim_at": { "$exists": true },
+            "$expr": { "$gt": [ahead, { "$multiply": ["$lease_ms", i64::from(WRONG_AHEAD)] }] },
         };
         let end = vec![doc! { "$set": { "claim_at": "$$NOW" } }];
         let jobs = self.collection::<Document>("jobs");

@@ -42,7 +42,7 @@ impl Fact {
         self.upsert("fuses", may, change)
     }
 
-    /// With the order not counted any more: it failed.
+    /// With the order not counted any more: it failed, and the CA issued nothing for it.
     pub(super) fn uncounted(self, order: &Order) -> Self {
         let others = doc! { "$filter": {
             "input": "$orders", "cond": { "$ne": ["$$this.order", order.id.to_string()] },

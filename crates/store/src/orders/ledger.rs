@@ -6,16 +6,19 @@ use bson::{Document, doc};
 use cap_core::audit::Row;
 use cap_core::challenge::ChallengeAnswer;
 use cap_core::expiry::Threshold;
-use cap_core::job::Claim;
+use cap_core::job::{Claim, Settlement};
 use cap_core::order::{FailedAttempt, IssuedVersion, Ledger, LedgerError, Order, OrderState};
+use cap_core::problem::Problem;
 use jiff::Timestamp;
 
 use super::{certificate_filter, fenced};
 use crate::Store;
 use crate::certificates::{VersionDocument, VersionRecord};
 use crate::document::{bson, date, document};
+use crate::drift::rescan_stage;
 use crate::error::StoreError;
 use crate::fact::Fact;
+use crate::renewals::plan;
 
 /// Looks at an order whose write was refused, and the wait between two: a new primary's majority lags for less.
 const LAG_LOOKS: u32 = 20;
@@ -58,7 +61,6 @@ impl Ledger for Store {
             .ending_order(order, &state, audit.time, self.retention.orders)?
             .with_version(claim, order, version, audit)?
             .resolving(order.certificate, order.made_for, self.retention.notices)
-            .rescanning(order.certificate)
             .ending(claim, "succeeded")
             .audited(audit);
         self.ended(order, &state, self.write(fact).await).await
@@ -73,15 +75,39 @@ impl Ledger for Store {
     ) -> Result<(), LedgerError> {
         let state =
             OrderState::Failed { placed: order.state.placed().cloned(), problem: failed.problem.clone() };
-        let change = doc! { "$set": {
+        let mut change = doc! {
             "status": "failing", "problem": bson("certificates", &failed.problem)?, "order": null,
             "next_attempt_at": date(failed.next_attempt_at), "fence": claim.fence,
             "updated_at": date(audit.time), "last_event": audit.event.to_string(),
-        } };
+        };
+        if failed.needs_new_key {
+            change.insert("new_key", true);
+        }
+        let change = doc! { "$set": change };
         let fact = Fact::new("record a failed attempt")
             .ending_order(order, &state, audit.time, self.retention.orders)?
             .must("certificates", certificate_filter(order, claim.fence), change)
             .postponing(claim, failed.next_attempt_at, audit.time, &failed.problem)?
+            .audited(audit);
+        let fact = if failed.is_issued { fact } else { fact.uncounted(order) };
+        self.ended(order, &state, self.write(fact).await).await
+    }
+
+    async fn bury(
+        &self,
+        claim: &Claim,
+        order: &Order,
+        problem: &Problem,
+        audit: &Row,
+    ) -> Result<(), LedgerError> {
+        let state = OrderState::Failed { placed: None, problem: problem.clone() };
+        let change = doc! { "$set": {
+            "order": null, "updated_at": date(audit.time), "last_event": audit.event.to_string(),
+        } };
+        let fact = Fact::new("record an attempt that needs a person")
+            .ending_order(order, &state, audit.time, self.retention.orders)?
+            .must("certificates", certificate_filter(order, claim.fence), change)
+            .settling(claim, &Settlement::Dead(problem.clone()), audit.time)?
             .uncounted(order)
             .audited(audit);
         self.ended(order, &state, self.write(fact).await).await
@@ -143,7 +169,7 @@ impl Fact {
         version: &IssuedVersion,
         audit: &Row,
     ) -> Result<Self, StoreError> {
-        let record = record(version, audit.time);
+        let record = record(order, version, audit.time);
         let mut change = doc! { "$set": {
             "status": "valid", "problem": null, "next_attempt_at": null, "order": null,
             "versions": version.number, "version": bson("certificates", &record)?,
@@ -152,6 +178,12 @@ impl Fact {
             "fence": claim.fence + 1,
             "updated_at": date(audit.time), "last_event": audit.event.to_string(),
         } };
+        // What was set aside for this version has no use any more.
+        let mut unset = doc! { "watched": "" };
+        if !order.key.kept {
+            unset.insert("new_key", "");
+        }
+        change.insert("$unset", unset);
         crate::renewal_info::renew(&mut change, version);
         let mut filter = certificate_filter(order, claim.fence);
         filter.insert("versions", version.number - 1);
@@ -165,21 +197,27 @@ impl Fact {
             key: version.key.clone(),
         };
         let stored: Document = document("certificate_versions", &stored)?;
+        // The version before was planned for, and this one was not.
+        let mut change = plan::stages(change);
+        change.push(rescan_stage());
         Ok(self.must("certificates", filter, change).insert("certificate_versions", stored))
     }
 }
 
-fn record(version: &IssuedVersion, issued_at: Timestamp) -> VersionRecord {
+fn record(order: &Order, version: &IssuedVersion, issued_at: Timestamp) -> VersionRecord {
     let issued = &version.issued;
     VersionRecord {
         id: version.id,
         number: version.number,
         serial: issued.serial.clone(),
         fingerprint_sha256: issued.fingerprint_sha256.clone(),
+        spki_sha256: Some(hex::encode(&order.key.spki_sha256)),
         not_before: issued.not_before,
         not_after: issued.not_after,
         issued_at,
         issuer: Some(version.issuer),
         ari_id: issued.ari_id.clone(),
+        chain_issuer: issued.chain_issuer.clone(),
+        revocation: None,
     }
 }

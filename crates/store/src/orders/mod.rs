@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Orders: how they begin, how a claim takes them over; how they go on is in `ledger`.
 
+mod aside;
+mod budget;
 mod fuse;
 mod ledger;
 
@@ -16,6 +18,8 @@ use crate::document::{date, document, read};
 use crate::error::StoreError;
 use crate::fact::Fact;
 use crate::{Store, bounded};
+
+pub use budget::Parked;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct OrderDocument {

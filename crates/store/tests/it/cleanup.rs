@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use cap_core::actor::Role;
-use cap_core::clock::later;
+use cap_core::clock::{earlier, later};
 use cap_core::id::TokenId;
 use cap_core::order::{Order, OrderState};
 use cap_core::problem::{Class, Problem};
@@ -41,13 +41,12 @@ async fn days_left(world: &World, collection: &str) -> i64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_over_carries_the_time_that_the_settings_say() {
-    let retention = Retention { attempts: DAY * 3, orders: DAY * 4, jobs: DAY * 2, ..Retention::default() };
+    let retention = Retention { orders: DAY * 4, jobs: DAY * 2, ..Retention::default() };
     let world = with(retention).await;
     world.certificate("a.example.test").await;
     let claim = world.claim("one", LEASE).await.remove(0);
     issue(&world, &claim, Duration::ZERO, DAY).await;
     world.store.count_finished(1).await.unwrap();
-    assert_eq!(days_left(&world, "job_attempts").await, 3);
     assert_eq!(days_left(&world, "orders").await, 4);
     assert_eq!(days_left(&world, "jobs").await, 2);
 
@@ -62,6 +61,33 @@ async fn what_is_over_carries_the_time_that_the_settings_say() {
     let token = token(&world, world.clock.now());
     world.store.create_token(&token, Mutation { audit: &audit, request: Some(&request) }).await.unwrap();
     assert_eq!(days_left(&world, "idempotency").await, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_attempts_at_a_job_are_kept_in_it_and_none_for_longer_than_the_settings_say() {
+    const KEPT: i32 = 10;
+    let world = with(Retention { attempts: DAY, ..Retention::default() }).await;
+    world.certificate("a.example.test").await;
+    let jobs = raw(&world).await.collection::<Document>("jobs");
+    let attempts = async || -> Vec<(i32, String)> {
+        let job = jobs.find_one(doc! { "work.kind": "issue" }).await.unwrap().unwrap();
+        let attempts =
+            job.get_array("attempts").unwrap().iter().map(|attempt| attempt.as_document().unwrap());
+        attempts
+            .map(|attempt| (attempt.get_i32("number").unwrap(), attempt.get_str("owner").unwrap().to_owned()))
+            .collect()
+    };
+    for n in 1..=KEPT + 2 {
+        let claims = world.claim(&format!("worker-{n}"), Duration::ZERO).await;
+        assert_eq!(claims[0].attempt, n);
+    }
+    let last: Vec<_> = (3..=KEPT + 2).map(|n| (n, format!("worker-{n}"))).collect();
+    assert_eq!(attempts().await, last);
+    let two_days_ago = date(earlier(world.clock.now(), DAY * 2));
+    let longer_ago = doc! { "$set": { "attempts.$[].started_at": two_days_ago } };
+    jobs.update_one(doc! { "work.kind": "issue" }, longer_ago).await.unwrap();
+    world.claim("another", Duration::ZERO).await;
+    assert_eq!(attempts().await, [(KEPT + 3, "another".to_owned())]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,14 +6,15 @@ use std::time::Duration;
 use cap_core::certificate::Status;
 use cap_core::clock::until;
 use cap_core::issuer::IssuerStatus;
-use cap_core::job::{Claim, JobState, Settlement, Work};
-use cap_core::limits::DEAD_WAIT;
+use cap_core::job::{Claim, JobDraft, JobState, Settlement, Work};
+use cap_core::limits::{DEAD_LOOK_WAIT, DEAD_WAIT};
 use cap_core::problem::{Class, Problem};
-use cap_store::{CertificateRecord, StoreError};
+use cap_store::{CertificateRecord, Mutation, Planned, StoreError};
 use cap_testkit::mongo::driver::bson::{DateTime, Document, doc};
 
 use crate::notices::issued;
 use crate::queue::raw;
+use crate::renewal_info::claim_looks;
 use crate::world::{LEASE, World};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -122,4 +123,62 @@ async fn a_drift_scan_that_is_buried_leaves_its_certificate_as_it_was() {
     assert_eq!((after.status, &after.problem, after.fence), (before.status, &None, before.fence));
     assert_eq!(after.drift.fence, Some(claim.fence + 1));
     assert_eq!(state(&world, &claim).await, (JobState::Dead, Some(problem())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drift_scan_that_kills_its_workers_is_planned_again_after_a_day() {
+    let (world, certificate) = crate::drift::on_and_issued().await;
+    let claim = crate::drift::claimed(&world).await;
+    let certificates = raw(&world).await.collection::<Document>("certificates");
+    let own = doc! { "_id": certificate.id.to_string() };
+    // The next one would be due in a moment.
+    let soon = vec![doc! { "$set": { "drift_at": "$$NOW" } }];
+    certificates.update_one(own.clone(), soon).await.unwrap();
+    bury(&world, &claim).await.unwrap();
+    let stored = certificates.find_one(own).await.unwrap().unwrap();
+    let next =
+        stored.get_datetime("drift_at").unwrap().timestamp_millis() - world.clock.now().as_millisecond();
+    let day = i64::try_from(DEAD_LOOK_WAIT.as_millis()).unwrap();
+    assert!((day - 60_000..=day).contains(&next), "{next} ms");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn looks_that_kill_their_workers_are_planned_again_after_a_day_or_once_somebody_retries_them() {
+    let world = World::new().await;
+    let certificate = issued(&world, "a.example.test", HOUR, HOUR * 8).await;
+    let issuers = raw(&world).await.collection::<Document>("issuers");
+    let own = doc! { "_id": certificate.issuer.to_string() };
+    let plan = async || {
+        let work = Work::RenewalLook { issuer: certificate.issuer };
+        let (clock, entropy) = (world.clock.as_ref(), world.entropy.as_ref());
+        let job = JobDraft::now(world.project, work, 0, clock, entropy);
+        world.store.plan_renewal_look(&job, 1).await.unwrap()
+    };
+    assert_eq!(plan().await, Planned::Queued);
+    let claim = claim_looks(&world).await.remove(0);
+    bury(&world, &claim).await.unwrap();
+    assert_eq!(plan().await, Planned::Unneeded, "it would kill the next one at once");
+    let moved = async |by: Duration| {
+        let ms = i64::try_from(by.as_millis()).unwrap();
+        let earlier = doc! { "$set": { "ari_after": { "$subtract": ["$ari_after", ms] } } };
+        issuers.update_one(own.clone(), vec![earlier]).await.unwrap();
+    };
+    moved(DEAD_LOOK_WAIT - HOUR).await;
+    assert_eq!(plan().await, Planned::Unneeded, "a day is not over");
+    let audit = world.row().await;
+    let mutation = Mutation { audit: &audit, request: None };
+    world.store.retry_job(world.project, claim.job, mutation).await.unwrap().unwrap();
+    let claim = claim_looks(&world).await.remove(0);
+    world.store.settle(&claim, &Settlement::Succeeded, world.clock.now()).await.unwrap();
+    assert_eq!(plan().await, Planned::Queued, "whoever retries it has mended something");
+
+    let claim = claim_looks(&world).await.remove(0);
+    bury(&world, &claim).await.unwrap();
+    moved(DEAD_LOOK_WAIT + HOUR).await;
+    assert_eq!(plan().await, Planned::Queued, "a day is over");
+    let claim = claim_looks(&world).await.remove(0);
+    bury(&world, &claim).await.unwrap();
+    let wrong = doc! { "$set": { "ari_after": { "$add": ["$$NOW", 100 * 86_400_000_i64] } } };
+    issuers.update_one(own.clone(), vec![wrong]).await.unwrap();
+    assert_eq!(plan().await, Planned::Queued, "a clock that was wrong keeps nobody waiting");
 }

@@ -2,17 +2,20 @@
 //! How the database carries out what is asked of the queue all the time. The commands are the store's own, as the
 //! database's profiler saw them.
 
+use std::collections::BTreeMap;
+
 use cap_core::certificate::Status;
-use cap_core::id::{InstanceId, JobId};
+use cap_core::id::{ClaimId, InstanceId, JobId};
 use cap_core::instance::Doing;
 use cap_core::job::partition;
-use cap_core::limits::{ATTENTION, QUEUE_COUNT};
+use cap_core::limits::{ARI_PARTITION, ATTENTION, JOB_PARTITIONS, QUEUE_COUNT};
+use cap_store::Search;
 use cap_testkit::mongo::driver::Database;
 use cap_testkit::mongo::driver::bson::{Bson, DateTime, Document, doc};
 
 use crate::instances::Process;
 use crate::queue::{enqueue, raw};
-use crate::world::{LEASE, World};
+use crate::world::{LEASE, World, search};
 
 /// Jobs that are over, beside which claims must cost what they cost without.
 const FINISHED: usize = 20_000;
@@ -157,6 +160,29 @@ async fn claims_examine_no_more_keys_beside_twenty_thousand_finished_jobs() {
     assert!(full.documents <= empty.documents, "{empty:?}, {full:?}");
 }
 
+/// Among few jobs the planner would take an index by partition as soon as the lane's, and sort in memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_for_a_lane_is_offered_no_index_by_partition() {
+    let world = World::new().await;
+    let database = raw(&world).await;
+    world.certificate("a.example.test").await;
+    let (held, narrow) = (BTreeMap::new(), (0..8).collect::<Vec<u16>>());
+    let crowded = Search { partitions: &narrow, is_crowded: true, ..search(&held, world.clock.now()) };
+    let token = ClaimId::generate(world.clock.as_ref(), world.entropy.as_ref());
+    let commands = asked(&database, async {
+        assert_eq!(world.store.claim_jobs("one", token, LEASE, &crowded).await.unwrap().claims.len(), 1);
+    })
+    .await;
+    let heads = |command: &&Document| command.to_string().contains("\"lane\": \"");
+    let heads: Vec<&Document> = commands.iter().filter(heads).collect();
+    assert!(!heads.is_empty(), "{commands:#?}");
+    for command in heads {
+        let explained = doc! { "explain": command.clone(), "verbosity": "queryPlanner" };
+        let explained = database.run_command(explained).await.unwrap().to_string();
+        assert!(explained.contains("lane_rank_claim_at") && !explained.contains("\"due\""), "{explained}");
+    }
+}
+
 /// How far the index is read is for the database's clock alone: no host's narrows it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_reads_nothing_that_is_due_later() {
@@ -182,22 +208,49 @@ async fn the_depth_and_the_oldest_age_go_by_an_index_and_never_beyond_the_cap() 
     let cap = i64::try_from(QUEUE_COUNT).unwrap();
     enqueue(&world, QUEUE_COUNT + 500, DateTime::from_millis(1)).await;
     let running = i64::try_from(world.claim("one", LEASE).await.len()).unwrap();
-    let commands = asked(&database, async { world.store.sample_queue().await.unwrap() }).await;
-    let oldest = commands.iter().filter(|command| command.contains_key("find")).count();
-    let counts = commands.iter().filter(|command| command.contains_key("aggregate")).count();
-    assert_eq!((oldest, counts, commands.len()), (1, 3, 4), "{commands:#?}");
-    for command in &commands {
-        let plan = explain(&database, command).await;
-        plan.goes_by_an_index(command);
-        if command.contains_key("find") {
-            assert!(plan.keys <= 2 * 64 && plan.documents <= 1, "{plan:?} of {command}");
-        } else {
-            // What runs is looked at, to leave drift scans out: as many as there are places.
-            let documents = if command.to_string().contains("running") { running } else { 0 };
-            // One key more a partition and state, where the scan goes on to the next.
-            assert!(plan.keys <= cap + 1 + 2 * 64 && plan.documents <= documents, "{plan:?} of {command}");
+    let jobs = database.collection::<Document>("jobs");
+    let mut others = Vec::new();
+    for n in 0..50 {
+        for (kind, p) in
+            [("register-issuer", 3), ("drift-scan", JOB_PARTITIONS), ("renewal-look", ARI_PARTITION)]
+        {
+            let (id, since) = (format!("{kind}-{n}"), DateTime::from_millis(2));
+            let work = doc! { "kind": kind };
+            others.push(doc! { "_id": &id, "key": &id, "p": i32::from(p), "work": work, "state": "queued", "claim_at": since });
         }
     }
+    jobs.insert_many(others).await.unwrap();
+    let commands = asked(&database, async { world.store.sample_queue().await.unwrap() }).await;
+    // The oldest of each part, what runs, what is due for CAs in all and in one partition, and three more kinds.
+    assert_eq!(commands.len(), 7, "{commands:#?}");
+    let (oldest, counts): (Vec<Document>, Vec<Document>) =
+        commands.into_iter().partition(|command| command.to_string().contains("unionWith"));
+    for command in oldest.iter().flat_map(apart) {
+        let plan = explain(&database, &command).await;
+        plan.goes_by_an_index(&command);
+        assert!(plan.keys <= 2 * 64 && plan.documents <= 1, "{plan:?} of {command}");
+    }
+    for command in &counts {
+        let plan = explain(&database, command).await;
+        plan.goes_by_an_index(command);
+        // What runs is looked at, for its kind: as many as there are places.
+        let documents = if command.to_string().contains("$work.kind") { running } else { 0 };
+        // One key more a partition and state, where the scan goes on to the next.
+        assert!(plan.keys <= cap + 1 + 2 * 64 && plan.documents <= documents, "{plan:?} of {command}");
+    }
+}
+
+/// The parts of a pipeline that are joined with `$unionWith`, as commands of their own.
+fn apart(command: &Document) -> Vec<Document> {
+    let stages = command.get_array("pipeline").unwrap().iter().map(|stage| stage.as_document().unwrap());
+    let (joined, first): (Vec<&Document>, Vec<&Document>) =
+        stages.partition(|stage| stage.contains_key("$unionWith"));
+    let of = |stages: Vec<Document>| doc! { "aggregate": "jobs", "pipeline": stages, "cursor": {} };
+    let others = joined.into_iter().map(|stage| {
+        let stages = stage.get_document("$unionWith").unwrap().get_array("pipeline").unwrap().iter();
+        of(stages.map(|stage| stage.as_document().unwrap().clone()).collect())
+    });
+    std::iter::once(of(first.into_iter().cloned().collect())).chain(others).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -294,7 +347,8 @@ async fn what_waits_in_a_project_is_counted_in_the_index_alone_and_no_further_th
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_the_store_asks_without_an_index_is_noted_and_what_a_test_asks_is_not() {
     use cap_testkit::mongo::{driver, scans};
-    let world = World::new().await;
+    let mut world = World::new().await;
+    world.may_scan();
     world.certificate("a.example.test").await;
     let as_app = async |app: &str| {
         let mut options = driver::options::ClientOptions::parse(&world.uri).await.unwrap();
@@ -318,5 +372,4 @@ async fn whatever_the_store_asks_without_an_index_is_noted_and_what_a_test_asks_
     jobs.find_one(doc! {}).sort(doc! { "_id": 1 }).await.unwrap();
     let noted = scans(&world.uri).await.unwrap();
     assert_eq!(noted.len(), 6, "{noted:#?}");
-    crate::world::forget_scans(&world.uri).await;
 }

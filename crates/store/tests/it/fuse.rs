@@ -39,6 +39,8 @@ async fn orders_for_one_set_of_names_blow_a_fuse_and_failed_ones_do_not_count() 
             let failed = FailedAttempt {
                 problem: Problem::new(Class::Validation, "dns", "no address"),
                 next_attempt_at: at,
+                needs_new_key: false,
+                is_issued: false,
             };
             world.store.fail(&claim, &order, &failed, &world.row().await).await.unwrap();
         } else {
@@ -90,4 +92,26 @@ async fn each_order_counts_for_the_window_that_it_was_begun_under_and_a_raised_l
     fuses.update_many(doc! {}, earlier).await.unwrap();
     assert!(begin(hour).await && begin(hour).await);
     assert!(!begin(hour).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_the_ca_issued_for_counts_although_what_it_issued_was_wrong() {
+    let world = World::new().await;
+    let fuse = Fuse { orders: 1, window: Duration::from_secs(3_600) };
+    for (name, is_issued) in [("wrong.example.test", true), ("refused.example.test", false)] {
+        let certificate = world.certificate(name).await;
+        let claim = world.claim("one", LEASE).await.remove(0);
+        let order = world.order(&certificate, &claim).await;
+        let at = world.clock.now();
+        world.store.open_order(&OpenOrder { order: order.clone(), fuse, at }).await.unwrap();
+        let problem = Problem::new(Class::Protocol, "wrong-certificate", "for another key");
+        let failed = FailedAttempt { problem, next_attempt_at: at, needs_new_key: false, is_issued };
+        world.store.fail(&claim, &order, &failed, &world.row().await).await.unwrap();
+        let next = world.claim("one", LEASE).await.remove(0);
+        let order = world.order(&certificate, &next).await;
+        let opened = world.store.open_order(&OpenOrder { order, fuse, at: world.clock.now() }).await.unwrap();
+        assert_eq!(matches!(opened, Opened::Blown(_)), is_issued, "{name}: {opened:?}");
+        // Out of the way of the next.
+        world.store.settle(&next, &cap_core::job::Settlement::Superseded, world.clock.now()).await.unwrap();
+    }
 }

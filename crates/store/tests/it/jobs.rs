@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cap_core::id::JobId;
-use cap_core::job::{Settlement, Work};
-use cap_core::page::Page;
-use cap_store::StoreError;
+use cap_core::job::{JobState, Settlement, Work};
+use cap_core::page::{Order, Page};
+use cap_store::{JobFilter, JobRecord, StoreError};
 use cap_testkit::mongo::driver::Client;
-use cap_testkit::mongo::driver::bson::{DateTime, doc};
+use cap_testkit::mongo::driver::bson::{DateTime, Document, doc};
 
+use crate::explain::{asked, explain};
 use crate::world::{LEASE, World};
 
 fn issue_jobs(claims: &[cap_core::job::Claim]) -> usize {
@@ -102,9 +103,77 @@ async fn a_renewal_asked_for_twice_is_one_job_and_comes_forward() {
     let job = world.store.request_renewal(&draft, mutation).await.unwrap();
     assert_eq!(job.id, claim.job);
     let page = Page::parse::<JobId>(None, None).unwrap();
-    let subject = certificate.id.to_string();
-    assert_eq!(world.store.jobs(world.project, None, Some(&subject), &page).await.unwrap().items.len(), 1);
+    let of_subject = JobFilter { subject: Some(certificate.id.to_string()), ..JobFilter::default() };
+    assert_eq!(world.store.jobs(world.project, &of_subject, &page).await.unwrap().items.len(), 1);
     assert_eq!(issue_jobs(&world.claim("two", LEASE).await), 1);
+}
+
+/// The ids of all jobs that are wanted, read in pages of two.
+async fn listed(world: &World, wanted: &JobFilter) -> Vec<String> {
+    let (mut ids, mut cursor) = (Vec::new(), None::<String>);
+    loop {
+        let page = Page::parse_in::<JobId>(wanted.order, Some(2), cursor.as_deref()).unwrap();
+        let slice = world.store.jobs(world.project, wanted, &page).await.unwrap();
+        ids.extend(slice.items.into_iter().map(|job| job.id.to_string()));
+        cursor = slice.next_cursor;
+        if cursor.is_none() {
+            return ids;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_are_listed_by_what_is_wanted_the_newest_first_and_by_an_index() {
+    let world = World::new().await;
+    let first = world.certificate("a.example.test").await;
+    for name in ["b.example.test", "c.example.test"] {
+        world.certificate(name).await;
+    }
+    let all = listed(&world, &JobFilter::default()).await;
+    assert_eq!(all.len(), 6);
+    let kind =
+        |kind: &str| JobFilter { kind: Some(kind.to_owned()), order: Order::Desc, ..JobFilter::default() };
+    let database = crate::queue::raw(&world).await;
+    let dead = doc! { "$set": { "state": "dead" } };
+    database.collection::<Document>("jobs").update_one(doc! { "_id": &all[0] }, dead).await.unwrap();
+    let mut seen = Vec::new();
+    let commands = asked(&database, async {
+        for wanted in [
+            JobFilter { order: Order::Desc, ..JobFilter::default() },
+            kind("issue"),
+            JobFilter { state: Some(JobState::Dead), order: Order::Desc, ..JobFilter::default() },
+            JobFilter { subject: Some(first.id.to_string()), order: Order::Desc, ..JobFilter::default() },
+        ] {
+            seen.push(listed(&world, &wanted).await);
+        }
+    })
+    .await;
+    let newest: Vec<String> = all.iter().rev().cloned().collect();
+    assert_eq!(seen[0], newest);
+    assert_eq!((seen[1].len(), &seen[2], seen[3].len()), (3, &vec![all[0].clone()], 1));
+    assert!(seen[1].is_sorted_by(|one, next| one > next), "{seen:?}");
+    for command in &commands {
+        let plan = explain(&database, command).await;
+        plan.goes_by_an_index(command);
+        assert!(plan.keys <= 4 && plan.documents <= 3, "{plan:?} of {command}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_of_a_kind_that_this_build_does_not_know_is_listed_as_such() {
+    let world = World::new().await;
+    world.certificate("a.example.test").await;
+    let jobs = crate::queue::raw(&world).await.collection::<Document>("jobs");
+    let other = doc! { "$set": { "work": { "kind": "mend-the-sky", "sky": 7 } } };
+    jobs.update_one(doc! { "work.kind": "register-issuer" }, other).await.unwrap();
+    let page = Page::parse::<JobId>(None, None).unwrap();
+    let listed = world.store.jobs(world.project, &JobFilter::default(), &page).await.unwrap().items;
+    let known = |job: &JobRecord| (job.work.kind().to_owned(), job.work.known().is_some());
+    let mut kinds: Vec<_> = listed.iter().map(known).collect();
+    kinds.sort();
+    assert_eq!(kinds, [("issue".to_owned(), true), ("mend-the-sky".to_owned(), false)]);
+    let unknown = listed.iter().find(|job| job.work.known().is_none()).unwrap();
+    assert_eq!(world.store.job(world.project, unknown.id).await.unwrap().as_ref(), Some(unknown));
 }
 
 #[tokio::test(flavor = "multi_thread")]

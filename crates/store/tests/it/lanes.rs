@@ -13,7 +13,7 @@ use cap_core::limits::{DEAD_WAIT, JOB_PARTITIONS};
 use cap_core::order::{FailedAttempt, Ledger};
 use cap_core::page::Page;
 use cap_core::problem::{Class, Problem};
-use cap_store::{Mutation, OpenOrder, Search};
+use cap_store::{JobFilter, Mutation, OpenOrder, Search};
 use cap_testkit::mongo::driver::bson;
 
 use crate::explain::{asked, explain};
@@ -25,7 +25,7 @@ const FLOOD: usize = 10_000;
 const FREE: usize = 8;
 
 /// A job straight in the queue, due since `since`.
-fn job(world: &World, project: ProjectId, lane: Lane, rank: i32, since: DateTime) -> Document {
+pub(crate) fn job(world: &World, project: ProjectId, lane: Lane, rank: i32, since: DateTime) -> Document {
     let id = JobId::generate(world.clock.as_ref(), world.entropy.as_ref());
     let certificate = CertificateId::generate(world.clock.as_ref(), world.entropy.as_ref());
     let lane = ProjectLane { project, lane }.to_string();
@@ -38,11 +38,11 @@ fn job(world: &World, project: ProjectId, lane: Lane, rank: i32, since: DateTime
     }
 }
 
-async fn put(world: &World, jobs: Vec<Document>) {
+pub(crate) async fn put(world: &World, jobs: Vec<Document>) {
     raw(world).await.collection::<Document>("jobs").insert_many(jobs).await.unwrap();
 }
 
-fn project(world: &World) -> ProjectId {
+pub(crate) fn project(world: &World) -> ProjectId {
     ProjectId::generate(world.clock.as_ref(), world.entropy.as_ref())
 }
 
@@ -218,7 +218,11 @@ async fn what_needs_a_person_is_shown_and_tried_again_after_a_day_all_the_same()
     world.store.settle(&claimed, &Settlement::Dead(problem.clone()), now).await.unwrap();
     let dead = world
         .store
-        .jobs(world.project, Some(JobState::Dead), None, &Page::parse::<JobId>(None, None).unwrap())
+        .jobs(
+            world.project,
+            &JobFilter { state: Some(JobState::Dead), ..JobFilter::default() },
+            &Page::parse::<JobId>(None, None).unwrap(),
+        )
         .await
         .unwrap();
     assert_eq!(dead.items[0].problem, Some(problem.clone()));
@@ -232,7 +236,8 @@ async fn what_needs_a_person_is_shown_and_tried_again_after_a_day_all_the_same()
     assert!(world.store.due_certificates(later(now, DEAD_WAIT / 2), 10).await.unwrap().is_empty());
     // A day later it is due, first issuance though it is; once planned it is out of the plan.
     let certificates = raw(&world).await.collection::<Document>("certificates");
-    let due = doc! { "$set": { "renew_at": DateTime::from_millis(1) } };
+    let due = DateTime::from_millis(1);
+    let due = doc! { "$set": { "renew_at": due, "plan_at": due } };
     certificates.update_one(doc! { "_id": certificate.id.to_string() }, due).await.unwrap();
     let candidates = world.store.due_certificates(now, 10).await.unwrap();
     assert_eq!((candidates.len(), candidates[0].current), (1, None));
@@ -259,7 +264,12 @@ async fn what_failed_twice_waits_in_quarantine_until_somebody_asks_for_it() {
         let open = OpenOrder { order: order.clone(), fuse: FUSE, at: world.clock.now() };
         world.store.open_order(&open).await.unwrap();
         let problem = Problem::new(Class::Validation, "dns", "no address");
-        let failed = FailedAttempt { problem, next_attempt_at: world.clock.now() };
+        let failed = FailedAttempt {
+            problem,
+            next_attempt_at: world.clock.now(),
+            needs_new_key: false,
+            is_issued: false,
+        };
         world.store.fail(&claimed, &order, &failed, &world.row().await).await.unwrap();
         job = Some(claimed.job);
     }

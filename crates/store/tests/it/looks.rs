@@ -7,7 +7,7 @@ use std::time::Duration;
 use cap_core::clock::earlier;
 use cap_core::id::ClaimId;
 use cap_core::job::Room;
-use cap_core::limits::{ARI_PARTITION, JOB_PARTITIONS};
+use cap_core::limits::{JOB_PARTITIONS, PARTITIONS};
 use cap_store::{Claimed, Search};
 use cap_testkit::mongo::driver::bson::{DateTime, Document, doc};
 use cap_testkit::mongo::driver::options::Hint;
@@ -25,18 +25,42 @@ async fn every_range_of_the_index_ends_at_a_bound() {
     let jobs = raw(&world).await.collection::<Document>("jobs");
     let keys = jobs.find(doc! { "p": { "$gte": 0 }, "claim_at": { "$exists": true } });
     let keys: Vec<Document> =
-        keys.hint(Hint::Name("p_state_claim_at".to_owned())).await.unwrap().try_collect().await.unwrap();
+        keys.hint(Hint::Name("due".to_owned())).await.unwrap().try_collect().await.unwrap();
     let ends: BTreeSet<(i32, String)> = keys
         .iter()
         .filter(|key| key.get_datetime("claim_at").unwrap().timestamp_millis() > 253_000_000_000_000)
         .map(|key| (key.get_i32("p").unwrap(), key.get_str("state").unwrap().to_owned()))
         .collect();
-    for partition in 0..=ARI_PARTITION {
+    for partition in 0..PARTITIONS {
         for state in ["queued", "running"] {
             let end = (i32::from(partition), format!("{state}/end"));
             assert!(ends.contains(&end), "no bound behind {partition}, {state}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bounds_that_somebody_removed_are_put_back_as_they_were() {
+    let world = World::new().await;
+    let jobs = raw(&world).await.collection::<Document>("jobs");
+    let bounds = async || -> Vec<Document> {
+        let all = jobs.find(doc! { "_id": { "$gte": "bound/", "$lt": "bound0" } }).sort(doc! { "_id": 1 });
+        all.await.unwrap().try_collect().await.unwrap()
+    };
+    let made = bounds().await;
+    assert_eq!(made.len(), 2 * usize::from(PARTITIONS));
+    assert_eq!(world.store.restore_bounds().await.unwrap(), 0);
+    jobs.delete_many(doc! { "_id": { "$in": ["bound/0/queued/end", "bound/72/running/end"] } })
+        .await
+        .unwrap();
+    assert_eq!(world.store.restore_bounds().await.unwrap(), 2);
+    let same = |bounds: Vec<Document>| -> Vec<String> {
+        let fields = ["_id", "p", "state", "claim_at"];
+        bounds.iter().map(|bound| format!("{:?}", fields.map(|field| bound.get(field)))).collect()
+    };
+    assert_eq!(same(bounds().await), same(made));
+    jobs.delete_many(doc! { "_id": { "$gte": "bound/", "$lt": "bound0" } }).await.unwrap();
+    assert_eq!(world.store.restore_bounds().await.unwrap(), 2 * usize::from(PARTITIONS));
 }
 
 /// A look that goes back to `since`.

@@ -3,8 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where it stopped")]
 
 mod access;
+mod aside;
+mod budgets;
 mod changes;
 mod cleanup;
+mod crowd;
 mod dead;
 mod drift;
 mod explain;
@@ -19,10 +22,13 @@ mod leases;
 mod looks;
 mod notices;
 mod orders;
+mod plans;
 mod queue;
+mod ranks;
 mod recorder;
 mod renewal_info;
 mod requests;
+mod revocations;
 mod schema;
 mod takeover;
 mod tokens;

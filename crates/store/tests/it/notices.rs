@@ -44,6 +44,7 @@ pub(crate) async fn issue(world: &World, claim: &Claim, age: Duration, life: Dur
         not_before,
         not_after: later(not_before, life),
         ari_id: AriId::new(&[1, 2, 3], &[4, 5, 6]),
+        chain_issuer: None,
     };
     let number = certificate.versions + 1;
     let version = IssuedVersion {
@@ -262,7 +263,6 @@ async fn certificates_from_before_the_migration_are_looked_at_too() {
     let ours = migrations.find_one(doc! { "name": "retention" }).await.unwrap().unwrap();
     let since = doc! { "_id": { "$gte": ours.get("_id").unwrap() } };
     assert!(migrations.delete_many(since).await.unwrap().deleted_count >= 1);
-    world.store.migrate(world.kek.as_ref(), world.clock.as_ref(), world.entropy.as_ref()).await.unwrap();
-    crate::world::forget_scans(&world.uri).await;
+    world.migrate().await;
     assert_eq!(*raw_certificate(&world, &certificate).await.get_datetime("notice_at").unwrap(), right);
 }

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use cap_core::certificate::{Issued, Status};
+use cap_core::certificate::{Issued, Names, Status};
 use cap_core::challenge::{ChallengeAnswer, ChallengeToken};
 use cap_core::clock::later;
 use cap_core::envelope::KeyOwner;
 use cap_core::id::{IssuerId, VersionId};
-use cap_core::job::Claim;
+use cap_core::job::{Claim, Work};
 use cap_core::order::{FailedAttempt, IssuedVersion, Ledger, LedgerError, Order, OrderState, Placed};
 use cap_core::problem::{Class, Problem};
 use cap_store::{CertificateRecord, ChallengeCache, OpenOrder, Opened};
@@ -44,6 +44,7 @@ pub(crate) async fn version(world: &World) -> IssuedVersion {
         not_before: now,
         not_after: later(now, Duration::from_secs(3_600)),
         ari_id: None,
+        chain_issuer: None,
     };
     let (clock, entropy) = (world.clock.as_ref(), world.entropy.as_ref());
     IssuedVersion {
@@ -106,6 +107,62 @@ async fn the_same_names_at_the_same_account_are_bought_one_at_a_time() {
     assert_eq!(opened, Opened::Busy);
 }
 
+/// Two certificates may want the same names: a CA would give both the same order, and one of them the other's key.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_names_in_another_order_are_the_same_and_another_profile_is_not() {
+    let world = World::new().await;
+    let (first, other) =
+        (world.certificate("a.example.test").await, world.certificate("b.example.test").await);
+    let claims = world.claim("one", LEASE).await;
+    let claim = |certificate: &CertificateRecord| {
+        let is_for = |claim: &&Claim| matches!(claim.work, Work::Issue { certificate: id, .. } if id == certificate.id);
+        claims.iter().find(is_for).unwrap().clone()
+    };
+    let names = |names: [&str; 2]| Names::parse(names.map(str::to_owned).into()).unwrap();
+    let mut begun = world.order(&first, &claim(&first)).await;
+    begun.names = names(["a.example.test", "b.example.test"]);
+    let mut second = world.order(&other, &claim(&other)).await;
+    (second.names, second.issuer) = (names(["b.example.test", "a.example.test"]), begun.issuer);
+    let open = async |order: &Order| {
+        let open = OpenOrder { order: order.clone(), fuse: FUSE, at: world.clock.now() };
+        world.store.open_order(&open).await.unwrap()
+    };
+    assert_eq!(open(&begun).await, Opened::Order(Box::new(begun.clone())));
+    assert_eq!(open(&second).await, Opened::Busy);
+    second.profile = Some("shortlived".to_owned().try_into().unwrap());
+    assert_eq!(open(&second).await, Opened::Order(Box::new(second.clone())));
+}
+
+/// The CA has no order, so nobody goes on with it: what it would hold is free at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_needs_a_person_before_it_is_placed_frees_the_names_in_the_same_write() {
+    let world = World::new().await;
+    let (certificate, claim, order) = begun(&world, "a.example.test", LEASE).await;
+    let (other, audit) = (world.certificate("b.example.test").await, world.row().await);
+    let problem = Problem::new(Class::RateLimited, "rateLimited", "paused");
+    for _ in 0..2 {
+        world.store.bury(&claim, &order, &problem, &audit).await.unwrap();
+    }
+    let stored = world.store.certificate(world.project, certificate.id).await.unwrap().unwrap();
+    assert_eq!((stored.status, stored.problem, stored.order), (Status::Failing, Some(problem.clone()), None));
+    assert!(stored.fence > claim.fence);
+    let job = world.store.job(world.project, claim.job).await.unwrap().unwrap();
+    assert_eq!(job.state, cap_core::job::JobState::Dead);
+    let over = world.store.order(order.id).await.unwrap().unwrap();
+    assert_eq!(over.state, OrderState::Failed { placed: None, problem: problem.clone() });
+    assert!(over.key.sealed.ct.is_empty(), "the order kept the key");
+    // Another certificate of the same names at the same account has its turn.
+    let next = world.claim("two", LEASE).await.remove(0);
+    let mut second = world.order(&other, &next).await;
+    (second.names, second.issuer) = (order.names.clone(), order.issuer);
+    let open = OpenOrder { order: second.clone(), fuse: FUSE, at: world.clock.now() };
+    assert_eq!(world.store.open_order(&open).await.unwrap(), Opened::Order(Box::new(second.clone())));
+    // And who was taken over buries nothing.
+    let stale = Claim { attempt: next.attempt + 1, ..next };
+    let refused = world.store.bury(&stale, &second, &problem, &world.row().await).await;
+    assert_eq!(refused, Err(LedgerError::Fenced));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_is_stored_once_with_everything_that_belongs_to_it() {
     let world = World::new().await;
@@ -133,7 +190,7 @@ async fn a_certificate_is_stored_once_with_everything_that_belongs_to_it() {
             let found = world.store.certificates(world.project, Some(asked), at, &page).await.unwrap();
             assert_eq!(found.items.len(), usize::from(asked == status), "{asked:?} at {at}");
         }
-        assert_eq!(stored.status.at(at, Some(end)), status);
+        assert_eq!(stored.status.at(at, Some(end), false), status);
     }
     let stored = world.store.order(order.id).await.unwrap().unwrap();
     assert!(stored.key.sealed.ct.is_empty(), "the order kept the key");
@@ -160,7 +217,9 @@ async fn a_failed_attempt_shows_its_problem_and_frees_the_names() {
     let world = World::new().await;
     let (certificate, claim, order) = begun(&world, "a.example.test", LEASE).await;
     let problem = Problem::new(Class::Validation, "urn:ietf:params:acme:error:connection", "refused");
-    let failed = FailedAttempt { problem: problem.clone(), next_attempt_at: world.clock.now() };
+    let next_attempt_at = world.clock.now();
+    let failed =
+        FailedAttempt { problem: problem.clone(), next_attempt_at, needs_new_key: false, is_issued: false };
     let audit = world.row().await;
     for _ in 0..2 {
         world.store.fail(&claim, &order, &failed, &audit).await.unwrap();
@@ -174,6 +233,44 @@ async fn a_failed_attempt_shows_its_problem_and_frees_the_names() {
     let opened =
         world.store.open_order(&OpenOrder { order, fuse: FUSE, at: world.clock.now() }).await.unwrap();
     assert!(matches!(opened, Opened::Order(_)));
+}
+
+/// What the CA refused it would refuse again: the next version has a key of its own, although the certificate keeps its key.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_the_ca_refused_is_not_kept_until_there_is_a_version_with_another() {
+    let world = World::new().await;
+    let (certificate, claim, order) = begun(&world, "a.example.test", LEASE).await;
+    let keeps = async || {
+        let mut stored = world.store.certificate(world.project, certificate.id).await.unwrap().unwrap();
+        stored.spec.key_reuse = true;
+        stored.keeps_key()
+    };
+    assert!(keeps().await);
+    let problem = Problem::new(Class::Protocol, "urn:ietf:params:acme:error:badPublicKey", "too small");
+    let next_attempt_at = world.clock.now();
+    let failed = FailedAttempt { problem, next_attempt_at, needs_new_key: true, is_issued: false };
+    world.store.fail(&claim, &order, &failed, &world.row().await).await.unwrap();
+    assert!(!keeps().await);
+
+    // An order that kept its key does not bring the time back in which it may be kept.
+    for kept in [true, false] {
+        let claim = match kept {
+            true => world.claim("two", LEASE).await.remove(0),
+            false => {
+                let stored = world.store.certificate(world.project, certificate.id).await.unwrap().unwrap();
+                world.renewing(&stored).await
+            }
+        };
+        let stored = world.store.certificate(world.project, certificate.id).await.unwrap().unwrap();
+        let mut order = world.order(&stored, &claim).await;
+        order.key.kept = kept;
+        let open = OpenOrder { order: order.clone(), fuse: FUSE, at: world.clock.now() };
+        assert!(matches!(world.store.open_order(&open).await.unwrap(), Opened::Order(_)));
+        let order = world.store.advance(&order, ordered(), &[]).await.unwrap();
+        let version = IssuedVersion { number: stored.versions + 1, ..version(&world).await };
+        world.store.store(&claim, &order, &version, &world.row().await).await.unwrap();
+        assert_eq!(keeps().await, !kept);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

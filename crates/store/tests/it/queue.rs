@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use cap_core::id::JobId;
 use cap_core::job::partition;
-use cap_core::limits::{JOB_PARTITIONS, QUEUE_COUNT, QUEUE_SAMPLE_KEPT};
-use cap_core::queue::{Depth, Sample};
+use cap_core::limits::{ARI_PARTITION, JOB_PARTITIONS, QUEUE_COUNT, QUEUE_SAMPLE_KEPT, REVOCATION_PARTITION};
+use cap_core::queue::{ByKind, Depth, OfKind, Sample};
 use cap_store::StoreError;
 use cap_testkit::mongo::driver::bson::{DateTime, Document, doc};
 use cap_testkit::mongo::driver::{Client, Collection, Database};
@@ -38,7 +38,12 @@ fn depth(jobs: u64) -> Depth {
 }
 
 fn sample(world: &World, jobs: u64) -> Sample {
-    Sample { depth: depth(jobs), oldest_age: Duration::from_secs(2), measured_at: world.clock.now() }
+    let oldest_age = Duration::from_secs(2);
+    let mut kinds = ByKind::default();
+    kinds[2] = OfKind { due: 10_001, running: 3, capped: true, oldest_age };
+    // As the database has it: in milliseconds.
+    let measured_at = jiff::Timestamp::from_millisecond(world.clock.now().as_millisecond()).unwrap();
+    Sample { depth: depth(jobs), oldest_age, kinds: Some(kinds), measured_at }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,6 +107,10 @@ async fn beyond_the_cap_the_depth_is_an_estimate_that_is_never_less() {
     jobs.update_many(doc! { "p": 0 }, doc! { "$set": { "p": 1 } }).await.unwrap();
     let told = world.store.sample_queue().await.unwrap().depth;
     assert_eq!(told, Depth { jobs: QUEUE_COUNT + 1, capped: true });
+    // And what stands there is counted further than all of them are.
+    jobs.update_many(doc! {}, doc! { "$set": { "p": 0 } }).await.unwrap();
+    let told = world.store.sample_queue().await.unwrap().depth;
+    assert_eq!(told, Depth { jobs: u64::from(JOB_PARTITIONS) * 3 * QUEUE_COUNT, capped: true });
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,6 +127,45 @@ async fn a_leader_of_an_earlier_epoch_writes_no_gauge() {
     assert_eq!(before, after);
     let told = world.store.queue_sample().await.unwrap().unwrap();
     assert_eq!((told.depth, told.oldest_age), (depth(9), Duration::from_secs(2)));
+    assert_eq!(told.kinds, sample(&world, 9).kinds);
+    // A leader of an earlier build leaves the numbers by kind as they were.
+    let set = doc! { "$set": { "measured_at": { "$add": ["$measured_at", 1] } } };
+    gauges(&world).await.update_one(doc! { "_id": "queue" }, vec![set]).await.unwrap();
+    assert_eq!(world.store.queue_sample().await.unwrap().unwrap().kinds, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_kind_is_counted_by_itself_with_the_age_of_its_oldest() {
+    let world = World::new().await;
+    let jobs = raw(&world).await.collection::<Document>("jobs");
+    let now_ms = world.clock.now().as_millisecond();
+    let ago = |seconds: i64| DateTime::from_millis(now_ms - 1_000 * seconds);
+    let job = |n: i32, kind: &str, p: u16, state: &str, at| {
+        let id = format!("{kind}-{n}");
+        doc! { "_id": &id, "key": &id, "p": i32::from(p), "work": { "kind": kind }, "state": state, "claim_at": at }
+    };
+    let hour = DateTime::from_millis(now_ms + 3_600_000);
+    jobs.insert_many([
+        job(1, "register-issuer", 7, "queued", ago(900)),
+        job(2, "issue", 7, "queued", ago(600)),
+        job(3, "issue", 8, "queued", ago(500)),
+        job(4, "issue", 9, "running", hour),
+        job(5, "issue", 9, "queued", hour),
+        job(6, "drift-scan", JOB_PARTITIONS + 3, "queued", ago(300)),
+        job(7, "drift-scan", JOB_PARTITIONS, "running", hour),
+        job(8, "renewal-look", ARI_PARTITION, "running", ago(100)),
+        job(9, "revoke", REVOCATION_PARTITION, "queued", ago(200)),
+    ])
+    .await
+    .unwrap();
+    let sample = world.store.sample_queue().await.unwrap();
+    assert_eq!(sample.depth, depth(4), "what only looks is in no depth");
+    let seen = sample.kinds.unwrap().map(|kind| {
+        assert!(!kind.capped);
+        (kind.due, kind.running, kind.oldest_age.as_secs() / 100)
+    });
+    assert_eq!(seen, [(2, 1, 6), (1, 0, 9), (1, 1, 3), (1, 0, 1), (1, 0, 2)]);
+    assert_eq!(sample.oldest_age.as_secs() / 100, 9);
 }
 
 #[tokio::test(flavor = "multi_thread")]

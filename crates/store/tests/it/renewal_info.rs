@@ -163,7 +163,7 @@ async fn where_the_ca_offers_none_any_more_it_is_renewed_by_its_life_and_not_ask
     }
 }
 
-async fn claim_looks(world: &World) -> Vec<Claim> {
+pub(crate) async fn claim_looks(world: &World) -> Vec<Claim> {
     let token = ClaimId::generate(world.clock.as_ref(), world.entropy.as_ref());
     let (held, now) = (BTreeMap::new(), world.clock.now());
     let search = Search::anything(Room { all: 50, side: 0 }, &[ARI_PARTITION], &held, now);
@@ -215,7 +215,7 @@ async fn what_is_in_the_way_of_a_look_is_not_shown_as_the_issuers_fault() {
         async || world.store.issuer(world.project, &certificate.issuer.to_string()).await.unwrap().unwrap();
     let before = issuer().await;
     let problem = Problem::new(Class::Transient, "ca-unreachable", "connection refused");
-    let setbacks = Some(Setbacks { count: 9, since: world.clock.now() });
+    let setbacks = Some(Setbacks { count: 9, ..Setbacks::none(world.clock.now()) });
     let again = Settlement::Again { after: Duration::ZERO, problem: Some(problem.clone()), setbacks };
     let claim = claim_looks(&world).await.remove(0);
     world.store.settle(&claim, &again, world.clock.now()).await.unwrap();

@@ -18,12 +18,17 @@ use cap_core::order::{Fuse, Order, OrderKey, OrderState};
 use cap_core::secret::{SecretString, secret_key};
 use cap_runtime::clock::SystemClock;
 use cap_runtime::entropy::OsEntropy;
-use cap_store::{CertificateRecord, DriftRecord, IssuerRecord, Mutation, RenewalInfoRecord, Search, Store};
+use cap_store::{
+    CertificateRecord, DriftRecord, IssuerRecord, MigrateError, Mutation, RenewalInfoRecord, Search, Store,
+    StoreError,
+};
 use cap_testkit::mongo::ReplicaSet;
 use jiff::Timestamp;
 
 pub(crate) const FUSE: Fuse = Fuse { orders: 10, window: Duration::from_secs(3_600) };
 pub(crate) const LEASE: Duration = Duration::from_secs(60);
+/// How often a migration is begun.
+const MIGRATIONS_TRIED: usize = 4;
 
 pub(crate) struct World {
     pub(crate) store: Store,
@@ -34,12 +39,25 @@ pub(crate) struct World {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) project: ProjectId,
-    notes_scans: bool,
+    judges_scans: bool,
 }
 
 pub(crate) fn kek(byte: u8) -> Arc<dyn Kek> {
     let keys = BTreeMap::from([(1, secret_key([byte; 32]))]);
     Arc::new(EnvKek::new(keys, Arc::new(OsEntropy)).unwrap())
+}
+
+/// Under a name of its own: a migration looks through what it changes. On a machine that does much else one may wait for longer than
+/// an answer may take; like a person, the test begins it again then.
+async fn migrate(uri: &str, kek: &dyn Kek, clock: &dyn Clock, entropy: &dyn Entropy) -> Vec<u32> {
+    let store = Store::connect(&SecretString::from(uri.to_owned()), None, "migration").await.unwrap();
+    for _ in 1..MIGRATIONS_TRIED {
+        match store.migrate(kek, clock, entropy).await {
+            Err(MigrateError::Store(StoreError::Unavailable { .. })) => {}
+            migrated => return migrated.unwrap(),
+        }
+    }
+    store.migrate(kek, clock, entropy).await.unwrap()
 }
 
 /// A look by lanes for whatever is due, in no partition yet.
@@ -50,24 +68,32 @@ pub(crate) fn search(held: &BTreeMap<ProjectLane, usize>, now: Timestamp) -> Sea
 impl World {
     pub(crate) async fn new() -> Self {
         let mut world = Self::at(ReplicaSet::fresh_database().await.unwrap().uri).await;
-        // A migration looks through what it changes; whatever is asked from here on goes by an index.
-        forget_scans(&world.uri).await;
-        world.notes_scans = true;
+        world.judges_scans = true;
         world
     }
 
     pub(crate) async fn at(uri: String) -> Self {
-        let store = Store::connect(&SecretString::from(uri.clone()), None, "test").await.unwrap();
         let (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>) =
             (Arc::new(SystemClock), Arc::new(OsEntropy));
         let kek = kek(7);
-        store.migrate(kek.as_ref(), clock.as_ref(), entropy.as_ref()).await.unwrap();
+        migrate(&uri, kek.as_ref(), clock.as_ref(), entropy.as_ref()).await;
+        let store = Store::connect(&SecretString::from(uri.clone()), None, "test").await.unwrap();
         let canary = store.canary().await.unwrap().unwrap();
         let keys = Arc::new(store.clone());
         let keyring = Arc::new(Keyring::new(&canary, kek.clone(), keys, clock.clone(), entropy.clone()));
         let auditor = Auditor::new("test".into(), keyring.clone(), clock.clone(), entropy.clone());
         let project = ProjectId::generate(clock.as_ref(), entropy.as_ref());
-        Self { store, uri, kek, keyring, auditor, clock, entropy, project, notes_scans: false }
+        Self { store, uri, kek, keyring, auditor, clock, entropy, project, judges_scans: false }
+    }
+
+    /// Migrates the database again; answers what was applied.
+    pub(crate) async fn migrate(&self) -> Vec<u32> {
+        migrate(&self.uri, self.kek.as_ref(), self.clock.as_ref(), self.entropy.as_ref()).await
+    }
+
+    /// For a test that looks through collections on purpose.
+    pub(crate) fn may_scan(&mut self) {
+        self.judges_scans = false;
     }
 
     pub(crate) async fn row(&self) -> Row {
@@ -92,8 +118,10 @@ impl World {
         let spec = Spec {
             names: Names::parse(vec![name.to_owned()]).unwrap(),
             key_type: KeyType::EcdsaP256,
+            key_reuse: false,
             challenge: cap_core::certificate::ChallengeType::Http01,
             profile: None,
+            preferred_chain: None,
             auto_renew: true,
         };
         let certificate = CertificateRecord {
@@ -108,6 +136,8 @@ impl World {
             renew_at: None,
             versions: 0,
             order: None,
+            watched: vec![],
+            new_key: false,
             fence: 0,
             drift: DriftRecord::default(),
             renewal_info: RenewalInfoRecord::default(),
@@ -135,6 +165,10 @@ impl World {
             name: name.parse().unwrap(),
             spec,
             account_key: self.keyring.seal(KeyOwner::Project(self.project), place, 1, b"key").await.unwrap(),
+            external: None,
+            rollover: None,
+            rolled_at: None,
+            hold: None,
             account_url: None,
             status: IssuerStatus::Registering,
             problem: None,
@@ -153,10 +187,15 @@ impl World {
 
     /// Claims what is due, for `lease`.
     pub(crate) async fn claim(&self, owner: &str, lease: Duration) -> Vec<Claim> {
-        let token = ClaimId::generate(self.clock.as_ref(), self.entropy.as_ref());
         let all: Vec<u16> = (0..cap_core::limits::JOB_PARTITIONS).collect();
+        self.claim_in(&all, owner, lease).await
+    }
+
+    /// The same, in these partitions.
+    pub(crate) async fn claim_in(&self, partitions: &[u16], owner: &str, lease: Duration) -> Vec<Claim> {
+        let token = ClaimId::generate(self.clock.as_ref(), self.entropy.as_ref());
         let (held, now) = (BTreeMap::new(), self.clock.now());
-        let search = Search { partitions: &all, ..search(&held, now) };
+        let search = Search { partitions, ..search(&held, now) };
         self.store.claim_jobs(owner, token, lease, &search).await.unwrap().claims
     }
 
@@ -184,7 +223,7 @@ impl World {
             issuer: certificate.issuer,
             names: certificate.spec.names.clone(),
             profile: None,
-            key: OrderKey { sealed, csr: vec![1, 2, 3], spki_sha256: vec![9; 32] },
+            key: OrderKey { sealed, csr: vec![1, 2, 3], spki_sha256: vec![9; 32], kept: false },
             fence: claim.fence,
             revision: 0,
             state: OrderState::Keyed { replaces: None },
@@ -196,25 +235,20 @@ impl World {
 /// calls is looked at, and nobody keeps a list.
 impl Drop for World {
     fn drop(&mut self) {
-        if !self.notes_scans || std::thread::panicking() {
+        if !self.judges_scans || std::thread::panicking() {
             return;
         }
         let uri = self.uri.clone();
         // On a runtime of its own: that of the test cannot be waited for in here.
         let look = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(cap_testkit::mongo::scans(&uri)).unwrap()
+            runtime.block_on(async {
+                let found = cap_testkit::mongo::scans(&uri).await.unwrap();
+                cap_testkit::mongo::drop_database(&uri).await.unwrap();
+                found
+            })
         });
         let found = look.join().unwrap();
         assert!(found.is_empty(), "the store asked for what no index has: {found:#?}");
     }
-}
-
-/// Begins anew with what is noted.
-pub(crate) async fn forget_scans(uri: &str) {
-    let client = cap_testkit::mongo::driver::Client::with_uri_str(uri).await.unwrap();
-    let database = client.default_database().unwrap();
-    database.run_command(bson::doc! { "profile": 0 }).await.unwrap();
-    database.collection::<bson::Document>("system.profile").drop().await.unwrap();
-    database.run_command(bson::doc! { "profile": 1 }).await.unwrap();
 }

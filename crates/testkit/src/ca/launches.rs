@@ -1,22 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How Pebble and its DNS server are started, in every version that may be in use.
+//! How Pebble and the DNS server are started, in every version that may be in use.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
 use super::pebble_config::{PebbleOptions, Ports};
 use super::pki::Pki;
 use crate::fetch::PebbleBinaries;
-use crate::process::Launch;
+use crate::process::{Launch, Launcher, Process};
+use crate::wait::{Pending, until};
 
-/// Pebble's name among the processes of a stack.
+/// A CA makes a root key and listens.
+pub(super) const START_LIMIT: Duration = Duration::from_secs(30);
+/// One question to the DNS server's management interface.
+const REQUEST_LIMIT: Duration = Duration::from_secs(5);
+/// The CA's name among the processes of a stack.
 pub(super) const CA_PROCESS: &str = "ca";
 
-pub(super) fn challtestsrv_launch(binaries: &PebbleBinaries, dns: u16, management: u16) -> Launch {
+/// Starts the DNS server; it answers when this returns.
+pub(super) async fn start_dns(
+    launcher: &Launcher,
+    binaries: &PebbleBinaries,
+    dns: u16,
+    management: u16,
+) -> anyhow::Result<Process> {
+    let process = launcher.spawn(challtestsrv_launch(binaries, dns, management)).context("the DNS server")?;
+    // This interface has no URL that answers 200 to a GET; that it takes a connection is enough.
+    let url = format!("http://127.0.0.1:{management}/dns-request-history");
+    let client =
+        reqwest::Client::builder().user_agent(crate::tls::USER_AGENT).timeout(REQUEST_LIMIT).build()?;
+    until(&format!("{} to answer", process.name()), START_LIMIT, || async {
+        if !process.is_running() {
+            return Err(process.died());
+        }
+        client.get(&url).send().await.map(drop).map_err(Pending::not_yet)
+    })
+    .await?;
+    Ok(process)
+}
+
+fn challtestsrv_launch(binaries: &PebbleBinaries, dns: u16, management: u16) -> Launch {
     let flags = Flags::of(&binaries.challtestsrv);
     let mut args = vec![
         // Pebble 2.4 has the older name only.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Pebble with everything around it, as one thing: DNS server, CA, proxy.
+//! Pebble with everything around it, as one thing: DNS server, CA, proxy. Where a stack says so, another CA is in its
+//! place, behind the same interface.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -9,21 +9,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::dns::DnsServer;
-use super::launches::{CA_PROCESS, challtestsrv_launch, pebble_launch};
+use super::kind::CaKind;
+use super::launches::{CA_PROCESS, START_LIMIT, pebble_launch, start_dns};
 use super::pebble_config::{PebbleOptions, Ports};
 use super::pki::Pki;
-use super::proxy::{CaProxy, Counts, ProxyConfig};
+use super::proxy::{Counts, FaultRule, ProxyConfig};
+use super::proxy_home::{ProxyHome, start_proxy};
+use super::step_ca;
 use crate::fetch;
-use crate::process::{Launch, Launcher, Lifetime, PortLease, Process, reserve, reserve_one, wait_ready};
+use crate::process::{Launcher, Lifetime, PortLease, Process, reserve, reserve_one, wait_ready};
 use crate::progress::say;
 use crate::scratch::Scratch;
 
-/// It makes a root key and listens.
-const START_LIMIT_SECONDS: u64 = 30;
 /// One question to one of its interfaces.
 const REQUEST_LIMIT_MS: u64 = 5_000;
 
@@ -70,13 +73,6 @@ pub struct Pebble {
     _scratch: Option<Scratch>,
 }
 
-/// The proxy lives in a thread of ours, or in a process of its own that outlives us. Held, never looked at.
-#[derive(Debug)]
-enum ProxyHome {
-    Thread { _proxy: CaProxy },
-    Process { _process: Process },
-}
-
 impl Pebble {
     /// A CA of our own with the default options.
     ///
@@ -115,14 +111,10 @@ impl Pebble {
             <[u16; 6]>::try_from(leases.iter().map(PortLease::port).collect::<Vec<_>>())
                 .map_err(|_| anyhow::anyhow!("six ports"))?;
         let dns_management_url = format!("http://127.0.0.1:{dns_management}");
-        let challtestsrv =
-            launcher.spawn(challtestsrv_launch(&binaries, dns, dns_management)).context("the DNS server")?;
-        let ready = format!("{dns_management_url}/dns-request-history");
-        wait_answers(&challtestsrv, &ready).await?;
+        let challtestsrv = start_dns(launcher, &binaries, dns, dns_management).await?;
         let ports = Ports { acme, management, http: http.port(), tls: tls.port() };
         let pebble = launcher.spawn(pebble_launch(&binaries, &options, ports, dns, &pki, &folder)?)?;
-        let limit = Duration::from_secs(START_LIMIT_SECONDS);
-        wait_ready(&pebble, &format!("https://127.0.0.1:{acme}/dir"), limit).await?;
+        wait_ready(&pebble, &format!("https://127.0.0.1:{acme}/dir"), START_LIMIT).await?;
         let config = ProxyConfig {
             listen: loopback(listen),
             control: loopback(control),
@@ -130,6 +122,7 @@ impl Pebble {
             certificate_file: pki.proxy.certificate.clone(),
             key_file: pki.proxy.key.clone(),
             root_file: pki.root.clone(),
+            is_gated: true,
         };
         let proxy = start_proxy(launcher, config, &folder).await?;
         let mut at = Coordinates {
@@ -145,13 +138,31 @@ impl Pebble {
         };
         at.flavor = flavor(&at).await?;
         let leases = leases.into_iter().chain([http, tls]).collect();
-        Ok(Self {
-            at,
-            _proxy: Some(proxy),
-            processes: vec![pebble, challtestsrv],
-            _leases: leases,
-            _scratch: None,
-        })
+        Ok(Self::assembled(at, proxy, vec![pebble, challtestsrv], leases))
+    }
+
+    /// A CA of this kind under this launcher's folder. Of the options, step-ca has the addresses alone.
+    ///
+    /// # Errors
+    /// When the CA cannot be had or does not start.
+    pub async fn start_kind_in(
+        kind: CaKind,
+        launcher: &Arc<Launcher>,
+        options: PebbleOptions,
+    ) -> anyhow::Result<Self> {
+        match kind {
+            CaKind::Pebble => Self::start_in(launcher, options).await,
+            CaKind::StepCa => step_ca::start_in(launcher, &options.challenge_addresses).await,
+        }
+    }
+
+    pub(super) fn assembled(
+        at: Coordinates,
+        proxy: ProxyHome,
+        processes: Vec<Process>,
+        leases: Vec<PortLease>,
+    ) -> Self {
+        Self { at, _proxy: Some(proxy), processes, _leases: leases, _scratch: None }
     }
 
     /// A CA that another process runs.
@@ -239,11 +250,32 @@ impl Pebble {
     /// # Errors
     /// When the management interface cannot be reached.
     pub async fn issuance_root_pem(&self) -> anyhow::Result<String> {
-        let url = format!("{}/roots/0", self.at.management_url);
+        self.issuance_root_pem_of(0).await
+    }
+
+    /// One of its roots, where it has several (`PEBBLE_ALTERNATE_ROOTS`), as PEM.
+    ///
+    /// # Errors
+    /// When the management interface cannot be reached, or there is no such root.
+    pub async fn issuance_root_pem_of(&self, number: u8) -> anyhow::Result<String> {
+        let url = format!("{}/roots/{number}", self.at.management_url);
         let answer =
             client(&self.at.ca_file)?.get(&url).send().await.with_context(|| format!("asking {url}"))?;
         ensure!(answer.status().is_success(), "{url} answers {}", answer.status());
         Ok(answer.text().await?)
+    }
+
+    /// What the CA says of the certificate with this serial number, hex: `Status` is `Valid` or `Revoked`, `Reason` the code of
+    /// the reason (RFC 5280, 5.3.1).
+    ///
+    /// # Errors
+    /// When the management interface cannot be reached, or does not know the certificate.
+    pub async fn certificate_status(&self, serial: &str) -> anyhow::Result<Value> {
+        let url = format!("{}/cert-status-by-serial/{serial}", self.at.management_url);
+        let answer =
+            client(&self.at.ca_file)?.get(&url).send().await.with_context(|| format!("asking {url}"))?;
+        ensure!(answer.status().is_success(), "{url} answers {}", answer.status());
+        Ok(answer.json().await?)
     }
 
     /// What was ordered and issued, counted at the proxy.
@@ -269,6 +301,15 @@ impl Pebble {
         Ok(())
     }
 
+    /// Whether this CA finds the order of the certificate that a renewal says it replaces, by what RFC 9773, 4.1 calls that
+    /// certificate. Pebble 2.10.1 looks for the serial number's bytes as they are in the certificate, where one in 256 begins
+    /// with a zero that keeps it positive, among numbers without that zero: those it never finds.
+    #[must_use]
+    pub fn finds(ari_id: &str) -> bool {
+        let serial = ari_id.rsplit_once('.').and_then(|(_, serial)| URL_SAFE_NO_PAD.decode(serial).ok());
+        serial.is_some_and(|serial| serial.first().is_some_and(|first| *first != 0))
+    }
+
     /// Makes each answer of the CA come this much later.
     ///
     /// # Errors
@@ -278,9 +319,30 @@ impl Pebble {
         client(&self.at.ca_file)?.post(&url).send().await?.error_for_status()?;
         Ok(())
     }
+
+    /// Has the proxy inject a fault, beside those that it injects already.
+    ///
+    /// # Errors
+    /// When the rule would inject nothing, or the proxy's control port cannot be reached.
+    pub async fn inject(&self, rule: &FaultRule) -> anyhow::Result<()> {
+        let url = format!("{}/proxy/faults", self.at.proxy_control_url);
+        let done = client(&self.at.ca_file)?.post(&url).json(rule).send().await?;
+        ensure!(done.status().is_success(), "{url} answers {}: {}", done.status(), done.text().await?);
+        Ok(())
+    }
+
+    /// Ends every fault. Orders that failed stay failed.
+    ///
+    /// # Errors
+    /// When the proxy's control port cannot be reached.
+    pub async fn heal(&self) -> anyhow::Result<()> {
+        let url = format!("{}/proxy/faults", self.at.proxy_control_url);
+        client(&self.at.ca_file)?.delete(&url).send().await?.error_for_status()?;
+        Ok(())
+    }
 }
 
-fn loopback(port: u16) -> SocketAddr {
+pub(super) fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
@@ -294,7 +356,7 @@ fn client(root: &Path) -> anyhow::Result<reqwest::Client> {
     Ok(client.build()?)
 }
 
-async fn flavor(at: &Coordinates) -> anyhow::Result<CaFlavor> {
+pub(super) async fn flavor(at: &Coordinates) -> anyhow::Result<CaFlavor> {
     let answer = client(&at.ca_file)?.get(&at.directory_url).send().await.context("asking the CA proxy")?;
     let directory: Value = answer.error_for_status()?.json().await?;
     let profiles = directory["meta"]["profiles"].as_object().map(|map| map.keys().cloned().collect());
@@ -304,45 +366,13 @@ async fn flavor(at: &Coordinates) -> anyhow::Result<CaFlavor> {
     })
 }
 
-async fn wait_answers(process: &Process, url: &str) -> anyhow::Result<()> {
-    // This interface has no URL that answers 200 to a GET; that it takes a connection is enough.
-    use crate::wait::{Pending, until};
-    let client = reqwest::Client::builder()
-        .user_agent(crate::tls::USER_AGENT)
-        .timeout(Duration::from_millis(REQUEST_LIMIT_MS))
-        .build()?;
-    until(&format!("{} to answer", process.name()), Duration::from_secs(START_LIMIT_SECONDS), || async {
-        if !process.is_running() {
-            return Err(process.died());
-        }
-        client.get(url).send().await.map(drop).map_err(Pending::not_yet)
-    })
-    .await
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-async fn start_proxy(launcher: &Launcher, config: ProxyConfig, folder: &Path) -> anyhow::Result<ProxyHome> {
-    if launcher.lifetime() == Lifetime::WithUs {
-        return Ok(ProxyHome::Thread { _proxy: CaProxy::start(config)? });
+    #[test]
+    fn a_serial_number_that_begins_with_a_zero_is_not_found() {
+        assert!(!Pebble::finds("Wi1IF82LPEG5zKf7o-mJBt5AFTo.ALEMyL_PumY"));
+        assert!(Pebble::finds("Wi1IF82LPEG5zKf7o-mJBt5AFTo.QLEMyL_PumY") && Pebble::finds("AQ.fw"));
     }
-    let file = folder.join("proxy.json");
-    fs::write(&file, serde_json::to_vec_pretty(&config)?)
-        .with_context(|| format!("writing {}", file.display()))?;
-    // A process of its own that is this very binary: xtask, which has the hidden command.
-    let launch = Launch {
-        name: "ca-proxy".into(),
-        program: this_binary()?,
-        args: vec!["ca-proxy".into(), "--config".into(), file.display().to_string()],
-        env: BTreeMap::new(),
-        address: config.listen.to_string(),
-    };
-    let process = launcher.spawn(launch)?;
-    let ready = format!("http://{}/proxy/counts", config.control);
-    wait_ready(&process, &ready, Duration::from_secs(START_LIMIT_SECONDS)).await?;
-    Ok(ProxyHome::Process { _process: process })
-}
-
-/// Cargo may have built it anew since it was started; the kernel then says that the old file is gone.
-fn this_binary() -> anyhow::Result<PathBuf> {
-    let exe = std::env::current_exe().context("finding this binary")?;
-    Ok(exe.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map_or(exe.clone(), PathBuf::from))
 }

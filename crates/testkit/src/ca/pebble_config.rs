@@ -57,6 +57,9 @@ pub struct PebbleOptions {
     /// What an order may ask for. **An order that asks for none gets any of them, by lot**: Pebble wants clients to
     /// be ready for that. Where a test counts certificates or looks at their life, keep one profile, or ask for one.
     pub profiles: Vec<Profile>,
+    /// The external accounts that registrations must be bound to, by what they are called: the key of each, base64url. With
+    /// none, no binding is asked for.
+    pub external_accounts: BTreeMap<String, String>,
     /// More of Pebble's environment, such as `PEBBLE_ALTERNATE_ROOTS`.
     pub env: BTreeMap<String, String>,
 }
@@ -72,6 +75,7 @@ impl Default for PebbleOptions {
             bad_nonce_percent: 0,
             authz_reuse_percent: 0,
             profiles: vec![Profile::default_90d()],
+            external_accounts: BTreeMap::new(),
             env: BTreeMap::new(),
         }
     }
@@ -114,7 +118,8 @@ impl PebbleOptions {
             "privateKey": path(&identity.key),
             "httpPort": ports.http,
             "tlsPort": ports.tls,
-            "externalAccountBindingRequired": false,
+            "externalAccountBindingRequired": !self.external_accounts.is_empty(),
+            "externalAccountMACKeys": self.external_accounts,
             "keyAlgorithm": "ecdsa",
             // Zero sends no Retry-After at all.
             "retryAfter": { "authz": 0, "order": 0 },

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The little PKI that gives Pebble and the proxy their own TLS. It has nothing to do with what Pebble issues.
+//! The little PKI that gives Pebble and the proxy their own TLS. It has nothing to do with what a CA issues.
 
 use std::fs;
 use std::io::Write as _;
@@ -58,7 +58,7 @@ impl Pki {
     }
 }
 
-fn write_key(path: &Path, pem: &str) -> anyhow::Result<()> {
+pub(super) fn write_key(path: &Path, pem: &str) -> anyhow::Result<()> {
     let mut file = fs::File::options().create(true).write(true).truncate(true).mode(KEY_MODE).open(path)?;
     file.write_all(pem.as_bytes()).with_context(|| format!("writing {}", path.display()))
 }

@@ -13,6 +13,8 @@ use crate::stack::ApiClient;
 const CALLERS: usize = 4;
 /// The wait between two calls of one caller.
 const PACE: Duration = Duration::from_millis(20);
+/// How long anybody waits for an answer of an API that is cut off.
+pub(super) const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 const OK: u16 = 200;
 const UNAVAILABLE: u16 = 503;
 /// Needs nothing but to be let in.
@@ -45,6 +47,9 @@ pub(super) struct Told {
     pub(super) answered: Duration,
     /// How many were answered in another way, or not at all.
     pub(super) otherwise: usize,
+    /// How many hung: they were asked so early that [`ANSWERED_WITHIN`] was over before the network was whole again, and had
+    /// no answer within it. One that ends behind that is one of them.
+    pub(super) hung: usize,
 }
 
 impl Callers {
@@ -79,6 +84,11 @@ async fn ask(api: ApiClient, stop: Arc<AtomicBool>) -> Vec<Answered> {
 
 fn told(answers: &[Answered], cut: Instant, healed: Instant) -> Told {
     let mut told = Told::default();
+    let hung = |answer: &&Answered| {
+        let asked_at = answer.at - answer.took;
+        asked_at > cut && asked_at + ANSWERED_WITHIN < healed && answer.took > ANSWERED_WITHIN
+    };
+    told.hung = answers.iter().filter(hung).count();
     for answer in answers.iter().filter(|answer| answer.at > cut && answer.at < healed) {
         match answer.status {
             Some(OK) => told.let_in_for = told.let_in_for.max(answer.at - cut),
@@ -114,7 +124,28 @@ mod tests {
         let answers = answers.map(|(status, ms)| Answered { status, at: at(ms), took });
         let seen = told(&answers, at(100), at(1_000));
         let let_in_for = Duration::from_millis(800);
-        assert_eq!(seen, Told { let_in_for, refused: 1, answered: took, otherwise: 2 });
+        assert_eq!(seen, Told { let_in_for, refused: 1, answered: took, otherwise: 2, hung: 0 });
         assert_eq!(told(&[], at(0), at(1)), Told::default());
+    }
+
+    #[test]
+    fn a_call_that_hangs_is_seen_whenever_it_ends() {
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let (cut, healed) = (start + second, start + second * 20);
+        let hung = |asked: u32, took: Duration, status| {
+            let asked_at = start + second * asked;
+            told(&[Answered { status, at: asked_at + took, took }], cut, healed).hung
+        };
+        assert_eq!(hung(2, second * 30, Some(200)), 1, "it ends behind the cut's end");
+        assert_eq!(hung(2, second * 30, None), 1);
+        assert_eq!(hung(2, second * 6, Some(503)), 1, "it ends before it");
+        assert_eq!(hung(2, second * 5, Some(503)), 0, "it was answered in time");
+        assert_eq!(hung(0, second * 30, Some(200)), 0, "it was asked before the cut");
+        assert_eq!(
+            hung(16, second * 30, Some(200)),
+            0,
+            "it had not waited so long when the network was whole"
+        );
     }
 }

@@ -11,7 +11,7 @@ use bson::{Document, doc};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::load::Report;
-use super::{Figures, World, pem, usage};
+use super::{Figures, World, pem, secrets, usage};
 use crate::stack::{Answer, ApiClient};
 use crate::wait::{self, Pending};
 
@@ -49,7 +49,7 @@ pub async fn aftermath_within(
 ) -> anyhow::Result<()> {
     figures.count("writes acknowledged", load.acknowledged.len());
     figures.none("unfinished jobs", unfinished(world, unfinished_max).await?);
-    certificates(world, figures).await?;
+    let keys = certificates(world, figures).await?;
     let lost = lost(&world.api()?, &load.acknowledged).await?;
     figures.none("acknowledged writes lost", lost.len());
     figures.none("acknowledged writes not read back", load.missing.len());
@@ -60,7 +60,7 @@ pub async fn aftermath_within(
     }
     figures.add("peak memory of a process", memory.round(), "MiB", Some(MEMORY_MAX_MIB));
     figures.count_at_most("descriptors of a process", descriptors, DESCRIPTORS_MAX);
-    Ok(())
+    secrets::look(world, keys, figures).await
 }
 
 /// Waits until every job is over; answers how many are not.
@@ -76,8 +76,9 @@ async fn unfinished(world: &World, limit: Duration) -> anyhow::Result<usize> {
     if waited.await.is_ok() { Ok(0) } else { Ok(usize::try_from(count().await?)?) }
 }
 
-/// As many certificates as were asked for: at the CA, in the database, and as jobs; none with another's key.
-async fn certificates(world: &World, figures: &mut Figures) -> anyhow::Result<()> {
+/// As many certificates as were asked for: at the CA, in the database, and as jobs; none with another's key. Answers their
+/// keys in PEM.
+async fn certificates(world: &World, figures: &mut Figures) -> anyhow::Result<Vec<String>> {
     let at_ca = world.stack.ca().counts().await?;
     let versions = stored_versions(world).await?;
     let done = doc! { "work.kind": "issue", "state": "succeeded" };
@@ -98,13 +99,14 @@ async fn certificates(world: &World, figures: &mut Figures) -> anyhow::Result<()
     figures.none("certificates bought twice", doubled);
     figures.none("certificates with a missing or doubled version", misnumbered);
     let api = world.api()?;
-    let foreign = stream::iter(versions.keys().map(|certificate| {
+    let pairs = stream::iter(versions.keys().map(|certificate| {
         let path = world.path(&format!("certificates/{certificate}/download?format="));
-        foreign_key(&api, path)
+        key_of(&api, path)
     }));
-    let foreign: Vec<bool> = foreign.buffer_unordered(READERS).try_collect().await?;
-    figures.none("certificates with another's key", foreign.into_iter().filter(|is| *is).count());
-    Ok(())
+    let pairs: Vec<(String, bool)> = pairs.buffer_unordered(READERS).try_collect().await?;
+    let foreign = pairs.iter().filter(|(_, is_its_own)| !is_its_own).count();
+    figures.none("certificates with another's key", foreign);
+    Ok(pairs.into_iter().map(|(key, _)| key).collect())
 }
 
 /// What is stored of one certificate.
@@ -152,10 +154,12 @@ async fn listed(world: &World) -> anyhow::Result<Vec<(String, Vec<String>)>> {
     }
 }
 
-async fn foreign_key(api: &ApiClient, path: String) -> anyhow::Result<bool> {
+/// The key that is stored with a certificate, and whether it is the certificate's.
+async fn key_of(api: &ApiClient, path: String) -> anyhow::Result<(String, bool)> {
     let (leaf, key) = (read(api, &format!("{path}leaf")).await?, read(api, &format!("{path}key")).await?);
     ensure!(leaf.status == OK && key.status == OK, "{path}: {} and {}", leaf.text, key.status);
-    Ok(!pem::belong_together(&leaf.text, &key.text).with_context(|| path)?)
+    let is_its_own = pem::belong_together(&leaf.text, &key.text).with_context(|| path)?;
+    Ok((key.text, is_its_own))
 }
 
 /// Those of what was acknowledged that are not there any more.

@@ -19,6 +19,7 @@ pub(super) const DRILL: Drill = Drill {
     must_hold: "no two schedulers lead; nothing is renewed before it is due, by a wrong clock, or not at all",
     short: 6,
     soak: 100,
+    any_ca: false,
     run: |run| Box::pin(drill(run)),
 };
 

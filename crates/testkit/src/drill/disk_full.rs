@@ -21,6 +21,7 @@ pub(super) const DRILL: Drill = Drill {
                 back within 15 s of its return without a restart of ours",
     short: 3,
     soak: 30,
+    any_ca: false,
     run: |run| Box::pin(drill(run)),
 };
 

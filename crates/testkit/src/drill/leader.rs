@@ -4,8 +4,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use bson::doc;
 
 use super::leadership::{Lease, queued_otherwise, scheduler, settled};
+use super::sides;
 use super::world::PATIENCE;
 use super::{Drill, Figures, Form, Load, Run, Timings, World, checks};
 use crate::process::Signal;
@@ -14,12 +16,23 @@ use crate::wait::{self, Pending};
 
 pub(super) const DRILL: Drill = Drill {
     name: "leader",
-    injects: "the leading scheduler is killed, paused and told to stop, each so often, while certificates fall due",
-    must_hold: "another leads within 30 s (aim: SIGTERM 100 ms, else the lease and 0.5 s); every renewal is queued once",
+    injects: "the leading scheduler is killed, paused and told to stop, each so often, while certificates fall due; at the end \
+              the database holds up a leader's write until another has led",
+    must_hold: "another leads within 30 s (aim: SIGTERM 100 ms, else the lease and 0.5 s); every renewal is queued once; who \
+                was overtaken writes nothing",
     short: 5,
     soak: 100,
-    run: |run| Box::pin(drill(run)),
+    any_ca: false,
+    run: |run| Box::pin(drill(run, None)),
 };
+
+/// The same with a leader whose writes do without the epoch: the drill must find that.
+///
+/// # Errors
+/// When the drill cannot be run to its end.
+pub async fn leader_without_epoch(run: Run) -> anyhow::Result<Figures> {
+    drill(run, Some("no-epoch")).await
+}
 
 /// What is promised of every takeover.
 const PROMISED: Duration = Duration::from_secs(30);
@@ -30,6 +43,10 @@ const AIM_BEYOND_LEASE: Duration = Duration::from_millis(500);
 /// The leases of the two forms; the longer one is the product's own.
 const SHORT_LEASE: Duration = Duration::from_secs(3);
 const SOAK_LEASE: Duration = Duration::from_secs(15);
+/// How long the database holds a leader's write up, beyond the lease: longer than another one needs to lead and to write.
+const HELD_UP: Duration = Duration::from_secs(7);
+/// Within this the write is made then; shorter than the wait between two of a leader's own.
+const SEEN_WITHIN: Duration = Duration::from_secs(3);
 /// Certificates that fall due in each round.
 const WATCHED: usize = 3;
 
@@ -40,7 +57,7 @@ enum Fault {
     Stop,
 }
 
-async fn drill(run: Run) -> anyhow::Result<Figures> {
+async fn drill(run: Run, mutant: Option<&str>) -> anyhow::Result<Figures> {
     let lease = match run.form {
         Form::Short => SHORT_LEASE,
         Form::Soak => SOAK_LEASE,
@@ -48,8 +65,9 @@ async fn drill(run: Run) -> anyhow::Result<Figures> {
     let lease_setting = format!("{}s", lease.as_secs());
     let mut options = run.form.options().with(Role::Scheduler, "CAP_SCHEDULER_LEASE", &lease_setting);
     options.schedulers = 3;
-    // Nothing happens to the database here.
-    options.shared_mongo = run.form == Form::Short;
+    if let Some(mutant) = mutant {
+        options = options.with(Role::Scheduler, "CAP_DRILL_MUTANT", mutant);
+    }
     let mut world = World::start(run, options).await?;
     let names: Vec<String> = (0..WATCHED).map(|n| format!("watched-{n}.example.test")).collect();
     let watched = world.issued(&names).await?;
@@ -68,8 +86,10 @@ async fn drill(run: Run) -> anyhow::Result<Figures> {
             heal(&mut world, &first.holder).await?;
         }
     }
+    let overtaken = overtake(&mut world, lease).await?;
     let report = load.stop().await?;
     let mut figures = Figures::default();
+    figures.none("writes of a leader that was overtaken", overtaken);
     let aim = lease + AIM_BEYOND_LEASE;
     killed.judge(&mut figures, run.form, "takeover after SIGKILL", PROMISED, aim);
     paused.judge(&mut figures, run.form, "takeover after SIGSTOP", PROMISED, aim);
@@ -105,6 +125,53 @@ async fn takeover(world: &World, fault: Fault, first: &Lease) -> anyhow::Result<
         ensure!(exit == Some(0), "{} ended with {exit:?}: {}", first.holder, leader.process().log_tail());
     }
     Ok(took)
+}
+
+/// The database holds up a leader's write until another one has led and written its own. Answers how many were made then that
+/// are of the earlier epoch.
+async fn overtake(world: &mut World, lease: Duration) -> anyhow::Result<usize> {
+    let held_up = lease + HELD_UP;
+    let first = settled(world).await?;
+    let gauges = world.collection("gauges");
+    let held = doc! {
+        "failCommands": ["update"], "namespace": gauges.namespace().to_string(), "blockConnection": true,
+        "blockTimeMS": i64::try_from(held_up.as_millis())?,
+    };
+    let command = doc! { "configureFailPoint": "failCommand", "mode": { "times": 1 }, "data": held };
+    let primary = sides::primary(world).await?;
+    world.replica_set()?.command(primary, command).await?;
+    let set = world.stack.infrastructure.replica_set.as_ref().context("a replica set of the drill's own")?;
+    wait::until("a write of the leader to be held up", PATIENCE, || async {
+        let look = doc! { "getParameter": 1, "failpoint.failCommand": 1 };
+        let found = set.command(primary, look).await.map_err(Pending::not_yet)?;
+        let point = found.get_document("failpoint.failCommand").map_err(Pending::not_yet)?;
+        let met = point.get_i64("timesEntered").or_else(|_| point.get_i32("timesEntered").map(i64::from));
+        if matches!(met, Ok(met) if met > 0) { Ok(()) } else { Err(Pending::not_yet(point)) }
+    })
+    .await?;
+    let began = Instant::now();
+    let leader = scheduler(world, &first.holder)?;
+    ensure!(leader.signal(Signal::STOP)?, "{} was gone", first.holder);
+    let gauge = async || -> anyhow::Result<i64> {
+        let found = gauges.find_one(doc! { "_id": "queue" }).await?;
+        Ok(found.context("there is no gauge")?.get_i64("fence")?)
+    };
+    wait::until("the next leader's gauge", PATIENCE, || async {
+        match gauge().await.map_err(Pending::not_yet)? {
+            fence if fence > first.epoch => Ok(()),
+            fence => Err(Pending::not_yet(fence)),
+        }
+    })
+    .await?;
+    ensure!(began.elapsed() < held_up, "the next leader was too late: {:?}", began.elapsed());
+    let mut written = 0;
+    // The next leader's own next write hides it later.
+    while written == 0 && began.elapsed() < held_up + SEEN_WITHIN {
+        written = usize::from(gauge().await? <= first.epoch);
+        tokio::time::sleep(wait::LOOK_EVERY).await;
+    }
+    heal(world, &first.holder).await?;
+    Ok(written)
 }
 
 /// Has the scheduler that was broken stand by again.

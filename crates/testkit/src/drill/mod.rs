@@ -5,11 +5,14 @@
 //! tests run each in a short form, with short leases. Both judge by the same [`Figures`].
 
 mod admission;
+mod bad_nonces;
+mod ca_faults;
 mod checks;
 mod clock;
 mod clocks;
 mod disk_full;
 mod failover;
+mod failpoints;
 mod figures;
 mod history;
 mod leader;
@@ -23,20 +26,28 @@ mod primary_pause;
 mod primary_stepdown;
 mod quorum_loss;
 mod rollback;
+mod secrets;
 mod sides;
 mod timings;
 mod usage;
+mod victims;
 mod volume;
+mod worker_kill;
 mod world;
+mod zombie_worker;
 
 use futures_util::future::LocalBoxFuture;
 
 pub use checks::{aftermath, aftermath_within};
 pub use figures::{Figure, Figures};
+pub use leader::leader_without_epoch;
 pub use load::{Load, Report};
+pub use quorum_loss::quorum_loss_without_gate;
 pub use rollback::rollback_without_majority;
 pub use timings::Timings;
 pub use world::World;
+
+use crate::ca::CaKind;
 
 /// With which settings a drill runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +66,8 @@ pub struct Run {
     pub form: Form,
     /// How often the fault is injected.
     pub count: u32,
+    /// Against which CA.
+    pub ca: CaKind,
 }
 
 /// A drill.
@@ -70,12 +83,17 @@ pub struct Drill {
     pub short: u32,
     /// How often it is by hand.
     pub soak: u32,
+    /// Whether it can be run against another CA than Pebble.
+    pub any_ca: bool,
     /// Runs it on a system of its own, which ends with it.
     pub run: fn(Run) -> LocalBoxFuture<'static, anyhow::Result<Figures>>,
 }
 
 /// Every drill, in the order of the table in docs/reliability.md.
 pub const ALL: &[Drill] = &[
+    worker_kill::DRILL,
+    failpoints::DRILL,
+    zombie_worker::DRILL,
     leader::DRILL,
     primary_stepdown::DRILL,
     primary_kill::DRILL,
@@ -85,6 +103,8 @@ pub const ALL: &[Drill] = &[
     rollback::DRILL,
     clock::DRILL,
     disk_full::DRILL,
+    ca_faults::DRILL,
+    bad_nonces::DRILL,
 ];
 
 impl Drill {
@@ -95,7 +115,7 @@ impl Drill {
             Form::Short => self.short,
             Form::Soak => self.soak,
         };
-        Run { form, count }
+        Run { form, count, ca: CaKind::default() }
     }
 }
 

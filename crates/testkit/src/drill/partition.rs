@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use bson::doc;
 
-use super::admission::Callers;
+use super::admission::{ANSWERED_WITHIN, Callers};
 use super::history::History;
 use super::leadership::Lease;
 use super::sides::{self, Hosts};
@@ -20,17 +20,18 @@ use crate::wait::{self, Pending};
 
 pub(super) const DRILL: Drill = Drill {
     name: "partition",
-    injects: "packets are dropped in turn around the primary, in one direction, between an API and the primary, and \
-              between a worker and MongoDB",
+    injects: "packets are dropped in turn around the primary, from it, to it, and between an API and the primary and a \
+              worker and MongoDB",
     must_hold: "no acknowledged write is lost; one epoch acts; whoever is cut off lets nobody in after 5 s; all is back \
                 within 15 s without a restart",
     short: 4,
     soak: 60,
+    any_ca: false,
     run: |run| Box::pin(sides::at_desk(move |network| drill(run, network))),
 };
 
 /// What is promised of an API without a majority.
-const REFUSED_WITHIN: Duration = Duration::from_secs(5);
+const REFUSED_WITHIN: Duration = ANSWERED_WITHIN;
 /// What is promised of everything once the network is whole.
 const BACK_WITHIN: Duration = Duration::from_secs(15);
 /// How long a cut lasts at least: longer than an election and the schedulers' lease, and than an API may let anybody in.
@@ -56,25 +57,23 @@ enum Fault {
     MinorityPrimary,
     /// Nobody hears the primary, or it hears nobody.
     OneWay { primary_is_heard: bool },
-    /// An API and the leading scheduler do not reach the primary, and reach the others.
-    ApiFromPrimary,
-    /// A worker reaches no member.
-    WorkerFromMongo,
+    /// An API and the leading scheduler do not reach the primary, and reach the others; a worker reaches no member.
+    Services,
 }
 
 impl Fault {
     fn of(round: u32) -> Self {
         match round % 4 {
             0 => Self::MinorityPrimary,
-            1 => Self::OneWay { primary_is_heard: (round / 4) % 2 == 1 },
-            2 => Self::ApiFromPrimary,
-            _ => Self::WorkerFromMongo,
+            1 => Self::OneWay { primary_is_heard: false },
+            2 => Self::OneWay { primary_is_heard: true },
+            _ => Self::Services,
         }
     }
 
     /// Whether an API reaches no majority, or no primary of one.
     fn shuts_an_api_out(self) -> bool {
-        matches!(self, Self::MinorityPrimary | Self::ApiFromPrimary)
+        matches!(self, Self::MinorityPrimary | Self::Services)
     }
 }
 
@@ -146,6 +145,7 @@ struct Seen {
     refused: usize,
     answered: Duration,
     otherwise: usize,
+    hung: usize,
     gap: Duration,
     back: Duration,
 }
@@ -157,6 +157,7 @@ impl Seen {
         figures.none("drills without such a refusal", usize::from(self.refused == 0));
         figures.at_most("answer of a refusal (longest)", self.answered, REFUSED_WITHIN);
         figures.none("calls answered otherwise, or not at all", self.otherwise);
+        figures.none("calls without an answer after 5 s, whenever they ended", self.hung);
         figures.time("gap in acknowledged writes", self.gap);
         figures.at_most("all back", self.back, BACK_WITHIN);
     }
@@ -189,6 +190,7 @@ impl Partition {
             self.seen.refused += told.refused;
             self.seen.answered = self.seen.answered.max(told.answered);
             self.seen.otherwise += told.otherwise;
+            self.seen.hung += told.hung;
         }
         self.world.wait_version(&self.watched, self.windows + 1, PATIENCE).await
     }
@@ -218,8 +220,10 @@ impl Partition {
             Fault::OneWay { primary_is_heard: true } => {
                 network.cut_one_way(hosts.others(&primary).map(|other| (other, &*primary)))
             }
-            Fault::ApiFromPrimary => network.cut([(&*api, &*primary), (&*leader, &*primary)]),
-            Fault::WorkerFromMongo => network.cut(hosts.members.iter().map(|member| (&*worker, &**member))),
+            Fault::Services => {
+                let without_mongo = hosts.members.iter().map(|member| (&*worker, &**member));
+                network.cut(without_mongo.chain([(&*api, &*primary), (&*leader, &*primary)]))
+            }
         }
     }
 

@@ -10,5 +10,6 @@ pub(super) const DRILL: Drill = Drill {
     must_hold: "no acknowledged write is lost; nobody waits longer than 15 s for one",
     short: 2,
     soak: 50,
+    any_ca: false,
     run: |run| Box::pin(failover::drill(run, Fault::Kill, failover::PROMISED)),
 };

@@ -12,6 +12,7 @@ pub(super) const DRILL: Drill = Drill {
     must_hold: "no acknowledged write is lost; nobody waits longer than 15 s for one",
     short: 1,
     soak: 20,
+    any_ca: false,
     run: |run| {
         let lasts = match run.form {
             Form::Short => SHORT,

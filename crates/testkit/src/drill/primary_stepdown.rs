@@ -12,6 +12,7 @@ pub(super) const DRILL: Drill = Drill {
     must_hold: "no acknowledged write is lost; nobody waits longer than 15 s for one (aim: 2 s)",
     short: 5,
     soak: 100,
+    any_ca: false,
     run: |run| Box::pin(failover::drill(run, Fault::StepDown { for_seconds: DOWN_SECONDS }, AIM)),
 };
 

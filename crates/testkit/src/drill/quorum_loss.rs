@@ -16,13 +16,27 @@ use crate::wait::{self, Pending};
 
 pub(super) const DRILL: Drill = Drill {
     name: "quorum-loss",
-    injects: "two of the database's three members are killed, every second time paused, while certificates are requested",
+    injects: "of the database's three members two are lost, killed or paused or one of each, while certificates are requested",
     must_hold: "every mutation and authenticated call is refused (503) within 5 s, /readyz is 503 and /healthz 200; all \
                 of it works within 15 s of the members' return, without a restart",
     short: 1,
     soak: 20,
-    run: |run| Box::pin(drill(run)),
+    any_ca: false,
+    run: |run| Box::pin(drill(run, None)),
 };
+
+/// The same with an API that lets in whoever asks, whether or not a majority confirmed the primary, which goes on for longer
+/// than anybody may be let in: the drill must find that.
+///
+/// # Errors
+/// When the drill cannot be run to its end.
+pub async fn quorum_loss_without_gate(run: Run) -> anyhow::Result<Figures> {
+    drill(run, Some("no-gate")).await
+}
+
+/// The API that does without its gate, and for how long a primary goes on without a majority there.
+const VICTIM_API: usize = 1;
+const PRIMARY_FOR_MS: i64 = 12_000;
 
 /// From the loss until nobody is let in, and until each refusal is answered.
 const REFUSED_WITHIN: Duration = Duration::from_secs(5);
@@ -60,13 +74,31 @@ struct Measured {
     let_in: usize,
 }
 
-async fn drill(run: Run) -> anyhow::Result<Figures> {
+impl Measured {
+    fn judge_refusals(&self, figures: &mut Figures) {
+        figures.count("calls refused", self.refused.len());
+        figures.at_most("refused after (longest)", self.refused.max(), REFUSED_WITHIN);
+        figures.at_most("answer of a refusal (longest)", self.answered.max(), REFUSED_WITHIN);
+        figures.at_most("unready after (longest)", self.unready.max(), REFUSED_WITHIN);
+    }
+}
+
+async fn drill(run: Run, mutant: Option<&str>) -> anyhow::Result<Figures> {
     let mut options = run.form.options();
     options.apis = 2;
+    if mutant.is_some() {
+        options.replica_set.election_timeout_ms = PRIMARY_FOR_MS;
+    }
     if run.form == Form::Short {
         options.schedulers = 1;
     }
     let mut world = World::start(run, options).await?;
+    if let Some(mutant) = mutant {
+        let api = &mut world.stack.apis[VICTIM_API];
+        api.set_env("CAP_DRILL_MUTANT", mutant);
+        api.restart()?;
+        api.wait_ready(PATIENCE).await?;
+    }
     let certificate = world.issued(&["quorum.example.test".to_owned()]).await?.remove(0);
     let pids: Vec<i32> = world.services().map(crate::process::Service::pid).collect();
     let mut load = Load::start(&world, WRITERS)?;
@@ -74,11 +106,16 @@ async fn drill(run: Run) -> anyhow::Result<Figures> {
     for round in 0..run.count {
         world.wait_healthy().await?;
         load.wait_more(FLOW, PATIENCE).await?;
-        let kills = round % 2 == 0;
-        let lost = lose(&world, kills).await?;
+        let lost = lose(&world, round).await?;
         let calls = calls(&world, &certificate, round);
         look_at_refusals(&world, &calls, round, &mut measured).await?;
-        give_back(&mut world, &lost, kills).await?;
+        give_back(&mut world, &lost).await?;
+        if mutant.is_some() {
+            // What a primary took that no majority has is in the way of the load from then on.
+            let mut figures = Figures::default();
+            measured.judge_refusals(&mut figures);
+            return Ok(figures);
+        }
         look_at_return(&world, &calls, round, &mut measured).await?;
         load.wait_more(FLOW, PATIENCE).await?;
     }
@@ -88,10 +125,7 @@ async fn drill(run: Run) -> anyhow::Result<Figures> {
         .zip(&pids)
         .filter(|(service, pid)| service.pid() != **pid || !service.process().is_running());
     let mut figures = Figures::default();
-    figures.count("calls refused", measured.refused.len());
-    figures.at_most("refused after (longest)", measured.refused.max(), REFUSED_WITHIN);
-    figures.at_most("answer of a refusal (longest)", measured.answered.max(), REFUSED_WITHIN);
-    figures.at_most("unready after (longest)", measured.unready.max(), REFUSED_WITHIN);
+    measured.judge_refusals(&mut figures);
     figures.at_most("back after (longest)", measured.back.max(), BACK_WITHIN);
     figures.none("let in after a refusal, or mutations acknowledged", measured.let_in);
     figures.none("services that ended", restarted.count());
@@ -143,23 +177,31 @@ fn calls(world: &World, certificate: &str, round: u32) -> Vec<Call> {
     ]
 }
 
-/// Takes both secondaries away; answers which they are.
-async fn lose(world: &World, kills: bool) -> anyhow::Result<Vec<usize>> {
+/// A member that was taken away.
+struct Lost {
+    member: usize,
+    /// Killed, or else paused.
+    is_killed: bool,
+}
+
+/// Takes both secondaries away: one is killed and one paused, then both are paused, then both killed, and so on.
+async fn lose(world: &World, round: u32) -> anyhow::Result<Vec<Lost>> {
     let set = set(world)?;
     let primary = set.primary().await?;
-    let lost: Vec<usize> = (0..set.len()).filter(|index| *index != primary).collect();
-    lost.iter().try_for_each(|index| if kills { set.kill(*index) } else { set.pause(*index) })?;
+    let kills = [[true, false], [false, false], [true, true]][usize::try_from(round % 3)?];
+    let secondaries = (0..set.len()).filter(|index| *index != primary);
+    let lost: Vec<Lost> =
+        secondaries.zip(kills).map(|(member, is_killed)| Lost { member, is_killed }).collect();
+    for Lost { member, is_killed } in &lost {
+        if *is_killed { set.kill(*member)? } else { set.pause(*member)? }
+    }
     Ok(lost)
 }
 
-async fn give_back(world: &mut World, lost: &[usize], kills: bool) -> anyhow::Result<()> {
+async fn give_back(world: &mut World, lost: &[Lost]) -> anyhow::Result<()> {
     let set = world.replica_set()?;
-    for index in lost {
-        if kills {
-            set.restart(*index).await?;
-        } else {
-            set.resume(*index)?;
-        }
+    for Lost { member, is_killed } in lost {
+        if *is_killed { set.restart(*member).await? } else { set.resume(*member)? }
     }
     Ok(())
 }
@@ -188,11 +230,14 @@ async fn look_at_refusals(
         measured.unready.push(lost_at.elapsed());
     }
     tokio::time::sleep_until((lost_at + REFUSED_WITHIN).into()).await;
-    for (api, call) in all() {
+    let second = all().map(|(api, call)| async move {
         let asked_at = Instant::now();
         let answer = call.send(api, round).await?;
-        measured.answered.push(asked_at.elapsed());
-        measured.let_in += usize::from(answer.status != UNAVAILABLE);
+        anyhow::Ok((asked_at.elapsed(), answer.status))
+    });
+    for (took, status) in futures_util::future::try_join_all(second).await? {
+        measured.answered.push(took);
+        measured.let_in += usize::from(status != UNAVAILABLE);
     }
     for (api, path) in apis.iter().flat_map(|api| ["/healthz", "/livez"].map(|path| (api, path))) {
         let answer = api.call("GET", path, None, None).await?;

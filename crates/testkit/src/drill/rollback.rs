@@ -30,6 +30,7 @@ pub(super) const DRILL: Drill = Drill {
     must_hold: "nothing acknowledged is rolled back, nothing is applied twice; a canary with w: 1 is rolled back each time",
     short: 2,
     soak: 50,
+    any_ca: false,
     run: |run| Box::pin(sides::at_desk(move |network| drill(run, network, None))),
 };
 

@@ -56,7 +56,8 @@ impl World {
     ///
     /// # Errors
     /// When any part of it does not start.
-    pub async fn start(run: Run, options: StackOptions) -> anyhow::Result<Self> {
+    pub async fn start(run: Run, mut options: StackOptions) -> anyhow::Result<Self> {
+        options.ca = run.ca;
         let stack = Stack::start(options).await?;
         let demo = Demo::create(&stack.client(0)?, stack.ca(), "drill", "local-ca").await?;
         let client = Client::with_uri_str(stack.mongo_uri()).await.context("connecting past our services")?;
@@ -152,7 +153,7 @@ impl World {
     pub async fn make_due(&self, certificates: &[String], in_ms: i64) -> anyhow::Result<()> {
         let due = doc! { "$dateAdd": { "startDate": "$$NOW", "unit": "millisecond", "amount": in_ms } };
         let filter = doc! { "_id": { "$in": certificates } };
-        let change = vec![doc! { "$set": { "renew_at": due } }];
+        let change = vec![doc! { "$set": { "renew_at": &due, "plan_at": due } }];
         let changed = self.collection("certificates").update_many(filter, change).await?;
         ensure!(changed.matched_count == u64::try_from(certificates.len())?, "a certificate is missing");
         Ok(())

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Obtaining what tests run against: `mongod`, `pebble`, `pebble-challtestsrv`, `libfaketime`.
+//! Obtaining what tests run against: `mongod`, `pebble`, `pebble-challtestsrv`, `step-ca`, `libfaketime`.
 //!
 //! Each comes from a variable, from `PATH`, or from a pinned source into a cache folder of the user's. Nothing is
 //! trusted by its name: a download is compared with its SHA-256 before it is unpacked.
@@ -8,8 +8,10 @@ mod archive;
 mod cache;
 mod command;
 mod debian;
+mod go;
 mod mongod;
 mod pebble;
+mod step_ca;
 
 use std::path::{Path, PathBuf};
 
@@ -17,6 +19,7 @@ pub(crate) use command::run;
 pub use debian::{faketime, iproute2};
 pub use mongod::mongod;
 pub use pebble::{PebbleBinaries, pebble};
+pub use step_ca::{can_have_step_ca, step_ca};
 
 /// The first executable of this name in `PATH`.
 #[must_use]

@@ -2,13 +2,10 @@
 //! Pebble and its challenge test server: from `CAP_TEST_PEBBLE`, from `PATH`, built by Go, or Debian's package.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use super::command::run;
-use super::{cache, debian, find_in_path, is_executable};
+use super::{cache, debian, find_in_path, go, is_executable};
 use crate::progress::say;
 
 const VERSION: &str = "v2.10.1";
@@ -17,9 +14,6 @@ const PEBBLE: &str = "pebble";
 const CHALLTESTSRV: &str = "pebble-challtestsrv";
 /// Where Debian's package puts its own, which is 2.4.0 in Debian 12: no ARI, no profiles.
 const DEBIAN_BIN: &str = "/usr/bin";
-
-/// A cold build takes half a minute on two cores, after a download of some 10 MB.
-const BUILD_LIMIT_SECONDS: u64 = 600;
 
 /// The two programs.
 #[derive(Clone, Debug)]
@@ -72,23 +66,12 @@ fn in_folder(folder: &Path) -> Option<PebbleBinaries> {
     (is_executable(&found.pebble) && is_executable(&found.challtestsrv)).then_some(found)
 }
 
-fn build(go: &Path, folder: &Path) -> anyhow::Result<PebbleBinaries> {
+fn build(with: &Path, folder: &Path) -> anyhow::Result<PebbleBinaries> {
     say(format_args!("building Pebble {VERSION} with Go (about half a minute)"));
-    let staging = tempfile::tempdir_in(folder).context("making a folder in the cache")?;
-    let mut install = Command::new(go);
-    install.env("GOBIN", staging.path()).env("CGO_ENABLED", "0").arg("install");
-    for program in [PEBBLE, CHALLTESTSRV] {
-        install.arg(format!("github.com/letsencrypt/pebble/v2/cmd/{program}@{VERSION}"));
-    }
-    run(&mut install, Duration::from_secs(BUILD_LIMIT_SECONDS)).context(
+    go::install(with, folder, "github.com/letsencrypt/pebble/v2/cmd", VERSION, &[PEBBLE, CHALLTESTSRV]).context(
         "Pebble could not be built; check Go's module proxy, or set CAP_TEST_PEBBLE to a folder that holds \
          pebble and pebble-challtestsrv",
     )?;
-    // Both names appear only when both are whole: a reader looks for both.
-    for program in [PEBBLE, CHALLTESTSRV] {
-        std::fs::rename(staging.path().join(program), folder.join(program))
-            .with_context(|| format!("moving {program} to {}", folder.display()))?;
-    }
     in_folder(folder).context("go install succeeded, yet left no binaries")
 }
 

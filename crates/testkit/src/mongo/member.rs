@@ -149,6 +149,8 @@ fn arguments(
         "diagnosticDataCollectionEnabled=false".to_owned(),
         format!("shutdownTimeoutMillisForSignaledShutdown={QUIESCE_MS}"),
         format!("oplogNetworkTimeoutBufferSeconds={SOURCE_PATIENCE_SECONDS}"),
+        // As docs/operations.md recommends: nobody reads what is past.
+        "minSnapshotHistoryWindowInSeconds=0".to_owned(),
     ];
     for parameter in fixed.iter().chain(&options.parameters) {
         pair("--setParameter", parameter.clone());

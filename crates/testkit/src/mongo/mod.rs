@@ -16,4 +16,4 @@ pub use access::MongoUser;
 pub use database::TestDatabase;
 pub use member::MemberState;
 pub use replica_set::{ReplicaSet, ReplicaSetOptions};
-pub use scans::{note_scans, scans, scans_anywhere};
+pub use scans::{drop_database, note_scans, scans, scans_anywhere};

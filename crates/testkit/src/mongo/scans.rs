@@ -48,6 +48,17 @@ pub async fn scans(uri: &str) -> anyhow::Result<Vec<String>> {
     found
 }
 
+/// Drops the database of this connection string: members with the files of hundreds of databases are slow.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn drop_database(uri: &str) -> anyhow::Result<()> {
+    let client = client(uri).await?;
+    let dropped = default_database(&client)?.drop().await;
+    client.shutdown().immediate(true).await;
+    Ok(dropped?)
+}
+
 /// What our services asked in any database of the set behind this connection string. The store's own tests judge what they ask
 /// themselves, since some of them migrate.
 ///

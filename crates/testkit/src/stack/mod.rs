@@ -46,7 +46,7 @@ impl Infrastructure {
     /// When one of them does not start.
     pub async fn start(launcher: &Arc<Launcher>, options: &StackOptions) -> anyhow::Result<Self> {
         let pebble = options.pebble_for_apis();
-        let ca = Pebble::start_in(launcher, pebble);
+        let ca = Pebble::start_kind_in(options.ca, launcher, pebble);
         if options.shared_mongo {
             let (ca, database) = tokio::try_join!(ca, ReplicaSet::fresh_database())?;
             return Ok(Self { ca, replica_set: None, mongo_uri: database.uri });

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use crate::ca::PebbleOptions;
+use crate::ca::{CaKind, PebbleOptions};
 use crate::mongo::ReplicaSetOptions;
 use crate::network::Network;
 
@@ -54,7 +54,9 @@ pub struct StackOptions {
     pub shared_mongo: bool,
     /// The replica set, when it is the stack's own.
     pub replica_set: ReplicaSetOptions,
-    /// The CA.
+    /// Which CA.
+    pub ca: CaKind,
+    /// How it is set up.
     pub pebble: PebbleOptions,
     /// The network that members and services are hosts of, by their names; everything else is at its desk, where the
     /// stack must be started. Without one, everything is at loopback.
@@ -81,6 +83,7 @@ impl StackOptions {
             schedulers: 2,
             shared_mongo: false,
             replica_set: ReplicaSetOptions::default(),
+            ca: CaKind::default(),
             pebble: PebbleOptions::default(),
             network: None,
             settings: BTreeMap::new(),

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use cap_testkit::ca::CaKind;
 use cap_testkit::drill::{self, Figures, Form, Report, Run, World};
 use cap_testkit::mongo::driver::bson::{DateTime, Document, doc};
 use serde_json::json;
@@ -10,7 +11,7 @@ use serde_json::json;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Nothing is under way here: what is unfinished stays so.
 const UNFINISHED_MAX: Duration = Duration::from_secs(5);
-const CHECKS: [&str; 7] = [
+const CHECKS: [&str; 8] = [
     "unfinished jobs",
     "certificates at the CA, off those stored",
     "jobs that succeeded, off certificates stored",
@@ -18,14 +19,15 @@ const CHECKS: [&str; 7] = [
     "certificates with a missing or doubled version",
     "certificates with another's key",
     "acknowledged writes lost",
+    "private keys in files and logs",
 ];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_harm_is_noticed_by_its_check() {
     let _room = crate::ROOM.acquire().await.unwrap();
-    let run = Run { form: Form::Short, count: 1 };
+    let run = Run { form: Form::Short, count: 1, ca: CaKind::default() };
     let mut options = run.form.options();
-    (options.workers, options.shared_mongo) = (1, true);
+    options.workers = 1;
     let world = World::start(run, options).await.unwrap();
     let names: Vec<String> = (0..3).map(|n| format!("harm-{n}.example.test")).collect();
     let certificates = world.issued(&names).await.unwrap();
@@ -52,8 +54,8 @@ async fn look(world: &World, load: &Report) -> Figures {
     figures
 }
 
-/// Past every interface of ours: another's certificate, a renewal whose first version is gone, a write that is gone, and
-/// a job that is neither done nor over.
+/// Past every interface of ours: another's certificate, a renewal whose first version is gone, a write that is gone, a job
+/// that is neither done nor over, and a key in clear.
 async fn harm(world: &World, certificates: &[String], project: &str) {
     let versions = world.collection("certificate_versions");
     let of = |certificate: &str| doc! { "certificate": certificate, "number": 1_i64 };
@@ -61,6 +63,9 @@ async fn harm(world: &World, certificates: &[String], project: &str) {
     let chain = doc! { "$set": { "chain_pem": other.get_str("chain_pem").unwrap() } };
     assert_eq!(versions.update_one(of(&certificates[0]), chain).await.unwrap().modified_count, 1);
     assert_eq!(versions.delete_one(of(&certificates[2])).await.unwrap().deleted_count, 1);
+    let key = world.path(&format!("certificates/{}/download?format=key", certificates[1]));
+    let key = world.api().unwrap().call("GET", &key, None, None).await.unwrap().text;
+    world.collection("notes").insert_one(doc! { "key": key }).await.unwrap();
     let gone = world.collection("projects").delete_one(doc! { "_id": project }).await.unwrap();
     assert_eq!(gone.deleted_count, 1);
     // Due in the year 2100: no worker takes it.

@@ -1,102 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Real issuance through the CA proxy, by a client that is not ours.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use cap_testkit::ca::{Http01Responder, NameSetCounts, Pebble, PebbleOptions, loopback_address};
+use cap_testkit::ca::{NameSetCounts, Pebble, PebbleOptions};
 use cap_testkit::process::Signal;
 use cap_testkit::wait::{self, Pending};
 use futures_util::StreamExt as _;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client as LegacyClient;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use instant_acme::{
-    Account, AuthorizationStatus, BodyWrapper, ChallengeType, Identifier, NewAccount, NewOrder, Order,
-    OrderStatus,
-};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
+
+use crate::bare::Client;
 
 /// A hundred orders take some seconds; a deadlock takes for ever.
 const BULK_LIMIT_SECONDS: u64 = 120;
 const BULK_ORDERS: usize = 100;
 const BULK_PARALLEL: usize = 16;
-
-/// One order; a call that the CA never answers ends after 30 s at the proxy.
-const POLL_LIMIT_SECONDS: u64 = 60;
-
-struct Client {
-    account: Account,
-    responder: Http01Responder,
-    address: Ipv4Addr,
-}
-
-impl Client {
-    async fn of(ca: &Pebble) -> Self {
-        cap_testkit::tls::install();
-        let address = loopback_address().unwrap();
-        let responder = Http01Responder::start(address, ca.http_port()).await.unwrap();
-        let new = NewAccount { contact: &[], terms_of_service_agreed: true, only_return_existing: false };
-        let builder = Account::builder_with_http(Box::new(http_client(ca)));
-        let (account, _) = builder.create(&new, ca.directory_url().to_owned(), None).await.unwrap();
-        Self { account, responder, address }
-    }
-
-    async fn order(&self, ca: &Pebble, name: &str) -> Order {
-        ca.set_a(name, &[IpAddr::V4(self.address)]).await.unwrap();
-        self.account.new_order(&NewOrder::new(&[Identifier::Dns(name.to_owned())])).await.unwrap()
-    }
-
-    async fn validate(&self, order: &mut Order) {
-        let mut authorizations = order.authorizations();
-        while let Some(authorization) = authorizations.next().await {
-            let mut authorization = authorization.unwrap();
-            if authorization.status == AuthorizationStatus::Valid {
-                continue;
-            }
-            let mut challenge = authorization.challenge(ChallengeType::Http01).unwrap();
-            let key_authorization = challenge.key_authorization();
-            self.responder.put(&challenge.token, key_authorization.as_str());
-            challenge.set_ready().await.unwrap();
-        }
-        self.poll(order, OrderStatus::Ready).await;
-    }
-
-    async fn issue(&self, ca: &Pebble, name: &str) -> String {
-        let mut order = self.order(ca, name).await;
-        self.validate(&mut order).await;
-        order.finalize().await.unwrap();
-        self.poll(&mut order, OrderStatus::Valid).await;
-        order.certificate().await.unwrap().unwrap()
-    }
-
-    /// As fast as the CA answers: that is what it must bear.
-    async fn poll(&self, order: &mut Order, wanted: OrderStatus) {
-        let polled = async {
-            while order.refresh().await.unwrap().status != wanted {
-                assert_ne!(order.state().status, OrderStatus::Invalid);
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(POLL_LIMIT_SECONDS), polled).await.unwrap();
-    }
-}
-
-/// Without TCP_NODELAY each request takes 40 ms, and the CA is never really busy.
-fn http_client(ca: &Pebble) -> LegacyClient<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(ca.ca_file()).unwrap()).unwrap();
-    let tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    let mut tcp = HttpConnector::new();
-    tcp.set_nodelay(true);
-    tcp.enforce_http(false);
-    let tls =
-        HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1().wrap_connector(tcp);
-    LegacyClient::builder(TokioExecutor::new()).build(tls)
-}
 
 #[tokio::test]
 async fn a_certificate_is_issued_through_the_proxy_and_counted() {

@@ -9,7 +9,7 @@ use cap_core::id::CertificateId;
 use cap_core::job::{Claim, Mandate, Settlement};
 use cap_core::limits;
 use cap_core::order::Outcome;
-use cap_store::{CertificateRecord, DriftFound, DriftSeen, StoreError, VersionRecord};
+use cap_store::{CertificateRecord, DriftFound, DriftSeen, VersionRecord};
 use futures_util::{StreamExt, stream};
 
 use super::{Trouble, World};
@@ -47,7 +47,8 @@ pub(super) async fn run(
         next: next(world, settings.interval),
     };
     tracing::info!(certificate = %certificate.id, state = found.state.as_str(), "what its names serve was looked at");
-    record(world, claim, mandate, &found).await
+    world.persisted(mandate, || world.store.record_drift(claim, &found)).await?;
+    Ok(Outcome::Stored)
 }
 
 /// What every name shows, in the order of the names.
@@ -71,26 +72,4 @@ async fn scan(
 fn next(world: &World, interval: Duration) -> Duration {
     let jitter = interval / JITTER_DIVISOR;
     interval - jitter + entropy::between(world.entropy.as_ref(), Duration::ZERO, jitter * 2)
-}
-
-/// Writes it down, again and again while the database does not answer and the lease lasts.
-async fn record(
-    world: &World,
-    claim: &Claim,
-    mandate: &Mandate,
-    found: &DriftFound,
-) -> Result<Outcome, Trouble> {
-    let mut unknown = false;
-    loop {
-        match world.store.record_drift(claim, found).await {
-            Ok(()) => return Ok(Outcome::Stored),
-            // The try before this one was carried out after all, or a peer has the job: either way it is over here.
-            Err(StoreError::Fenced) if unknown => return Ok(Outcome::Stored),
-            Err(StoreError::Unavailable { .. }) if mandate.holds() => {
-                unknown = true;
-                world.clock.sleep(limits::PERSIST_WAIT).await;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
 }

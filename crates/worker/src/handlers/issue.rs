@@ -1,25 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Issues the next version of a certificate: finds the order in flight or begins one, and lets the engine drive it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use cap_core::certificate::KeyMaterial;
 use cap_core::clock::until;
 use cap_core::envelope::KeyOwner;
-use cap_core::fault;
+use cap_core::fault::{self, Mutant};
 use cap_core::id::{CertificateId, OrderId, VersionId};
+use cap_core::issuer::IssuerStatus;
 use cap_core::job::{Claim, Mandate, Settlement};
 use cap_core::limits;
-use cap_core::order::{Engine, Fuse, Order, OrderKey, OrderState, Outcome, predecessor};
+use cap_core::name::Label;
+use cap_core::order::{Engine, Fuse, Order, OrderKey, OrderState, Outcome, buckets, may_issue, predecessor};
 use cap_core::problem::{Class, Problem};
 use cap_core::secret::ExposeSecret;
 use cap_store::{CertificateRecord, IssuerRecord, OpenOrder, Opened};
+use jiff::Timestamp;
 
-use super::{Trouble, World};
+use super::account::{self, IssuerStanding};
+use super::aside::Aside;
+use super::key::{self, Made};
+use super::{Trouble, World, unreached};
 use crate::place::{LeavingLedger, Place};
 
 /// How long after an issuer's next attempt a certificate that waits for it looks again.
 const ISSUER_LOOK: Duration = Duration::from_secs(1);
+/// How long a certificate waits that an issuer is to issue which will never issue again: it is shown what it needs, and looks
+/// now and then all the same, as every certificate does.
+const DEACTIVATED_LOOK: Duration = Duration::from_secs(3_600);
 
 pub(super) async fn run(
     world: &World,
@@ -52,30 +61,50 @@ pub(super) async fn run(
         Some(_) => world.store.take_order(certificate.id, claim.fence).await?,
         None => None,
     };
-    let order = match in_flight {
-        Some(order) => order,
-        None => match begin(world, claim, &certificate, &issuer).await? {
-            Opened::Order(order) => *order,
-            Opened::Superseded => return superseded,
-            Opened::Blown(again_at) => return Ok(Outcome::Settle(blown(world, again_at))),
-            Opened::Busy => {
-                let detail = "another certificate with the same names is being issued at the same account; this one follows";
-                return Ok(Outcome::Settle(
-                    world.again(claim, Problem::new(Class::Transient, "order-in-flight", detail)),
-                ));
-            }
-        },
+    let aside = Aside { world, claim, mandate, certificate: &certificate };
+    let (in_flight, watched) = match aside.review(&issuer, &account_url, in_flight).await? {
+        Ok(reviewed) => reviewed,
+        Err(outcome) => return Ok(outcome),
     };
-    if let Err(outcome) = place.enter(mandate).await {
+    // Whatever is placed already goes on; what would be placed keeps the limits that others met.
+    let is_placed = in_flight.as_ref().is_some_and(|order| order.state.placed().is_some());
+    if !is_placed
+        && let Some(settlement) = world.parked(claim, issuer.id, &buckets(&certificate.spec.names)).await?
+    {
+        return Ok(Outcome::Settle(settlement));
+    }
+    let order = match in_flight {
+        Some(order) if fault::is(Mutant::LateKey) => {
+            let made = key::make(world, &certificate).await?;
+            Order { key: seal(world, &certificate, order.id, made).await?, ..order }
+        }
+        Some(order) => order,
+        None => {
+            let made = tokio::select! {
+                made = key::make(world, &certificate) => made?,
+                outcome = world.ended(mandate) => return Ok(outcome),
+            };
+            match begin(world, claim, &certificate, &issuer, made).await? {
+                Opened::Order(order) => *order,
+                Opened::Superseded => return superseded,
+                Opened::Blown(again_at) => return Ok(Outcome::Settle(blown(world, again_at))),
+                Opened::Busy => return Ok(Outcome::Settle(busy(world, claim))),
+            }
+        }
+    };
+    if let Err(outcome) = place.enter(claim.project_lane(), mandate).await {
         return Ok(outcome);
     }
     let _writer = world.store.writer();
-    let account = match world.account(claim, &issuer, &account_url).await? {
+    let request = world.ca_request(&issuer).await?;
+    // Where the CA cannot be reached each act fails like that, and what then becomes of the order is said in one place.
+    let account = match world.account(&request, &account_url).await {
         Ok(account) => account,
-        Err(settlement) => return Ok(Outcome::Settle(settlement)),
+        Err(error) => Arc::new(unreached::Account::new(error)),
     };
     let engine = Engine {
         account: account.as_ref(),
+        standing: &IssuerStanding { world, issuer: &issuer, request: &request },
         ledger: &LeavingLedger { store: &world.store, place },
         keyring: &world.keyring,
         auditor: &world.auditor,
@@ -85,23 +114,32 @@ pub(super) async fn run(
         mandate,
         expires: certificate.version.as_ref().map(|version| version.not_after),
         number: certificate.versions + 1,
+        preferred_chain: certificate.spec.preferred_chain.as_ref(),
+        watched: &watched,
     };
-    Ok(engine.run(order).await)
+    if order.key.kept && certificate.new_key && !may_issue(&order.state, world.clock.surely()) {
+        let detail = "the key that the order was to keep was revoked or refused meanwhile; another order is placed with a new one";
+        return Ok(engine.refuse(&order, Problem::new(Class::Protocol, "key-not-kept", detail)).await);
+    }
+    Ok(match engine.run(order).await {
+        Outcome::Halted(problem) => {
+            let next = account::halt(world, &issuer, &problem).await?;
+            Outcome::Settle(held_up(world, &issuer.name, &problem, Some(next)))
+        }
+        outcome => outcome,
+    })
 }
 
-/// Makes a key, seals it, and writes the order down: all that the CA is then told is stored before it is told.
+/// Seals the key and writes the order down: all that the CA is then told is stored before it is told.
 async fn begin(
     world: &World,
     claim: &Claim,
     certificate: &CertificateRecord,
     issuer: &IssuerRecord,
+    made: Made,
 ) -> Result<Opened, Trouble> {
-    let names = certificate.spec.names.clone();
-    let material = KeyMaterial::generate(certificate.spec.key_type, names.identifiers())?;
     let id = OrderId::generate(world.clock.as_ref(), world.entropy.as_ref());
-    let place = ("orders", &*id.to_string(), "key");
-    let owner = KeyOwner::Project(certificate.project);
-    let sealed = world.keyring.seal(owner, place, 1, material.pkcs8.expose_secret()).await?;
+    let key = seal(world, certificate, id, made).await?;
     // A CA that offers no renewal information is not told: the engine leaves it out.
     let replaces = certificate
         .version
@@ -113,9 +151,9 @@ async fn begin(
         certificate: certificate.id,
         made_for: certificate.version.as_ref().map(|version| version.id),
         issuer: issuer.id,
-        names,
+        names: certificate.spec.names.clone(),
         profile: certificate.spec.profile.clone(),
-        key: OrderKey { sealed, csr: material.csr, spki_sha256: material.spki_sha256.to_vec() },
+        key,
         fence: claim.fence,
         revision: 0,
         state: OrderState::Keyed { replaces },
@@ -128,8 +166,28 @@ async fn begin(
     Ok(opened)
 }
 
+/// The key, sealed for its place in the order.
+async fn seal(
+    world: &World,
+    certificate: &CertificateRecord,
+    order: OrderId,
+    Made { material, kept }: Made,
+) -> Result<OrderKey, Trouble> {
+    let place = ("orders", &*order.to_string(), "key");
+    let owner = KeyOwner::Project(certificate.project);
+    let sealed = world.keyring.seal(owner, place, 1, material.pkcs8.expose_secret()).await?;
+    Ok(OrderKey { sealed, csr: material.csr, spki_sha256: material.spki_sha256.to_vec(), kept })
+}
+
+/// The same job again when another certificate's order is over.
+fn busy(world: &World, claim: &Claim) -> Settlement {
+    let detail =
+        "another certificate with the same names is being issued at the same account; this one follows";
+    world.again(claim, Problem::new(Class::Transient, "order-in-flight", detail))
+}
+
 /// The same job again when the fuse lets it.
-fn blown(world: &World, again_at: jiff::Timestamp) -> Settlement {
+fn blown(world: &World, again_at: Timestamp) -> Settlement {
     let detail = format!(
         "{} orders for these names were begun lately, and no more are before {again_at}: something asks for them again and \
          again; find what deletes, makes or renews certificates for these names in this project, or raise \
@@ -143,12 +201,24 @@ fn blown(world: &World, again_at: jiff::Timestamp) -> Settlement {
 /// The same job again: after a moment while the issuer registers, and soon after its next attempt where it fails.
 fn wait_for(world: &World, claim: &Claim, issuer: &IssuerRecord) -> Settlement {
     let name = &issuer.name;
+    if matches!(issuer.shown_status(), IssuerStatus::Deactivating | IssuerStatus::Deactivated) {
+        let detail = format!(
+            "issuer {name} is deactivated and issues no more; request the certificate again from another issuer"
+        );
+        let problem = Some(Problem::new(Class::Configuration, "issuer-deactivated", detail));
+        return Settlement::Again { after: DEACTIVATED_LOOK, problem, setbacks: None };
+    }
     let Some(problem) = &issuer.problem else {
         let detail = format!("issuer {name} is registering its account; the certificate follows");
         return world.again(claim, Problem::new(Class::Transient, "issuer-registering", detail));
     };
+    held_up(world, name, problem, issuer.next_attempt_at)
+}
+
+/// The same job again, soon after the next attempt of an issuer that is failing.
+fn held_up(world: &World, name: &Label, problem: &Problem, next: Option<Timestamp>) -> Settlement {
     let detail = format!("issuer {name} is failing: {}", problem.detail);
-    let next = issuer.next_attempt_at.map(|next| until(world.clock.now(), next) + ISSUER_LOOK);
+    let next = next.map(|next| until(world.clock.now(), next) + ISSUER_LOOK);
     let after = next.map_or(limits::TRANSIENT_WAIT_MAX, |wait| wait.min(limits::TRANSIENT_WAIT_MAX));
     // Why an issuer fails is known: that is shown at once.
     let problem = Some(Problem::new(problem.class, &problem.kind, detail));

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is done for each kind of job, and how every run is settled.
 
+mod account;
+mod aside;
 mod drift;
 mod issue;
-mod register;
+mod key;
+mod limit;
 mod renewal;
+mod revoke;
+mod unreached;
 
 use std::sync::Arc;
 
@@ -13,10 +18,10 @@ use cap_core::clock::Clock;
 use cap_core::drift::Lookout;
 use cap_core::entropy::Entropy;
 use cap_core::envelope::{KeyOwner, Keyring, KeyringError};
-use cap_core::job::{Claim, Mandate, Setbacks, Settlement, Work};
+use cap_core::job::{Cause, Claim, Mandate, Settlement, Work};
 use cap_core::limits;
 use cap_core::order::{
-    CaAccount, CaError, CaRequest, CertificateAuthority, Outcome, deferred, transient_delay,
+    CaAccount, CaError, CaRequest, CertificateAuthority, Outcome, Park, deferred, postponed,
 };
 use cap_core::problem::{Class, Problem};
 use cap_store::{IssuerRecord, Store, StoreError};
@@ -60,9 +65,12 @@ pub(crate) async fn run(world: &World, claim: &Claim, mandate: &Mandate, place: 
         Work::Issue { certificate, made_for } => {
             issue::run(world, claim, mandate, place, *certificate, *made_for).await
         }
-        Work::RegisterIssuer { issuer } => register::run(world, claim, mandate, place, *issuer).await,
+        Work::RegisterIssuer { issuer } => account::run(world, claim, mandate, place, *issuer).await,
         Work::DriftScan { certificate } => drift::run(world, claim, mandate, *certificate).await,
         Work::RenewalLook { issuer } => renewal::run(world, claim, mandate, *issuer).await,
+        Work::Revoke { certificate, version } => {
+            revoke::run(world, claim, mandate, *certificate, *version).await
+        }
     };
     let outcome = match result {
         Ok(outcome) => outcome,
@@ -74,10 +82,11 @@ pub(crate) async fn run(world: &World, claim: &Claim, mandate: &Mandate, place: 
     };
     let word = word(&outcome);
     match &outcome {
-        Outcome::Failed(problem) => {
+        Outcome::Failed(problem) | Outcome::Buried(problem) => {
             tracing::warn!(job = %claim.job, kind = claim.work.kind(), %problem, "the attempt failed")
         }
-        Outcome::Settle(Settlement::Again { problem: Some(problem), after, .. }) => {
+        Outcome::Settle(Settlement::Again { problem: Some(problem), after, .. })
+        | Outcome::Parked(Settlement::Again { problem: Some(problem), after, .. }, _) => {
             tracing::info!(job = %claim.job, kind = claim.work.kind(), %problem, ?after, "the job runs again");
         }
         Outcome::Stored => {
@@ -87,7 +96,16 @@ pub(crate) async fn run(world: &World, claim: &Claim, mandate: &Mandate, place: 
     }
     match outcome {
         Outcome::Settle(settlement) => world.settle(claim, mandate, &settlement).await.unwrap_or(word),
-        Outcome::Stored | Outcome::Failed(_) | Outcome::Lost => word,
+        // The handler has met it: this is what it means where nobody has.
+        Outcome::Halted(problem) => {
+            let settlement = world.again(claim, problem);
+            world.settle(claim, mandate, &settlement).await.unwrap_or(word)
+        }
+        Outcome::Parked(settlement, park) => {
+            tracing::warn!(job = %claim.job, bucket = ?park.bucket, time = ?park.time, "the CA's rate limit is kept by all");
+            world.settle_with(claim, mandate, &settlement, Some(&park)).await.unwrap_or(word)
+        }
+        Outcome::Stored | Outcome::Failed(_) | Outcome::Buried(_) | Outcome::Lost => word,
     }
 }
 
@@ -123,30 +141,52 @@ impl World {
     async fn ca_request(&self, issuer: &IssuerRecord) -> Result<CaRequest, KeyringError> {
         let place = ("issuers", &*issuer.id.to_string(), "account_key");
         let key = self.keyring.open(KeyOwner::Project(issuer.project), place, 1, &issuer.account_key).await?;
-        Ok(CaRequest { issuer: issuer.id, spec: issuer.spec.clone(), account_key: Arc::new(key) })
+        Ok(CaRequest {
+            issuer: issuer.id,
+            spec: issuer.spec.clone(),
+            account_key: Arc::new(key),
+            external: None,
+        })
     }
 
-    /// The issuer's account at its CA; or how the run ends where the CA cannot be reached.
-    async fn account(
-        &self,
-        claim: &Claim,
-        issuer: &IssuerRecord,
-        url: &str,
-    ) -> Result<Result<Arc<dyn CaAccount>, Settlement>, KeyringError> {
-        let request = self.ca_request(issuer).await?;
-        Ok(match self.ca.account(&request, url).await {
-            Ok(account) => Ok(account),
-            Err(
-                CaError::Transient(problem)
-                | CaError::OutOfStep(problem)
-                | CaError::Refused(problem)
-                | CaError::Gone(problem)
-                | CaError::NeedsPerson(problem),
-            ) => Err(self.again(claim, problem)),
-            Err(CaError::Later { problem, at }) => {
-                Err(deferred(claim.setbacks, problem, at, self.clock.now(), self.entropy.as_ref()))
+    /// The issuer's account at its CA, or why the CA cannot be reached.
+    async fn account(&self, request: &CaRequest, url: &str) -> Result<Arc<dyn CaAccount>, CaError> {
+        self.ca.account(request, url).await
+    }
+
+    /// The same job again after what a CA said that ended a run which only looks.
+    fn passing(&self, claim: &Claim, error: CaError) -> Settlement {
+        match error {
+            CaError::Later { problem, at } => {
+                deferred(claim.setbacks, problem, at, self.clock.now(), self.entropy.as_ref())
             }
-        })
+            CaError::Transient(problem)
+            | CaError::OutOfStep(problem)
+            | CaError::Refused(problem)
+            | CaError::Account(problem)
+            | CaError::NeedsPerson(problem)
+            | CaError::Gone(problem) => self.again(claim, problem),
+        }
+    }
+
+    /// Writes a fact down, again and again while the database does not answer and the lease lasts. Where a try before was
+    /// carried out after all, or a peer has the job, it is over here all the same.
+    async fn persisted<F: Future<Output = Result<(), StoreError>>>(
+        &self,
+        mandate: &Mandate,
+        write: impl Fn() -> F,
+    ) -> Result<(), StoreError> {
+        let mut unknown = false;
+        loop {
+            match write().await {
+                Err(StoreError::Fenced) if unknown => return Ok(()),
+                Err(StoreError::Unavailable { .. }) if mandate.holds() => {
+                    unknown = true;
+                    self.clock.sleep(limits::PERSIST_WAIT).await;
+                }
+                result => return result,
+            }
+        }
     }
 
     /// Waits until the worker stops or the lease is lost: a run that only looks writes nothing down then.
@@ -162,13 +202,10 @@ impl World {
         }
     }
 
-    /// The same job again, after a wait that grows with each passing fault.
+    /// The same job again, after a wait that grows with each passing fault. What is waited for here is not the CA, so it does
+    /// not count towards the hour after which an attempt fails.
     fn again(&self, claim: &Claim, problem: Problem) -> Settlement {
-        let count = claim.setbacks.map_or(0, |earlier| earlier.count).saturating_add(1);
-        // What is waited for here is not the CA, so it does not count towards the hour after which an attempt fails.
-        let since = self.clock.now();
-        let after = transient_delay(count, self.entropy.as_ref());
-        Settlement::Again { after, problem: Some(problem), setbacks: Some(Setbacks { count, since }) }
+        postponed(claim.setbacks, Cause::Other, problem, self.clock.now(), self.entropy.as_ref())
     }
 
     /// Settles a claim, again and again while the database does not answer and the lease lasts. Answers the outcome
@@ -179,9 +216,25 @@ impl World {
         mandate: &Mandate,
         settlement: &Settlement,
     ) -> Option<&'static str> {
+        self.settle_with(claim, mandate, settlement, None).await
+    }
+
+    /// The same, with a rate limit that all are to keep.
+    async fn settle_with(
+        &self,
+        claim: &Claim,
+        mandate: &Mandate,
+        settlement: &Settlement,
+        park: Option<&Park>,
+    ) -> Option<&'static str> {
         let mut unknown = false;
         loop {
-            match self.store.settle(claim, settlement, self.clock.now()).await {
+            let now = self.clock.now();
+            let settled = match park {
+                Some(park) => self.store.settle_parked(claim, settlement, park, now).await,
+                None => self.store.settle(claim, settlement, now).await,
+            };
+            match settled {
                 Ok(()) => return None,
                 // The try before this one was carried out after all, or a peer has the job: either way it is settled.
                 Err(StoreError::Fenced) if unknown => return None,
@@ -230,10 +283,10 @@ fn word(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Stored | Outcome::Settle(Settlement::Succeeded) => "succeeded",
         Outcome::Failed(_) => "failed",
-        Outcome::Settle(Settlement::Again { .. }) => "again",
+        Outcome::Settle(Settlement::Again { .. }) | Outcome::Halted(_) | Outcome::Parked(..) => "again",
         Outcome::Settle(Settlement::Superseded) => "superseded",
         Outcome::Settle(Settlement::HandedBack) => "handed_back",
-        Outcome::Settle(Settlement::Dead(_)) => "dead",
+        Outcome::Settle(Settlement::Dead(_)) | Outcome::Buried(_) => "dead",
         Outcome::Lost => "lost",
     }
 }

@@ -5,7 +5,7 @@
 use cap_core::id::IssuerId;
 use cap_core::job::{Claim, Mandate, Settlement};
 use cap_core::limits::{ARI_FAULTS, ARI_LOOKS, ARI_PAGE, ARI_PAGES, PERSIST_WAIT};
-use cap_core::order::{CaAccount, CaError, Outcome, deferred};
+use cap_core::order::{CaAccount, CaError, Outcome};
 use cap_core::renewal_info::judge;
 use cap_store::{DueLook, Looked, StoreError};
 use futures_util::{StreamExt, stream};
@@ -23,9 +23,10 @@ pub(super) async fn run(
         return superseded;
     };
     let Some(account_url) = &issuer.account_url else { return superseded };
-    let account = match world.account(claim, &issuer, account_url).await? {
+    let request = world.ca_request(&issuer).await?;
+    let account = match world.account(&request, account_url).await {
         Ok(account) => account,
-        Err(settlement) => return Ok(Outcome::Settle(settlement)),
+        Err(error) => return Ok(Outcome::Settle(world.passing(claim, error))),
     };
     for _ in 0..ARI_PAGES {
         let (due, is_full) = world.store.due_renewal_looks(issuer.id, world.clock.now(), ARI_PAGE).await?;
@@ -36,17 +37,7 @@ pub(super) async fn run(
         tracing::debug!(issuer = %issuer.id, looks = page.found.len(), "asked when certificates are to be renewed");
         record(world, mandate, &page.found).await?;
         match page.broken {
-            Some(CaError::Later { problem, at }) => {
-                let (now, entropy) = (world.clock.now(), world.entropy.as_ref());
-                return Ok(Outcome::Settle(deferred(claim.setbacks, problem, at, now, entropy)));
-            }
-            Some(
-                CaError::Transient(problem)
-                | CaError::OutOfStep(problem)
-                | CaError::Refused(problem)
-                | CaError::NeedsPerson(problem)
-                | CaError::Gone(problem),
-            ) => return Ok(Outcome::Settle(world.again(claim, problem))),
+            Some(error) => return Ok(Outcome::Settle(world.passing(claim, error))),
             None if is_full => {}
             None => return Ok(Outcome::Settle(Settlement::Succeeded)),
         }
@@ -81,7 +72,7 @@ async fn looks(world: &World, account: &dyn CaAccount, due: Vec<DueLook>) -> Pag
                 break;
             }
             Some(CaError::Transient(_) | CaError::OutOfStep(_)) => faults + 1,
-            Some(CaError::Refused(_) | CaError::Gone(_)) | None => 0,
+            Some(CaError::Refused(_) | CaError::Gone(_) | CaError::Account(_)) | None => 0,
         };
     }
     page

@@ -13,8 +13,9 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Stacks that work at once, whatever the number of test threads: a small machine runs two beside each other.
-static ROOM: Semaphore = Semaphore::const_new(2);
+/// Stacks that work at once, whatever the number of test threads: a small machine runs three beside each other, which wait
+/// most of the time.
+static ROOM: Semaphore = Semaphore::const_new(3);
 /// Requests in flight while many certificates are asked for.
 const CLIENTS: usize = 8;
 /// The API's largest page: every list of a test fits into one.
@@ -59,6 +60,14 @@ pub(crate) async fn shared(project: &str) -> Bench {
     let mut bench = on(&standing.stack, project).await;
     bench._room = Some(room);
     bench
+}
+
+/// The orders of a certificate of the shared stack, one an attempt.
+pub(crate) async fn shared_orders(certificate: &str) -> Vec<Document> {
+    let uri = &standing().await.stack.infrastructure.mongo_uri;
+    let database = Client::with_uri_str(uri).await.unwrap().default_database().unwrap();
+    let orders = database.collection::<Document>("orders");
+    orders.find(doc! { "certificate": certificate }).await.unwrap().try_collect().await.unwrap()
 }
 
 /// What the metrics of a worker of the shared stack were before there was any job.
@@ -124,11 +133,29 @@ impl Bench {
         self.api.get(&self.path(&format!("certificates/{certificate}"))).await.unwrap()
     }
 
-    /// The record of a certificate's order, past every interface of ours.
-    pub(crate) async fn order(&self, stack: &Stack, certificate: &str) -> Document {
+    /// Waits until a certificate's record is as wanted; answers it.
+    pub(crate) async fn until_so(
+        &self,
+        certificate: &str,
+        what: &str,
+        is_so: impl Fn(&Value) -> bool,
+    ) -> Value {
+        wait::until(what, PATIENCE, || async {
+            let record = self.get(certificate).await;
+            if is_so(&record) { Ok(record) } else { Err(Pending::not_yet(record)) }
+        })
+        .await
+        .unwrap()
+    }
+
+    /// Takes from the current version of a certificate what is known of its revocation, past every interface of ours.
+    pub(crate) async fn forget_revocation(&self, stack: &Stack, certificate: &str) {
         let client = Client::with_uri_str(&stack.infrastructure.mongo_uri).await.unwrap();
-        let orders = client.default_database().unwrap().collection("orders");
-        orders.find_one(doc! { "certificate": certificate }).await.unwrap().unwrap()
+        let database = client.default_database().unwrap();
+        let (own, known) = (doc! { "_id": certificate }, doc! { "$unset": { "version.revocation": "" } });
+        database.collection::<Document>("certificates").update_one(own, known).await.unwrap();
+        let (own, known) = (doc! { "certificate": certificate }, doc! { "$unset": { "revocation": "" } });
+        database.collection::<Document>("certificate_versions").update_many(own, known).await.unwrap();
     }
 
     /// Waits until every certificate of the project is valid. All are seen at one moment: one that is tried again while

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
+use cap_core::certificate::KeyType;
 use cap_testkit::process::series;
 use cap_testkit::scratch::Scratch;
 use serde_json::json;
@@ -12,37 +13,34 @@ use serde_json::json;
 use crate::bench::{self, Bench};
 use crate::pem::{self, Leaf};
 
-/// Object identifiers of the curves (RFC 5480, 2.1.1.1).
-const P256: &str = "1.2.840.10045.3.1.7";
-const P384: &str = "1.3.132.0.34";
-
 #[tokio::test]
 async fn a_requested_certificate_is_issued_and_verifies() {
     let bench = bench::shared("issuance").await;
-    let cases: [(&[&str], &str, &str, &[&str]); 3] = [
+    let cases: [(&[&str], KeyType, &[&str]); 6] = [
         (
             &["b.one.example.test", "A.one.example.test"],
-            "ecdsa-p256",
-            P256,
+            KeyType::EcdsaP256,
             &["a.one.example.test", "b.one.example.test"],
         ),
-        (&["bücher.example.test"], "ecdsa-p384", P384, &["xn--bcher-kva.example.test"]),
+        (&["bücher.example.test"], KeyType::EcdsaP384, &["xn--bcher-kva.example.test"]),
         (
             &["127.0.0.1", "with-address.example.test"],
-            "ecdsa-p256",
-            P256,
+            KeyType::EcdsaP256,
             &["127.0.0.1", "with-address.example.test"],
         ),
+        (&["rsa-2048.example.test"], KeyType::Rsa2048, &["rsa-2048.example.test"]),
+        (&["rsa-3072.example.test"], KeyType::Rsa3072, &["rsa-3072.example.test"]),
+        (&["rsa-4096.example.test"], KeyType::Rsa4096, &["rsa-4096.example.test"]),
     ];
     let folder = Scratch::create().unwrap();
     let root = folder.path().join("root.pem");
     std::fs::write(&root, bench.ca.issuance_root_pem().await.unwrap()).unwrap();
     let mut keys = BTreeSet::new();
-    for (typed, key_type, curve, names) in cases {
-        let id = request(&bench, typed, key_type).await;
+    for (typed, key_type, names) in cases {
+        let id = request(&bench, typed, key_type.as_str()).await;
         let record = bench.valid(&id).await;
         assert_eq!(record["display_names"], json!(typed));
-        assert_eq!(record["key"]["type"], key_type);
+        assert_eq!(record["key"], json!({ "type": key_type.as_str(), "reuse": false }));
         let shown: BTreeSet<&str> = strings(&record["names"]);
         let names: BTreeSet<&str> = names.iter().copied().collect();
         assert_eq!(shown, names);
@@ -56,10 +54,12 @@ async fn a_requested_certificate_is_issued_and_verifies() {
         );
         let read = Leaf::read(&leaf);
         assert_eq!(read.names.iter().map(String::as_str).collect::<BTreeSet<_>>(), names);
-        assert_eq!(read.curve, curve);
+        assert_eq!(read.key_type, Some(key_type));
         assert_eq!(read.spki, Leaf::read(&fullchain).spki);
-        let key = pem::spki_of_key(&bench.download(&id, "key").await);
+        let key_pem = bench.download(&id, "key").await;
+        let key = pem::spki_of_key(&key_pem);
         assert_eq!(read.spki, key);
+        assert_eq!(openssl_public_key(&folder.path().join("key.pem"), &key_pem), key);
         assert!(keys.insert(key), "each certificate has a key of its own");
 
         let (leaf_file, chain_file) = (folder.path().join("leaf.pem"), folder.path().join("chain.pem"));
@@ -73,7 +73,7 @@ async fn a_requested_certificate_is_issued_and_verifies() {
 #[tokio::test]
 async fn a_worker_counts_from_zero() {
     let metrics = bench::metrics_at_start().await;
-    for kind in ["issue", "register-issuer", "drift-scan", "renewal-look"] {
+    for kind in ["issue", "register-issuer", "drift-scan", "renewal-look", "revoke"] {
         for outcome in ["succeeded", "failed", "again", "superseded", "handed_back", "lost", "dead"] {
             let name = format!("certautopilot_jobs_total{{kind=\"{kind}\",outcome=\"{outcome}\"}}");
             assert_eq!(series(metrics, &name), Some(0.0), "{name}");
@@ -98,6 +98,16 @@ async fn request(bench: &Bench, names: &[&str], key_type: &str) -> String {
 
 fn strings(list: &serde_json::Value) -> BTreeSet<&str> {
     list.as_array().unwrap().iter().filter_map(|item| item.as_str()).collect()
+}
+
+/// The SubjectPublicKeyInfo of a private key, PKCS #8 PEM, as OpenSSL reads it.
+fn openssl_public_key(file: &Path, pem: &str) -> Vec<u8> {
+    assert!(pem.starts_with("-----BEGIN PRIVATE KEY-----"), "it is not PKCS #8");
+    std::fs::write(file, pem).unwrap();
+    let mut openssl = Command::new("openssl");
+    let output = openssl.args(["pkey", "-pubout", "-outform", "DER", "-in"]).arg(file).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    output.stdout
 }
 
 fn openssl_verifies(root: &Path, chain: &Path, leaf: &Path) -> bool {

@@ -83,7 +83,10 @@ async fn raw(stack: &Stack) -> Database {
 async fn make_due(stack: &Stack) {
     let past = doc! { "$dateSubtract": { "startDate": "$$NOW", "unit": "second", "amount": 1 } };
     let certificates = raw(stack).await.collection::<Document>("certificates");
-    certificates.update_many(doc! {}, vec![doc! { "$set": { "renew_at": past } }]).await.unwrap();
+    certificates
+        .update_many(doc! {}, vec![doc! { "$set": { "renew_at": &past, "plan_at": past } }])
+        .await
+        .unwrap();
 }
 
 async fn version(bench: &Bench, certificate: &str, number: i64) {

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use cap_core::certificate::KeyType;
 use rcgen::{KeyPair, PublicKeyData};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -13,8 +14,8 @@ use x509_parser::extensions::GeneralName;
 pub(crate) struct Leaf {
     /// Names and addresses.
     pub(crate) names: BTreeSet<String>,
-    /// The curve's object identifier.
-    pub(crate) curve: String,
+    /// The type of its key.
+    pub(crate) key_type: Option<KeyType>,
     /// The SubjectPublicKeyInfo, DER.
     pub(crate) spki: Vec<u8>,
 }
@@ -31,8 +32,7 @@ impl Leaf {
             other => panic!("unexpected name {other}"),
         });
         let key = leaf.public_key();
-        let curve = key.algorithm.parameters.as_ref().unwrap().as_oid().unwrap().to_id_string();
-        Self { names: names.collect(), curve, spki: key.raw.to_vec() }
+        Self { names: names.collect(), key_type: KeyType::of(key.raw), spki: key.raw.to_vec() }
     }
 }
 

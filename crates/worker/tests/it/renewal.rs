@@ -5,18 +5,19 @@
 use std::time::Duration;
 
 use cap_core::clock::{later, until};
-use cap_testkit::ca::{PebbleOptions, Profile};
+use cap_testkit::ca::{Pebble, PebbleOptions, Profile};
 use cap_testkit::mongo::driver::bson::{DateTime, Document, doc};
 use cap_testkit::mongo::driver::{Client, Collection};
 use cap_testkit::progress::{say, skip};
 use cap_testkit::stack::{Stack, StackOptions};
-use cap_testkit::wait::{self, Pending};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::bench::{self, Bench, PATIENCE};
+use crate::bench::{self, Bench};
 
 const DAY: Duration = Duration::from_secs(86_400);
+/// Certificates until one can be replaced at most: one in 256 cannot.
+const TRIES: u32 = 4;
 /// Versions of a certificate that lives for a minute that are waited for.
 const VERSIONS: i64 = 4;
 
@@ -57,21 +58,12 @@ fn time(value: &Value) -> Timestamp {
     value.as_str().unwrap_or_else(|| panic!("{value} is no time")).parse().unwrap()
 }
 
-/// Waits until the certificate's record is as wanted; answers it.
-async fn until_so(bench: &Bench, id: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
-    wait::until(what, PATIENCE, || async {
-        let record = bench.get(id).await;
-        if is_so(&record) { Ok(record) } else { Err(Pending::not_yet(record)) }
-    })
-    .await
-    .unwrap()
-}
-
 async fn until_version(bench: &Bench, id: &str, number: i64) -> Value {
-    until_so(bench, id, &format!("version {number}"), |record| {
-        record["version"]["number"] == number && record["status"] == "valid"
-    })
-    .await
+    bench
+        .until_so(id, &format!("version {number}"), |record| {
+            record["version"]["number"] == number && record["status"] == "valid"
+        })
+        .await
 }
 
 fn window(start: Timestamp, end: Timestamp, why: &str) -> String {
@@ -91,10 +83,19 @@ async fn without(bench: &Bench, id: &str) {
 async fn a_window_that_the_ca_moves_into_the_past_has_the_certificate_replaced() {
     let (stack, bench) = bench::own(options()).await;
     let certificates = Certificates::of(&stack).await;
-    let name = "moved.example.test";
-    let id = bench.request(name).await;
-    let first = bench.valid(&id).await;
-    let (ca, first_id) = (&bench.ca, certificates.ari_id(&id).await);
+    let mut tries = 0;
+    let (name, id, first, first_id) = loop {
+        tries += 1;
+        assert!(tries <= TRIES, "{TRIES} certificates in a row that this CA does not find");
+        let name = format!("moved-{tries}.example.test");
+        let id = bench.request(&name).await;
+        let first = bench.valid(&id).await;
+        let first_id = certificates.ari_id(&id).await;
+        if Pebble::finds(&first_id) {
+            break (name, id, first, first_id);
+        }
+    };
+    let (ca, name) = (&bench.ca, name.as_str());
     if !ca.flavor().renewal_info {
         return without(&bench, &id).await;
     }
@@ -102,8 +103,7 @@ async fn a_window_that_the_ca_moves_into_the_past_has_the_certificate_replaced()
 
     // Pebble suggests two days around two thirds of the life.
     certificates.ask_now(&id).await;
-    let asked =
-        until_so(&bench, &id, "a window", |record| record["renewal_info"]["window"].is_object()).await;
+    let asked = bench.until_so(&id, "a window", |record| record["renewal_info"]["window"].is_object()).await;
     let (born, dies) = (time(&asked["version"]["not_before"]), time(&asked["version"]["not_after"]));
     let info = &asked["renewal_info"];
     let (start, end) = (time(&info["window"]["start"]), time(&info["window"]["end"]));
@@ -128,11 +128,12 @@ async fn a_window_that_the_ca_moves_into_the_past_has_the_certificate_replaced()
     ] {
         ca.set_renewal_info(&leaf, &answer).await.unwrap();
         certificates.ask_now(&id).await;
-        let ignored = until_so(&bench, &id, kind, |record| {
-            record["renewal_info"]["problem"]["type"] == kind
-                && time(&record["renewal_info"]["next_look_at"]) > born
-        })
-        .await;
+        let ignored = bench
+            .until_so(&id, kind, |record| {
+                record["renewal_info"]["problem"]["type"] == kind
+                    && time(&record["renewal_info"]["next_look_at"]) > born
+            })
+            .await;
         assert_eq!(ignored["renewal_info"]["window"], info["window"], "{answer}");
         assert_eq!(ignored["renew_at"], asked["renew_at"], "{answer}");
     }
@@ -159,14 +160,15 @@ async fn a_window_that_the_ca_moves_into_the_past_has_the_certificate_replaced()
     until_version(&bench, &id, 3).await;
     let counts = ca.counts().await.unwrap();
     assert_eq!(counts.refused_replacements, std::slice::from_ref(&first_id));
-    assert_eq!(counts.replaced(&[name]), [first_id]);
+    assert_eq!(counts.replaced(&[name]), std::slice::from_ref(&first_id));
     assert_eq!(counts.of(&[name]).finalized, 3);
 
     // And the next one names its own predecessor again.
     let third_id = certificates.ari_id(&id).await;
     bench.api.post(&bench.path(&format!("certificates/{id}/renew")), &json!({})).await.unwrap();
     until_version(&bench, &id, 4).await;
-    assert_eq!(ca.counts().await.unwrap().replaced(&[name]).last(), Some(&third_id));
+    let last = if Pebble::finds(&third_id) { &third_id } else { &first_id };
+    assert_eq!(ca.counts().await.unwrap().replaced(&[name]).last(), Some(last));
 }
 
 /// Each replaces the one before, in time, and not before its time.
@@ -196,6 +198,7 @@ async fn certificates_that_live_for_a_minute_are_replaced_in_time() {
     }
     if bench.ca.flavor().renewal_info {
         ids.pop();
+        ids.retain(|id| Pebble::finds(id));
         assert_eq!(bench.ca.counts().await.unwrap().replaced(&[name])[..ids.len()], ids);
     }
 }

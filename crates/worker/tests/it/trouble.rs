@@ -3,6 +3,7 @@
 
 use cap_core::clock::Clock;
 use cap_runtime::clock::SystemClock;
+use cap_testkit::mongo::driver::bson::Document;
 use cap_testkit::wait::{self, Pending};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -65,6 +66,11 @@ async fn a_name_that_does_not_validate_fails_with_the_cas_words_and_is_tried_aga
     assert!(record["problem"].is_null() && record["next_attempt_at"].is_null(), "{record}");
     let counted = bench.counted(name).await;
     assert_eq!((counted.orders, counted.finalized), (2, 1), "an attempt that failed is not resumed");
+    // What was refused may have been the key.
+    let orders = bench::shared_orders(&id).await;
+    let key = |order: &Document| order.get_document("key").unwrap().get("spki_sha256").cloned().unwrap();
+    let [one, other] = &orders[..] else { panic!("{orders:#?}") };
+    assert_ne!(key(one), key(other), "each attempt has a key of its own");
 }
 
 /// Waits until a record says that it fails, why, and when it is tried again.

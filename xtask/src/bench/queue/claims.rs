@@ -36,11 +36,15 @@ pub(crate) async fn run(
     jobs: usize,
 ) -> anyhow::Result<Claims> {
     let project = world.hold_back(template, jobs).await?;
+    world.release(project).await?;
     let tasks = (0..claimers).map(|n| Worker::start(world, format!("claimer-{n}"), Task::Claim));
-    let running = futures_util::future::try_join_all(tasks).await?;
+    let mut running = futures_util::future::try_join_all(tasks).await?;
+    // What makes the jobs due costs as much as to claim them, and is over when they begin.
     ground.settle().await?;
     let before = ground.counts().await?;
-    world.release(project).await?;
+    for worker in &mut running {
+        worker.begin().await?;
+    }
     let waiting = doc! { "project": project.to_string(), "state": "queued" };
     wait::until("every job to be claimed", LIMIT, || async {
         tokio::time::sleep(LOOK).await;

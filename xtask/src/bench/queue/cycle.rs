@@ -2,12 +2,11 @@
 //! The whole cycle: jobs that workers claim, run and complete, each with its certificate's stand-in, an issuer, and its
 //! audit row in the same transaction.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use cap_core::id::ProjectId;
-use cap_testkit::mongo::driver::bson::{DateTime, Document, doc};
+use cap_testkit::mongo::driver::bson::{Bson, doc};
 use cap_testkit::wait::{self, Pending};
 use futures_util::TryStreamExt as _;
 
@@ -105,30 +104,24 @@ async fn audited(world: &World, project: ProjectId, jobs: u64) -> anyhow::Result
 
 /// The rate of the middle of the run, and each job's time, by what the database recorded.
 async fn measured(world: &World, project: ProjectId) -> anyhow::Result<(f64, Times)> {
-    let (jobs, attempts) = (world.collection("jobs"), world.collection("job_attempts"));
+    let jobs = world.collection("jobs");
     let own = jobs.find(doc! { "project": project.to_string() });
-    let jobs: Vec<Document> =
-        own.projection(doc! { "finished_at": 1, "attempt": 1 }).await?.try_collect().await?;
-    let mut finished: HashMap<String, DateTime> = HashMap::with_capacity(jobs.len());
-    for job in &jobs {
-        let attempt = format!("{}/{}", job.get_str("_id")?, job.get_i32("attempt")?);
-        finished.insert(attempt, *job.get_datetime("finished_at")?);
+    let mut own = own.projection(doc! { "finished_at": 1, "attempts": 1 }).await?;
+    let (mut ends, mut took) = (Vec::new(), Vec::new());
+    while let Some(job) = own.try_next().await? {
+        let end = job.get_datetime("finished_at")?.timestamp_millis();
+        let last = job
+            .get_array("attempts")?
+            .last()
+            .and_then(Bson::as_document)
+            .context("a job without attempts")?;
+        let ms = end - last.get_datetime("started_at")?.timestamp_millis();
+        took.push(Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
+        ends.push(end);
     }
-    let mut ends: Vec<i64> = finished.values().map(|end| end.timestamp_millis()).collect();
     ends.sort_unstable();
     let (from, to) = (ends.len() / WARM, ends.len() - ends.len() / TAIL - 1);
     let span = Duration::from_millis(u64::try_from(ends[to] - ends[from])?.max(1));
-    let ids: Vec<&String> = finished.keys().collect();
-    let mut took = Vec::with_capacity(ids.len());
-    for ids in ids.chunks(1_000) {
-        let own = attempts.find(doc! { "_id": { "$in": ids } });
-        let mut own = own.projection(doc! { "started_at": 1 }).await?;
-        while let Some(attempt) = own.try_next().await? {
-            let end = finished.get(attempt.get_str("_id")?).context("an attempt of no job")?;
-            let ms = end.timestamp_millis() - attempt.get_datetime("started_at")?.timestamp_millis();
-            took.push(Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
-        }
-    }
     Ok((number(to - from) / span.as_secs_f64(), Times::new(took)))
 }
 

@@ -20,13 +20,15 @@ use cap_core::limits::{CLAIM_BATCH, JOB_PARTITIONS};
 use cap_core::order::{CaAccount, CaError, CaRequest, CertificateAuthority};
 use cap_core::outbound::Outbound;
 use cap_core::problem::{Class, Problem};
+use cap_core::secret::SecretSlice;
 use cap_runtime::clock::SystemClock;
 use cap_runtime::entropy::OsEntropy;
 use cap_store::Search;
-use cap_worker::{Metrics, Runner};
+use cap_worker::{Metrics, Runner, Sight};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::ground::{self, World};
@@ -47,7 +49,7 @@ const EMPTY_WAIT: Duration = Duration::from_millis(5);
 pub(crate) enum Task {
     /// Runs jobs, so many at the CA at once.
     Run(usize),
-    /// Claims jobs and leaves them alone.
+    /// Claims jobs and leaves them alone, from when it is told to begin.
     Claim,
 }
 
@@ -103,6 +105,12 @@ impl Worker {
         Ok(line.trim_end().to_owned())
     }
 
+    /// Tells it to begin.
+    pub(crate) async fn begin(&mut self) -> anyhow::Result<()> {
+        let input = self.child.stdin.as_mut().context("a worker has an input")?;
+        input.write_all(b"\n").await.context("telling a worker of the bench to begin")
+    }
+
     /// Ends it; answers what it says then.
     pub(crate) async fn end(mut self) -> anyhow::Result<String> {
         drop(self.child.stdin.take());
@@ -130,13 +138,25 @@ impl CertificateAuthority for InstantCa {
         Ok(format!("{ACCOUNT}{}", self.0.boottime().as_nanos()))
     }
 
-    async fn account(&self, _: &CaRequest, _: &str) -> Result<Arc<dyn CaAccount>, CaError> {
-        Err(CaError::Refused(Problem::new(
-            Class::Protocol,
-            "bench",
-            "this CA registers accounts and no more",
-        )))
+    async fn find(&self, _: &CaRequest) -> Result<Option<String>, CaError> {
+        Err(no_more())
     }
+
+    async fn change_key(&self, _: &CaRequest, _: &str, _: &Arc<SecretSlice<u8>>) -> Result<(), CaError> {
+        Err(no_more())
+    }
+
+    async fn deactivate(&self, _: &CaRequest, _: &str) -> Result<(), CaError> {
+        Err(no_more())
+    }
+
+    async fn account(&self, _: &CaRequest, _: &str) -> Result<Arc<dyn CaAccount>, CaError> {
+        Err(no_more())
+    }
+}
+
+fn no_more() -> CaError {
+    CaError::Refused(Problem::new(Class::Protocol, "bench", "this CA registers accounts and no more"))
 }
 
 /// The process itself.
@@ -144,10 +164,12 @@ pub(crate) async fn run(orders: &str) -> anyhow::Result<ExitCode> {
     let orders: Orders = serde_json::from_str(orders)?;
     let cluster = ground::open(&orders.uri, &orders.database, &orders.kek_dir).await?;
     let (clock, entropy): (Arc<dyn Clock>, Arc<dyn Entropy>) = (Arc::new(SystemClock), Arc::new(OsEntropy));
-    let stop = CancellationToken::new();
-    let input_ended = stop.clone();
+    let (stop, begin) = (CancellationToken::new(), Arc::new(Notify::new()));
+    let (input_ended, told) = (stop.clone(), begin.clone());
     std::thread::spawn(move || {
-        let _whatever_it_says = std::io::stdin().read(&mut [0]);
+        while std::io::stdin().read(&mut [0]).is_ok_and(|read| read > 0) {
+            told.notify_one();
+        }
         input_ended.cancel();
     });
     println!("ready");
@@ -169,6 +191,7 @@ pub(crate) async fn run(orders: &str) -> anyhow::Result<ExitCode> {
             "ended".to_owned()
         }
         Task::Claim => {
+            stop.run_until_cancelled(begin.notified()).await;
             let claimed =
                 claim(&cluster.store, &orders.name, clock.as_ref(), entropy.as_ref(), &stop).await?;
             serde_json::to_string(&claimed)?
@@ -188,19 +211,27 @@ async fn claim(
     stop: &CancellationToken,
 ) -> anyhow::Result<Claimed> {
     let (mut claimed, held) = (Claimed::default(), BTreeMap::new());
+    let mut sight = Sight::default();
     while !stop.is_cancelled() {
         let start = u16::try_from(entropy::below(entropy, u64::from(JOB_PARTITIONS)))?;
         let all: Vec<u16> = (0..JOB_PARTITIONS).map(|offset| (start + offset) % JOB_PARTITIONS).collect();
         let mut jobs = 0;
-        for partitions in [&all[..NARROW], &all] {
+        let lanes = sight.lanes(clock.boottime()).cloned();
+        let quick = lanes.as_ref().map(|lanes| (&all[..NARROW], Some(lanes)));
+        for (partitions, lanes) in quick.into_iter().chain([(&all[..NARROW], None), (&all, None)]) {
             let token = ClaimId::generate(clock, entropy);
             let began = clock.boottime();
             let room = Room { all: CLAIM_BATCH, side: 0 };
             let search = Search::anything(room, partitions, &held, clock.now());
-            let search = Search { by_lanes: true, is_crowded: true, ..search };
+            let search = Search { by_lanes: true, is_crowded: true, lanes, ..search };
             // One that met others too often says so, and is made again.
             jobs = match store.claim_jobs(name, token, LEASE, &search).await {
-                Ok(found) => found.claims.len(),
+                Ok(found) => {
+                    if lanes.is_none() {
+                        sight.saw_lanes((began, clock.boottime()), found.lanes);
+                    }
+                    found.claims.len()
+                }
                 Err(error) => {
                     eprintln!("{name}: a claim was not answered: {error}");
                     0

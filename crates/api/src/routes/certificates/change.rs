@@ -9,13 +9,14 @@ use axum::response::Response;
 use cap_client::wire;
 use cap_core::access::Action;
 use cap_core::audit::{self, Draft};
+use cap_core::certificate::{ChainName, Profile};
 use cap_core::drift::DriftTarget;
-use cap_store::{CertificateChange, Mutation};
+use cap_store::{CertificateChange, Deleted, Mutation, VersionRecord};
 
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::{At, Body};
-use crate::problem::ApiError;
+use crate::problem::{ApiError, CONFLICT};
 
 use super::etag::{self, IfMatch};
 
@@ -30,15 +31,13 @@ pub(super) async fn update(
     let certificate = super::find(&app, project, &id).await?;
     let seen = condition.check(&certificate, app.now())?;
     let drift_target = body.value.drift.clone().map(|target| drift_target(target.as_ref())).transpose()?;
-    let change = CertificateChange { auto_renew: body.value.auto_renew, drift_target };
+    let mut change = change(&body.value, drift_target)?;
+    // What was revoked is due at once from when it is to be renewed by itself again.
+    let is_revoked = certificate.version.as_ref().is_some_and(VersionRecord::is_revoked);
+    change.renew_at = (body.value.auto_renew == Some(true) && is_revoked).then(|| app.now());
     let draft = Draft::new(audit::Action::CertificateUpdated, Some(project), certificate.id)
         .detail("auto_renew", body.value.auto_renew);
-    let draft = match &body.value.drift {
-        Some(target) => draft
-            .detail("drift_host", target.as_ref().and_then(|target| target.host.clone()))
-            .detail("drift_port", target.as_ref().and_then(|target| target.port)),
-        None => draft,
-    };
+    let draft = audited(draft, &body.value);
     let audit = app.audit(&caller, &draft).await?;
     let mutation = Mutation { audit: &audit, request: None };
     let updated = app.store.update_certificate(certificate.id, seen, change, app.now(), mutation).await;
@@ -46,6 +45,44 @@ pub(super) async fn update(
         return Err(ApiError::not_found("certificate", &id));
     }
     Ok(etag::answer(super::find(&app, project, &id).await?, app.now()))
+}
+
+/// What is changed, each value as it may be.
+fn change(
+    asked: &wire::UpdateCertificate,
+    drift_target: Option<Option<DriftTarget>>,
+) -> Result<CertificateChange, ApiError> {
+    let profile = asked.profile.clone().map(|profile| profile.map(Profile::try_from).transpose());
+    let chain = asked.preferred_chain.clone().map(|chain| chain.map(ChainName::try_from).transpose());
+    let key = asked.key.unwrap_or_default();
+    Ok(CertificateChange {
+        auto_renew: asked.auto_renew,
+        renew_at: None,
+        key_type: key.kind,
+        key_reuse: key.reuse,
+        profile: profile.transpose().map_err(ApiError::invalid)?,
+        preferred_chain: chain.transpose().map_err(ApiError::invalid)?,
+        drift_target,
+    })
+}
+
+/// With what was asked to be changed, in the entry.
+fn audited(draft: Draft, asked: &wire::UpdateCertificate) -> Draft {
+    let key = asked.key.unwrap_or_default();
+    let key_type = key.kind.map(|kind| ("key_type", Some(kind.as_str().to_owned())));
+    let profile = asked.profile.clone().map(|profile| ("profile", profile));
+    let chain = asked.preferred_chain.clone().map(|chain| ("preferred_chain", chain));
+    let texts = [key_type, profile, chain].into_iter().flatten();
+    let mut draft = texts.fold(draft, |draft, (name, value)| draft.detail(name, value));
+    if let Some(reuse) = key.reuse {
+        draft = draft.detail("key_reuse", reuse);
+    }
+    match &asked.drift {
+        Some(target) => draft
+            .detail("drift_host", target.as_ref().and_then(|target| target.host.clone()))
+            .detail("drift_port", target.as_ref().and_then(|target| target.port)),
+        None => draft,
+    }
 }
 
 /// Where a certificate is served, as asked; nothing when it is to be unset.
@@ -68,6 +105,12 @@ pub(super) async fn remove(
     let audit = app.audit(&caller, &draft).await?;
     let mutation = Mutation { audit: &audit, request: None };
     let deleted = app.store.delete_certificate(certificate.id, seen, mutation).await;
-    deleted.map_err(IfMatch::overtaken)?;
-    Ok(StatusCode::NO_CONTENT)
+    match deleted.map_err(IfMatch::overtaken)? {
+        Deleted::Gone => Ok(StatusCode::NO_CONTENT),
+        Deleted::BeingRevoked => {
+            let detail = "a version of it is being revoked, and could not be once it is deleted; wait until that is done, or \
+                          cancel the job that does it";
+            Err(ApiError::new(CONFLICT, detail))
+        }
+    }
 }

@@ -8,7 +8,7 @@ use axum::response::Response;
 use cap_client::wire;
 use cap_core::access::Action;
 use cap_core::audit::{self, Draft};
-use cap_core::certificate::{Names, Profile, Spec, Status};
+use cap_core::certificate::{ChainName, Names, Profile, Spec, Status};
 use cap_core::drift::DriftTarget;
 use cap_core::id::{CertificateId, IssuerId, ProjectId};
 use cap_core::job::{JobDraft, Work};
@@ -73,8 +73,16 @@ fn unknown_issuer(issuer: &str) -> String {
 fn spec(asked: wire::CreateCertificate) -> Result<Spec, ApiError> {
     let names = Names::parse(asked.names).map_err(ApiError::invalid)?;
     let profile = asked.profile.map(Profile::try_from).transpose().map_err(ApiError::invalid)?;
-    let (challenge, auto_renew) = (asked.challenge, asked.auto_renew);
-    let spec = Spec { names, key_type: asked.key.kind, challenge, profile, auto_renew };
+    let preferred_chain = asked.preferred_chain.map(ChainName::try_from).transpose();
+    let spec = Spec {
+        names,
+        key_type: asked.key.kind,
+        key_reuse: asked.key.reuse,
+        challenge: asked.challenge,
+        profile,
+        preferred_chain: preferred_chain.map_err(ApiError::invalid)?,
+        auto_renew: asked.auto_renew,
+    };
     spec.check().map_err(ApiError::invalid)
 }
 
@@ -105,6 +113,8 @@ fn new_certificate(
         renew_at: None,
         versions: 0,
         order: None,
+        watched: vec![],
+        new_key: false,
         fence: 0,
         drift,
         renewal_info: RenewalInfoRecord::default(),

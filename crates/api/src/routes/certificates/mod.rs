@@ -7,6 +7,7 @@ mod download;
 pub(super) mod etag;
 mod read;
 mod renew;
+mod revoke;
 
 use cap_core::actor::Role;
 use cap_core::id::{CertificateId, ProjectId};
@@ -25,6 +26,7 @@ pub(super) fn routes() -> Vec<Route> {
         Route::delete("/projects/{p}/certificates/{c}", Access::Project(Role::Operator), change::remove),
         Route::get("/projects/{p}/certificates/{c}/versions", Access::Project(Role::Viewer), read::versions),
         Route::post("/projects/{p}/certificates/{c}/renew", Access::Project(Role::Operator), renew::renew),
+        Route::post("/projects/{p}/certificates/{c}/revoke", Access::Project(Role::Operator), revoke::revoke),
         Route::get(
             "/projects/{p}/certificates/{c}/download",
             Access::Project(Role::Viewer),

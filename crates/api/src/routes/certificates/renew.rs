@@ -7,9 +7,11 @@ use axum::extract::State;
 use axum::response::Response;
 use cap_core::access::Action;
 use cap_core::audit::{self, Draft};
+use cap_core::clock::later;
 use cap_core::id::{JobId, ProjectId};
 use cap_core::job::{JobDraft, Work};
-use cap_store::{JobRecord, Mutation, StoreError};
+use cap_core::order::buckets;
+use cap_store::{CertificateRecord, JobRecord, Mutation, StoreError};
 
 use crate::answer::accepted;
 use crate::app::App;
@@ -42,7 +44,7 @@ pub(super) async fn renew(
     let request = key.request(&app, &caller, &body.sha256, 202, job.id.to_string());
     let mutation = Mutation { audit: &audit, request: request.as_ref() };
     match app.store.request_renewal(&job, mutation).await {
-        Ok(job) => Ok(answer(job)),
+        Ok(job) => Ok(answer(kept_waiting(&app, &certificate, job).await?)),
         Err(StoreError::Replayed(earlier)) => {
             let earlier = key.same(*earlier, &body.sha256)?;
             Ok(answer(again(&app, project, &earlier.resource).await?))
@@ -56,12 +58,29 @@ pub(super) async fn renew(
     }
 }
 
+/// The job, with the CA's rate limit that it has to keep, if there is one: nobody's request goes past that, and whoever
+/// makes it is told at once.
+async fn kept_waiting(
+    app: &App,
+    certificate: &CertificateRecord,
+    mut job: JobRecord,
+) -> Result<JobRecord, ApiError> {
+    // An order in flight goes on; where it is not placed yet, its job has said so already.
+    if certificate.order.is_none()
+        && let Some(parked) = app.store.parked(certificate.issuer, &buckets(&certificate.spec.names)).await?
+    {
+        job.due_at = job.due_at.max(Some(later(app.clock.now(), parked.left)));
+        job.problem = Some(parked.problem);
+    }
+    Ok(job)
+}
+
 /// The job of the same request before, queued or brought forward: jobs are kept for longer than requests.
-async fn again(app: &App, project: ProjectId, recorded: &str) -> Result<JobRecord, ApiError> {
+pub(super) async fn again(app: &App, project: ProjectId, recorded: &str) -> Result<JobRecord, ApiError> {
     let job = app.store.job(project, recorded.parse::<JobId>().map_err(ApiError::internal)?).await?;
     job.ok_or_else(|| ApiError::internal(format!("job {recorded} of an earlier request is gone")))
 }
 
-fn answer(job: JobRecord) -> Response {
+pub(super) fn answer(job: JobRecord) -> Response {
     accepted(&format!("projects/{}/jobs/{}", job.project, job.id), view::job(job))
 }

@@ -26,8 +26,8 @@ pub(super) async fn cancel(
     body: NoBody,
 ) -> Result<Json<wire::CancelledJob>, ApiError> {
     let project = app.project(&caller, &project, Action::OperateProject).await?.id;
-    let job = super::find(&app, project, &job).await?;
-    if matches!(job.work, Work::RegisterIssuer { .. }) {
+    let (job, work) = super::find_known(&app, project, &job).await?;
+    if matches!(work, Work::RegisterIssuer { .. }) {
         return Err(ApiError::new(
             CONFLICT,
             "an issuer's registration ends with the issuer: change what it lacks, or delete it",
@@ -37,7 +37,7 @@ pub(super) async fn cancel(
     if key.earlier(&app, &caller, &body.sha256).await?.is_some() {
         return answer(&app, job).await;
     }
-    let audit = app.audit(&caller, &super::draft(audit::Action::JobCancelled, &job)).await?;
+    let audit = app.audit(&caller, &super::draft(audit::Action::JobCancelled, &job, &work)).await?;
     let request = key.request(&app, &caller, &body.sha256, 200, job.id.to_string());
     match app.store.cancel_job(project, job.id, Mutation { audit: &audit, request: request.as_ref() }).await {
         Ok(Ok(job)) => answer(&app, job).await,
@@ -57,7 +57,9 @@ async fn answer(app: &App, job: JobRecord) -> Result<Json<wire::CancelledJob>, A
 
 /// What becomes of the work without the job.
 async fn next(app: &App, job: &JobRecord) -> Result<&'static str, ApiError> {
-    let certificate = match &job.work {
+    let work =
+        job.work.known().ok_or_else(|| ApiError::internal("a job of an unknown kind was cancelled"))?;
+    let certificate = match work {
         Work::Issue { certificate, .. } => certificate,
         Work::DriftScan { .. } => {
             return Ok("the certificate is scanned again at its project's interval, or when you ask for it");
@@ -65,6 +67,11 @@ async fn next(app: &App, job: &JobRecord) -> Result<&'static str, ApiError> {
         Work::RenewalLook { .. } => {
             return Ok(
                 "the scheduler has the CA asked again within a minute, and nothing is renewed later for it",
+            );
+        }
+        Work::Revoke { .. } => {
+            return Ok(
+                "the version is not revoked, unless the CA was asked already; ask for it again if it shall be",
             );
         }
         Work::RegisterIssuer { .. } => return Err(ApiError::internal("a registration was cancelled")),

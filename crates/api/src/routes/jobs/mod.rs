@@ -15,14 +15,14 @@ use cap_core::actor::Role;
 use cap_core::audit::{self, Draft};
 use cap_core::id::{JobId, ProjectId};
 use cap_core::job::{JobState, Work};
-use cap_core::page::Slice;
-use cap_store::{JobRecord, JobRefusal};
+use cap_core::page::{Order, Page, Slice};
+use cap_store::{JobFilter, JobRecord, JobRefusal};
 use serde::Deserialize;
 
 use crate::app::App;
 use crate::auth::Caller;
-use crate::body::{At, Params, page};
-use crate::problem::{ApiError, CONFLICT};
+use crate::body::{At, Params};
+use crate::problem::{ApiError, CONFLICT, MALFORMED_REQUEST};
 use crate::routes::{Access, Route};
 use crate::view;
 
@@ -45,6 +45,9 @@ struct ListJobs {
     state: Option<JobState>,
     /// The certificate or issuer that the jobs are for.
     subject: Option<String>,
+    kind: Option<String>,
+    #[serde(default)]
+    order: Order,
 }
 
 async fn list(
@@ -54,8 +57,18 @@ async fn list(
     Params(params): Params<ListJobs>,
 ) -> Result<Json<Slice<wire::Job>>, ApiError> {
     let project = app.project(&caller, &project, Action::ReadProject).await?.id;
-    let page = page::<JobId>(params.limit, params.cursor.as_deref())?;
-    Ok(Json(app.store.jobs(project, params.state, params.subject.as_deref(), &page).await?.map(view::job)))
+    let ListJobs { limit, cursor, state, subject, kind, order } = params;
+    if let Some(kind) = kind.as_deref().filter(|kind| !Work::KINDS.contains(kind)) {
+        let known = Work::KINDS.join(", ");
+        return Err(ApiError::new(
+            MALFORMED_REQUEST,
+            format!("kind: {kind:?} is none; it is one of {known}"),
+        ));
+    }
+    let page = Page::parse_in::<JobId>(order, limit, cursor.as_deref());
+    let page = page.map_err(|bad| ApiError::new(MALFORMED_REQUEST, bad.to_string()))?;
+    let wanted = JobFilter { state, subject, kind, order };
+    Ok(Json(app.store.jobs(project, &wanted, &page).await?.map(view::job)))
 }
 
 async fn read(
@@ -73,12 +86,27 @@ async fn find(app: &App, project: ProjectId, job: &str) -> Result<JobRecord, Api
     app.store.job(project, id).await?.ok_or_else(missing)
 }
 
+/// A job of a kind that this build knows: what it does not know, it does not change.
+async fn find_known(app: &App, project: ProjectId, job: &str) -> Result<(JobRecord, Work), ApiError> {
+    let found = find(app, project, job).await?;
+    let Some(work) = found.work.known().cloned() else {
+        let (id, kind) = (found.id, found.work.kind());
+        let why =
+            format!("job {id} is of the kind {kind:?}, which this version does not know; ask a newer one");
+        return Err(ApiError::new(CONFLICT, why));
+    };
+    Ok((found, work))
+}
+
 /// What is written down about a change of a job.
-fn draft(action: audit::Action, job: &JobRecord) -> Draft {
-    let draft = Draft::new(action, Some(job.project), job.id).detail("kind", job.work.kind());
-    match &job.work {
+fn draft(action: audit::Action, job: &JobRecord, work: &Work) -> Draft {
+    let draft = Draft::new(action, Some(job.project), job.id).detail("kind", work.kind());
+    match work {
         Work::Issue { certificate, .. } | Work::DriftScan { certificate } => {
             draft.detail("certificate", certificate.to_string())
+        }
+        Work::Revoke { certificate, version } => {
+            draft.detail("certificate", certificate.to_string()).detail("version", version.to_string())
         }
         Work::RegisterIssuer { issuer } | Work::RenewalLook { issuer } => {
             draft.detail("issuer", issuer.to_string())

@@ -26,12 +26,12 @@ pub(super) async fn retry(
     body: NoBody,
 ) -> Result<Response, ApiError> {
     let project = app.project(&caller, &project, Action::OperateProject).await?.id;
-    let job = super::find(&app, project, &job).await?;
+    let (job, work) = super::find_known(&app, project, &job).await?;
     // The key is the route's too, and the route names the job.
     if key.earlier(&app, &caller, &body.sha256).await?.is_some() {
         return Ok(answer(job));
     }
-    let audit = app.audit(&caller, &super::draft(audit::Action::JobRetried, &job)).await?;
+    let audit = app.audit(&caller, &super::draft(audit::Action::JobRetried, &job, &work)).await?;
     let request = key.request(&app, &caller, &body.sha256, 202, job.id.to_string());
     match app.store.retry_job(project, job.id, Mutation { audit: &audit, request: request.as_ref() }).await {
         Ok(Ok(job)) => Ok(answer(job)),

@@ -38,7 +38,7 @@ pub(super) async fn run(certificate: &str, app: &mut App) -> Result<(), Failure>
     // Only its name is wanted: without it the issuer's id is still shown.
     let issuer = client.issuer(&project, &certificate.issuer.to_string()).await.ok();
     let All { items, .. } = follow(JOB_PAGES, async |page| {
-        let query = JobQuery { page, state: None, subject: Some(id.to_string()) };
+        let query = JobQuery { page, subject: Some(id.to_string()), ..JobQuery::default() };
         client.jobs(&project, &query).await
     })
     .await?;
@@ -81,9 +81,13 @@ fn render(description: &Description, now: Timestamp) -> String {
         |issuer| format!("{} ({})", issuer.name, certificate.issuer),
     );
     lines.add("Issuer", &issuer);
-    lines.add("Key", &word(&certificate.key.kind));
+    let kept = if certificate.key.reuse { "kept at renewals" } else { "a new one at each renewal" };
+    lines.add("Key", &format!("{}, {kept}", word(&certificate.key.kind)));
     lines.add("Challenge", &word(&certificate.challenge));
     lines.add("Profile", certificate.profile.as_deref().unwrap_or("the CA's default"));
+    if let Some(chain) = &certificate.preferred_chain {
+        lines.add("Chain", &format!("the one of {chain}, where the CA offers it"));
+    }
     lines.add("Status", certificate.status.as_str());
     if let Some(problem) = &certificate.problem {
         lines.all("Problem", problem.detail.lines().map(str::to_owned));
@@ -102,7 +106,7 @@ fn render(description: &Description, now: Timestamp) -> String {
         renewal_info(&mut lines, info, now);
     }
     match &certificate.version {
-        Some(current) => version(&mut lines, current, now),
+        Some(current) => version(&mut lines, current, certificate.preferred_chain.as_deref(), now),
         None => lines.add("Version", "none yet"),
     }
     if let Some(found) = &certificate.drift {
@@ -127,13 +131,20 @@ fn renewal_info(lines: &mut Lines, info: &RenewalInfo, now: Timestamp) {
     lines.add("", &format!("{looked}asked next {}", instant_from(info.next_look_at, now)));
 }
 
-fn version(lines: &mut Lines, version: &Version, now: Timestamp) {
+fn version(lines: &mut Lines, version: &Version, preferred: Option<&str>, now: Timestamp) {
     lines.add(
         "Version",
         &format!("{} ({}), issued {}", version.number, version.id, instant(version.issued_at)),
     );
     lines.add("  Serial", &version.serial);
     lines.add("  SHA-256", &version.fingerprint_sha256);
+    lines.all("  Key SHA-256", version.spki_sha256.iter().cloned());
+    if let Some(taken) = &version.chain_issuer {
+        let other = preferred.is_some_and(|preferred| preferred != taken);
+        let why =
+            if other { ", not the preferred one: the CA did not offer that when it was issued" } else { "" };
+        lines.add("  Chain", &format!("the one of {taken}{why}"));
+    }
     let left = version.not_after.as_second() - now.as_second();
     let left = match u64::try_from(left) {
         Ok(seconds) if seconds > 0 => format!("{} left", span(seconds)),
@@ -143,6 +154,13 @@ fn version(lines: &mut Lines, version: &Version, now: Timestamp) {
         "  Valid",
         &format!("{} to {}, {left}", instant(version.not_before), instant(version.not_after)),
     );
+    if let Some(revocation) = &version.revocation {
+        let when = match revocation.revoked_at {
+            Some(at) => instant_from(at, now),
+            None => format!("asked for {}, not done yet", distance(revocation.asked_at, now)),
+        };
+        lines.add("  Revoked", &format!("{when}: {}", revocation.reason));
+    }
 }
 
 fn drift(lines: &mut Lines, drift: &Drift, now: Timestamp) {
@@ -232,6 +250,9 @@ Next attempt  2026-02-01T01:00:00Z (in 1 h)
             number: 3,
             serial: "0a".into(),
             fingerprint_sha256: "ff".into(),
+            spki_sha256: None,
+            chain_issuer: None,
+            revocation: None,
             not_before: "2026-01-01T00:00:00Z".parse().unwrap(),
             not_after: not_after.parse().unwrap(),
             issued_at: "2026-01-01T00:00:01Z".parse().unwrap(),

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `cert request|list|get|describe|renew|download|delete`.
+//! `cert request|list|get|describe|renew|revoke|download|delete`.
 
 mod describe;
 mod download;
 mod renew;
 mod request;
+mod revoke;
 
 use cap_client::CertificateQuery;
 use cap_core::certificate::Status;
@@ -38,6 +39,8 @@ pub(crate) enum Verb {
     },
     /// Renew a certificate now
     Renew(renew::Args),
+    /// Have the CA revoke a version
+    Revoke(revoke::Args),
     /// Write a certificate, its chain or its key
     Download(download::Args),
     /// Delete a certificate with its versions and keys
@@ -64,6 +67,7 @@ pub(super) async fn run(verb: Verb, app: &mut App) -> Result<(), Failure> {
         }
         Verb::Describe { certificate } => describe::run(&certificate, app).await,
         Verb::Renew(args) => renew::run(args, app).await,
+        Verb::Revoke(args) => revoke::run(args, app).await,
         Verb::Download(args) => download::run(args, app).await,
         Verb::Delete { certificate } => delete(&certificate, app).await,
     }

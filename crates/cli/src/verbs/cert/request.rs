@@ -20,9 +20,16 @@ pub(crate) struct Args {
     /// The algorithm of its key
     #[arg(long, default_value = "ecdsa-p256", value_parser = parse::word::<KeyType>(parse::KEY_TYPES))]
     key_type: KeyType,
+    /// Keep its key at renewals; a new one each time when not given
+    #[arg(long)]
+    reuse_key: bool,
     /// The CA's profile; the CA's default when not given
     #[arg(long)]
     profile: Option<String>,
+    /// The chain to take where the CA offers it, by the common name of the issuer of its topmost certificate; the CA's
+    /// default when not given
+    #[arg(long, value_name = "NAME")]
+    preferred_chain: Option<String>,
     /// Do not renew it unasked
     #[arg(long)]
     no_auto_renew: bool,
@@ -42,9 +49,10 @@ pub(super) async fn run(args: Args, app: &mut App) -> Result<(), Failure> {
     let body = CreateCertificate {
         names: args.names,
         issuer: args.issuer,
-        key: Key { kind: args.key_type },
+        key: Key { kind: args.key_type, reuse: args.reuse_key },
         challenge: ChallengeType::default(),
         profile: args.profile,
+        preferred_chain: args.preferred_chain,
         auto_renew: !args.no_auto_renew,
         drift: (target != DriftTarget::default()).then_some(target),
     };

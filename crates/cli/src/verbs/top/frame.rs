@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::snapshot::{Snapshot, Work};
 use crate::output::text::{clean_line, cut, distance, instant};
-use crate::output::{names, rows, seconds, table};
+use crate::output::{by_kind, names, rows, seconds, table};
 
 /// Lines of a frame at most: no terminal has more.
 pub(super) const LINES_MAX: usize = 500;
@@ -84,7 +84,8 @@ fn queue(cluster: &Cluster) -> String {
         (Some(queue), _) => {
             let about = if queue.capped { "at least 10000, about " } else { "" };
             let oldest = seconds(queue.oldest_age_seconds);
-            format!("Queue: {about}{} due or running, the oldest due for {oldest}", queue.depth)
+            let kinds = by_kind(queue).map(|kinds| format!(" ({kinds})")).unwrap_or_default();
+            format!("Queue: {about}{} due or running, the oldest due for {oldest}{kinds}", queue.depth)
         }
         (None, Some(why)) => format!("Queue: not known; {why}"),
         (None, None) => "Queue: not known".to_owned(),

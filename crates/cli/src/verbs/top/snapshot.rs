@@ -61,7 +61,7 @@ impl Snapshot {
 impl Work {
     async fn of(client: &Client, project: String) -> Result<Self, ClientError> {
         let page = PageQuery { limit: Some(JOBS), cursor: None };
-        let query = JobQuery { page, state: Some(JobState::Running), subject: None };
+        let query = JobQuery { page, state: Some(JobState::Running), ..JobQuery::default() };
         let running = client.jobs(&project, &query).await?;
         let attention = client.attention(&project).await?;
         let more_running = running.next_cursor.is_some();

@@ -2,15 +2,20 @@
 //! How runs end: a passing fault is waited out, a refusal ends the attempt, and while the CA may still issue only its
 //! own word on the order does.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
+
 use crate::audit::{Action, Draft};
 use crate::clock::{later, until};
 use crate::envelope::{KekError, KeyringError};
 use crate::fault::{self, Mutant};
-use crate::job::{Setbacks, Settlement};
+use crate::job::{Cause, Setbacks, Settlement};
 use crate::limits;
+use crate::order::retry::needs_new_key;
 use crate::order::{
-    CaError, FailedAttempt, LedgerError, Order, OrderState, attempt_delay, deferred, may_issue,
-    transient_delay,
+    CaError, FailedAttempt, LedgerError, Order, OrderState, Park, attempt_delay, deferred, may_issue,
+    poll_delay, postponed,
 };
 use crate::problem::{Class, Problem};
 
@@ -24,15 +29,19 @@ impl Engine<'_> {
             Halt::Ledger(LedgerError::Fenced) => Outcome::Lost,
             Halt::Ledger(error) => {
                 let problem = Problem::new(Class::Transient, "database-unavailable", error.to_string());
-                Outcome::Settle(self.postponed(progressed, problem))
+                Outcome::Settle(self.postponed(progressed, Cause::Other, problem))
             }
             Halt::Keyring(error) => {
                 tracing::warn!(order = %order.id, %error, "a key could not be opened or sealed");
                 let problem = Problem::new(Class::Transient, "kek-unavailable", shown(&error));
-                Outcome::Settle(self.postponed(progressed, problem))
+                Outcome::Settle(self.postponed(progressed, Cause::Other, problem))
+            }
+            Halt::Ca(error) | Halt::Asked(error) if self.is_of_a_moving_account(&error).await => {
+                let problem = Problem::new(Class::Transient, "account-changing", error.to_string());
+                Outcome::Settle(self.postponed(progressed, Cause::Other, problem))
             }
             Halt::Asked(CaError::Refused(problem)) if self.is_watched(order) => {
-                Outcome::Settle(self.postponed(progressed, problem))
+                Outcome::Settle(self.postponed(progressed, Cause::Ca, problem))
             }
             Halt::Ca(error) | Halt::Asked(error) => self.end_by_ca(error, order, progressed).await,
         }
@@ -41,20 +50,63 @@ impl Engine<'_> {
     async fn end_by_ca(&self, error: CaError, order: &Order, progressed: bool) -> Outcome {
         match error {
             CaError::Transient(problem) | CaError::OutOfStep(problem) => {
-                self.setback(order, progressed, problem).await
+                let settlement = self.postponed(progressed, Cause::Ca, problem.clone());
+                self.setback(order, settlement, problem, None).await
             }
             CaError::Later { problem, at } => {
-                let before = self.setbacks(progressed);
-                Outcome::Settle(deferred(before, problem, at, self.clock.now(), self.entropy))
+                let (before, now) = (self.setbacks(progressed), self.clock.now());
+                let settlement = deferred(before, problem.clone(), at, now, self.entropy);
+                if problem.class == Class::RateLimited {
+                    return limited(order, settlement, problem, until(now, at));
+                }
+                self.setback(order, settlement, problem, Some(at)).await
+            }
+            CaError::NeedsPerson(problem) if self.is_watched(order) => {
+                Outcome::Settle(self.postponed(progressed, Cause::Ca, problem))
+            }
+            // The CA has no such order, so there is nothing for anybody to go on with; and its lock would keep others waiting.
+            CaError::NeedsPerson(problem) if matches!(order.state, OrderState::Keyed { .. }) => {
+                let again = self.postponed(progressed, Cause::Other, problem.clone());
+                ended(self.bury(order, problem).await, again)
             }
             // The order stays, for whoever goes on when the person has done it.
-            CaError::NeedsPerson(problem) if self.is_watched(order) => {
-                Outcome::Settle(self.postponed(progressed, problem))
-            }
             CaError::NeedsPerson(problem) => Outcome::Settle(Settlement::Dead(problem)),
             CaError::Refused(problem) | CaError::Gone(problem) => {
-                self.give_up(order, progressed, problem).await
+                let again = self.postponed(progressed, Cause::Other, problem.clone());
+                ended(self.fail(order, problem).await, again)
             }
+            CaError::Account(problem) => self.end_by_account(order, progressed, problem).await,
+        }
+    }
+
+    /// Whether a refusal may be of an account that somebody changes in this moment, and not of what was asked.
+    pub(super) async fn is_of_a_moving_account(&self, error: &CaError) -> bool {
+        match error {
+            CaError::Refused(_) | CaError::Gone(_) | CaError::Account(_) => self.standing.is_moving().await,
+            CaError::Transient(_)
+            | CaError::Later { .. }
+            | CaError::OutOfStep(_)
+            | CaError::NeedsPerson(_) => false,
+        }
+    }
+
+    /// CAs say of an account that it may not, and mean at times that it may not have this name: the account is asked for
+    /// before every order of it is held up.
+    async fn end_by_account(&self, order: &Order, progressed: bool, problem: Problem) -> Outcome {
+        match self.standing.is_accepted().await {
+            Ok(false) => Outcome::Halted(problem),
+            Ok(true) if self.is_watched(order) => {
+                Outcome::Settle(self.postponed(progressed, Cause::Ca, problem))
+            }
+            Ok(true) => {
+                let again = self.postponed(progressed, Cause::Other, problem.clone());
+                ended(self.fail(order, problem).await, again)
+            }
+            Err(CaError::Later { at, .. }) => {
+                let (before, now) = (self.setbacks(progressed), self.clock.now());
+                Outcome::Settle(deferred(before, problem, at, now, self.entropy))
+            }
+            Err(_) => Outcome::Settle(self.postponed(progressed, Cause::Ca, problem)),
         }
     }
 
@@ -64,23 +116,50 @@ impl Engine<'_> {
     }
 
     /// A passing fault of the CA: the same step again, later; after an hour of them the attempt counts as failed,
-    /// unless the CA may still issue.
-    async fn setback(&self, order: &Order, progressed: bool, problem: Problem) -> Outcome {
-        let since = self.setbacks(progressed).map_or_else(|| self.clock.now(), |earlier| earlier.since);
-        let may_still_issue = matches!(order.state, OrderState::Ready { .. }) && !fault::is(Mutant::NoWatch);
-        if until(since, self.clock.now()) > limits::TRANSIENT_SPAN_MAX && !may_still_issue {
-            return self.give_up(order, progressed, problem).await;
+    /// unless the CA may still issue. The next one is not `before` the time that the CA asked for.
+    async fn setback(
+        &self,
+        order: &Order,
+        settlement: Settlement,
+        problem: Problem,
+        before: Option<Timestamp>,
+    ) -> Outcome {
+        if faulty(&settlement) <= limits::TRANSIENT_SPAN_MAX || self.is_watched(order) {
+            return Outcome::Settle(settlement);
         }
-        Outcome::Settle(self.postponed(progressed, problem))
+        let failure = Failure { not_before: before, ..Failure::of(problem) };
+        ended(self.failed(order, failure, |draft| draft).await, settlement)
+    }
+
+    /// The CA has issued, and what it answers is not the certificate that was asked for: its mix-up may pass, so it is
+    /// fetched again. Another certificate is bought when an hour of that changed nothing; the CA has counted this one.
+    pub(super) async fn wrong_certificate(
+        &self,
+        order: &Order,
+        progressed: bool,
+        problem: Problem,
+        more: impl FnOnce(Draft) -> Draft,
+    ) -> Result<Outcome, Halt> {
+        let settlement = self.postponed(progressed, Cause::Ca, problem.clone());
+        if faulty(&settlement) <= limits::TRANSIENT_SPAN_MAX {
+            return Ok(Outcome::Settle(settlement));
+        }
+        self.failed(order, Failure { is_issued: true, ..Failure::of(problem) }, more).await
     }
 
     /// The same step again, later, however often: nothing failed but what we lean on.
-    fn postponed(&self, progressed: bool, problem: Problem) -> Settlement {
-        let before = self.setbacks(progressed);
-        let count = before.map_or(0, |earlier| earlier.count).saturating_add(1);
-        let since = before.map_or_else(|| self.clock.now(), |earlier| earlier.since);
-        let after = transient_delay(count, self.entropy);
-        Settlement::Again { after, problem: Some(problem), setbacks: Some(Setbacks { count, since }) }
+    fn postponed(&self, progressed: bool, cause: Cause, problem: Problem) -> Settlement {
+        postponed(self.setbacks(progressed), cause, problem, self.clock.now(), self.entropy)
+    }
+
+    /// The CA is busy with the order: it is asked again when it wants to be, and less and less often.
+    pub(super) fn waiting(&self, order: &Order, progressed: bool, asked: Duration) -> Settlement {
+        let (before, now) = (self.setbacks(progressed), self.clock.now());
+        let ends = [order.state.placed().and_then(|placed| placed.expires), self.expires];
+        let own = poll_delay(before.map_or(0, |before| before.waits), ends, now, self.entropy);
+        let after = own.max(asked.min(limits::RETRY_AFTER_MAX));
+        let problem = Problem::waiting(later(now, after));
+        Settlement::Again { after, problem: Some(problem), setbacks: Some(Setbacks::waited(before, now)) }
     }
 
     /// The passing faults in a row before this run, none when it made progress.
@@ -88,34 +167,100 @@ impl Engine<'_> {
         self.claim.setbacks.filter(|_| !progressed)
     }
 
-    async fn give_up(&self, order: &Order, progressed: bool, problem: Problem) -> Outcome {
-        match self.fail(order, problem.clone()).await {
-            Ok(outcome) | Err(Halt::Done(outcome)) => outcome,
-            Err(Halt::Ledger(LedgerError::Fenced)) => Outcome::Lost,
-            Err(Halt::Ca(_) | Halt::Asked(_) | Halt::Ledger(_) | Halt::Keyring(_)) => {
-                Outcome::Settle(self.postponed(progressed, problem))
-            }
-        }
+    /// Ends an order that nobody shall go on with, and that the CA cannot have issued for: another attempt follows.
+    pub async fn refuse(&self, order: &Order, problem: Problem) -> Outcome {
+        let again = self.postponed(false, Cause::Other, problem.clone());
+        ended(self.fail(order, problem).await, again)
     }
 
     /// Writes down that the attempt failed, and when the next one starts.
     pub(super) async fn fail(&self, order: &Order, problem: Problem) -> Result<Outcome, Halt> {
+        self.failed(order, Failure::of(problem), |draft| draft).await
+    }
+
+    /// The same, with `more` in its audit entry.
+    async fn failed(
+        &self,
+        order: &Order,
+        failure: Failure,
+        more: impl FnOnce(Draft) -> Draft,
+    ) -> Result<Outcome, Halt> {
+        let Failure { problem, not_before, is_issued } = failure;
         let now = self.clock.now();
         let delay = attempt_delay(self.claim.failures.saturating_add(1), self.expires, now, self.entropy);
-        let next_attempt_at = later(now, delay);
-        let draft = Draft::new(Action::CertificateAttemptFailed, Some(order.project), order.certificate)
-            .failed()
-            .names(&order.names)
-            .detail("problem", problem.kind.clone())
-            .detail("next_attempt_at", next_attempt_at.to_string());
-        let audit = self.audit(&draft).await?;
-        let failed = FailedAttempt { problem, next_attempt_at };
+        let asked = not_before.map_or(Duration::ZERO, |at| until(now, at).min(limits::RETRY_AFTER_MAX));
+        let next_attempt_at = later(now, delay.max(asked));
+        let draft = drafted(order, &problem).detail("next_attempt_at", next_attempt_at.to_string());
+        let audit = self.audit(&more(draft)).await?;
+        let needs_new_key = needs_new_key(&problem);
+        let failed = FailedAttempt { problem, next_attempt_at, needs_new_key, is_issued };
         loop {
             let written = self.ledger.fail(self.claim, order, &failed, &audit).await;
             if let Some(result) = self.persisted(written).await {
                 return Ok(result.map(|()| Outcome::Failed(failed.problem))?);
             }
         }
+    }
+
+    /// Writes down that the attempt is over and needs a person.
+    async fn bury(&self, order: &Order, problem: Problem) -> Result<Outcome, Halt> {
+        let audit = self.audit(&drafted(order, &problem)).await?;
+        loop {
+            let written = self.ledger.bury(self.claim, order, &problem, &audit).await;
+            if let Some(result) = self.persisted(written).await {
+                return Ok(result.map(|()| Outcome::Buried(problem))?);
+            }
+        }
+    }
+}
+
+/// Why an attempt ends.
+struct Failure {
+    problem: Problem,
+    /// Before when the CA does not want to be asked again.
+    not_before: Option<Timestamp>,
+    /// Whether the CA issued something all the same, and so has counted it.
+    is_issued: bool,
+}
+
+impl Failure {
+    fn of(problem: Problem) -> Self {
+        Self { problem, not_before: None, is_issued: false }
+    }
+}
+
+/// For how long the CA has been at fault when a job runs again.
+fn faulty(settlement: &Settlement) -> Duration {
+    match settlement {
+        Settlement::Again { setbacks: Some(setbacks), .. } => setbacks.faulty(),
+        _ => Duration::ZERO,
+    }
+}
+
+/// How a run ends whose attempt was to be ended; where that could not be written down, the job runs again.
+fn ended(end: Result<Outcome, Halt>, again: Settlement) -> Outcome {
+    match end {
+        Ok(outcome) | Err(Halt::Done(outcome)) => outcome,
+        Err(Halt::Ledger(LedgerError::Fenced)) => Outcome::Lost,
+        Err(Halt::Ca(_) | Halt::Asked(_) | Halt::Ledger(_) | Halt::Keyring(_)) => Outcome::Settle(again),
+    }
+}
+
+fn drafted(order: &Order, problem: &Problem) -> Draft {
+    Draft::new(Action::CertificateAttemptFailed, Some(order.project), order.certificate)
+        .failed()
+        .names(&order.names)
+        .detail("problem", problem.kind.clone())
+}
+
+/// A rate limit of the CA's. Where it is on orders, whoever would place another one keeps it, too.
+fn limited(order: &Order, settlement: Settlement, problem: Problem, asked: Duration) -> Outcome {
+    match order.state {
+        OrderState::Keyed { .. } if !asked.is_zero() => {
+            let park = Park::new(order.issuer, &order.names, problem, asked);
+            Outcome::Parked(settlement, park)
+        }
+        _ => Outcome::Settle(settlement),
     }
 }
 

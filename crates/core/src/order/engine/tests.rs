@@ -1,18 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How runs end, against a CA that says what it is told to.
 
+mod aside;
+mod ca;
+mod chains;
+mod limits_kept;
 mod replaces;
+mod standing;
+mod waits;
 mod world;
 
 use std::time::Duration;
 
-use self::world::{Answers, World, gone, needs_a_person, placed, problem, ready, refused};
+use self::ca::{Answer, Answers};
+use self::world::{World, gone, needs_a_person, placed, problem, ready, refused};
 use super::Outcome;
 use crate::certificate::Names;
 use crate::clock::Clock;
-use crate::job::{Mandate, Setbacks, Settlement};
+use crate::job::{Cause, Mandate, Setbacks, Settlement};
 use crate::limits;
-use crate::order::{CaError, OrderState, Seen};
+use crate::order::{CaError, OrderState, Reply, Seen};
 
 /// What a CA is told to answer.
 type Told = fn(&mut Answers);
@@ -27,8 +34,8 @@ fn again(outcome: &Outcome) -> Option<(String, u32)> {
     }
 }
 
-fn seen(seen: Seen) -> world::Answer<Seen> {
-    Some(Ok(seen))
+fn seen(seen: Seen) -> Answer<Reply<Seen>> {
+    Some(Ok(seen.into()))
 }
 
 #[test]
@@ -46,6 +53,50 @@ fn a_refusal_to_be_asked_does_not_end_an_order_that_the_ca_may_issue_for() {
         let outcome = world.run();
         assert_eq!(again(&outcome), Some((problem().kind, 1)), "{what}: {outcome:?}");
         assert_eq!(world.failed(), 0, "{what}");
+    }
+}
+
+/// Both fingerprints are told: of the key that was asked for, and of what was issued.
+#[test]
+fn a_certificate_that_was_not_asked_for_is_not_stored_and_the_audit_says_what_it_was() {
+    let own = rcgen::generate_simple_self_signed(vec!["a.example.test".to_owned()]).unwrap();
+    let mut world = World::new(ready(7_200)).tell(|ca| {
+        ca.looks = [seen(Seen::Valid)].into();
+        ca.certificate = Some(Ok(own.cert.pem()));
+    });
+    after_an_hour(&mut world);
+    let outcome = world.run();
+    assert!(
+        matches!(&outcome, Outcome::Failed(problem) if problem.kind == "wrong-certificate"),
+        "{outcome:?}"
+    );
+    let leaf = world.book.leaves.lock().unwrap().remove(0);
+    let leaf: serde_json::Value = serde_json::from_str(&leaf).unwrap();
+    let told = crate::certificate::presented(&own.cert.pem()).unwrap();
+    let details = &leaf["details"];
+    assert_eq!(
+        (&leaf["action"], &leaf["outcome"]),
+        (&"certificate.attempt_failed".into(), &"failure".into())
+    );
+    assert_eq!(details["expected_spki_sha256"], "0".repeat(64));
+    assert_eq!(details["issued_spki_sha256"], told.spki_sha256);
+    assert_eq!(details["issued_fingerprint_sha256"], told.fingerprint_sha256);
+    assert_eq!(details["issued_names"], serde_json::json!(["a.example.test"]));
+    assert_eq!(*world.book.new_keys.lock().unwrap(), [false]);
+}
+
+#[test]
+fn a_refused_key_has_the_next_attempt_made_with_another() {
+    for (kind, expected) in [("badCSR", true), ("badPublicKey", true), ("rejectedIdentifier", false)] {
+        let kind = format!("urn:ietf:params:acme:error:{kind}");
+        let refusal = crate::problem::Problem::new(crate::problem::Class::Protocol, &kind, "no");
+        let world = World::new(ready(3_600)).tell(|ca| {
+            ca.looks = [seen(Seen::Ready)].into();
+            ca.finalize = Some(Err(CaError::Refused(refusal)));
+        });
+        let outcome = world.run();
+        assert!(matches!(outcome, Outcome::Failed(_)), "{kind}: {outcome:?}");
+        assert_eq!(*world.book.new_keys.lock().unwrap(), [expected], "{kind}");
     }
 }
 
@@ -122,7 +173,7 @@ fn a_ca_that_says_come_back_at_once_is_asked_less_and_less() {
     let mut world = World::new(ready(3_600));
     let at = world.clock.now();
     world = world.tell(|ca| ca.looks = [Some(Err(CaError::Later { problem: problem(), at }))].into());
-    world.claim.setbacks = Some(Setbacks { count: 9, since: at });
+    world.claim.setbacks = Some(Setbacks { count: 9, ..Setbacks::none(at) });
     let outcome = world.run();
     assert_eq!(again(&outcome), Some((problem().kind, 10)));
     let Outcome::Settle(Settlement::Again { after, .. }) = outcome else { panic!("{outcome:?}") };
@@ -159,6 +210,37 @@ fn an_act_takes_no_longer_than_its_names_may() {
     };
     assert_eq!(took(1), limits::ACT + limits::ACT_PER_NAME);
     assert_eq!(took(100), limits::ACT + limits::ACT_PER_NAME * 100);
+}
+
+#[test]
+fn a_wrong_certificate_is_fetched_again_for_an_hour_before_another_is_bought() {
+    let told = |ca: &mut Answers| {
+        ca.looks = [seen(Seen::Valid)].into();
+        ca.certificate = Some(Ok(wrong_chain()));
+    };
+    let mut world = World::new(ready(7_200)).tell(told);
+    assert_eq!(again(&world.run()), Some(("wrong-certificate".into(), 1)));
+    assert_eq!(world.failed(), 0);
+    // The database's hours are not the CA's.
+    world.claim.setbacks = waits::met(&world, (0..61).map(|minute| (minute, Cause::Other)));
+    world.clock.set(Duration::from_secs(61 * 60));
+    assert_eq!(again(&world.run()), Some(("wrong-certificate".into(), 62)));
+    world.clock.set(Duration::ZERO);
+    after_an_hour(&mut world);
+    assert!(matches!(world.run(), Outcome::Failed(problem) if problem.kind == "wrong-certificate"));
+    assert_eq!(world.failed(), 1);
+    assert!(world.book.last.lock().unwrap().as_ref().unwrap().is_issued, "the CA has counted it");
+}
+
+/// An hour of the CA's faults, and as much later.
+fn after_an_hour(world: &mut World) {
+    world.claim.setbacks = waits::met(world, (0..61).map(|minute| (minute, Cause::Ca)));
+    world.clock.set(Duration::from_secs(61 * 60));
+}
+
+/// A good certificate, of somebody else's key.
+fn wrong_chain() -> String {
+    rcgen::generate_simple_self_signed(vec!["a.example.test".to_owned()]).unwrap().cert.pem()
 }
 
 #[test]

@@ -4,9 +4,9 @@
 use secrecy::ExposeSecret;
 
 use crate::audit::{Action, CannotAudit, Draft, Origin, Row};
-use crate::certificate::{Issued, renewal_time};
+use crate::certificate::{Issued, Presented, due_time, presented};
 use crate::challenge::ChallengeAnswer;
-use crate::clock::{later, until};
+use crate::clock::later;
 use crate::envelope::{KeyOwner, KeyringError, Sealed};
 use crate::fault;
 use crate::id::VersionId;
@@ -76,11 +76,16 @@ impl Engine<'_> {
     }
 
     /// The certificate, with all that belongs to it, when it is the one that was asked for.
-    pub(super) async fn store(&self, order: &Order, placed: Placed, chain: String) -> Result<Outcome, Halt> {
-        let spki = <[u8; 32]>::try_from(order.key.spki_sha256.as_slice());
-        let spki = spki
-            .map_err(|_| LedgerError::Corrupt(format!("order {}: spki_sha256 is not 32 bytes", order.id)))?;
+    pub(super) async fn store(
+        &self,
+        order: &Order,
+        placed: Placed,
+        chain: String,
+        progressed: bool,
+    ) -> Result<Outcome, Halt> {
+        let spki = order.key.spki()?;
         let now = self.clock.now();
+        let given = presented(&chain);
         let accepted = match Issued::accept(chain, &spki, order.names.identifiers()) {
             Ok(issued) if issued.not_after <= now => {
                 Err("the CA issued a certificate that has expired".to_owned())
@@ -92,13 +97,12 @@ impl Engine<'_> {
             Ok(issued) => issued,
             Err(bad) => {
                 let problem = Problem::new(Class::Protocol, "wrong-certificate", bad);
-                return self.fail(order, problem).await;
+                let more = |draft| compared(draft, &spki, given);
+                return self.wrong_certificate(order, progressed, problem, more).await;
             }
         };
         let id = VersionId::generate(self.clock, self.entropy);
-        // Whatever the CA's clock says, not at once: a quarter of what is left is a floor.
-        let floor = later(now, until(now, issued.not_after) / 4);
-        let renew_at = renewal_time(issued.not_before, issued.not_after, self.entropy).max(floor);
+        let renew_at = due_time(now, issued.not_before, issued.not_after, self.entropy);
         let key = self.reseal(order, id).await?;
         let can_be_asked = self.account.offers_renewal_info() && issued.ari_id.is_some();
         let look = first_look(issued.not_before, issued.not_after, self.entropy).filter(|_| can_be_asked);
@@ -117,6 +121,9 @@ impl Engine<'_> {
             .detail("order_url", placed.url)
             .detail("serial", version.issued.serial.clone())
             .detail("not_after", version.issued.not_after.to_string())
+            .detail("fingerprint_sha256", version.issued.fingerprint_sha256.clone())
+            .detail("spki_sha256", hex::encode(spki))
+            .detail("key_kept", order.key.kept)
             .sealed("key", &version.key);
         let audit = self.audit(&draft).await?;
         fault::point("record-issued.before");
@@ -138,4 +145,16 @@ impl Engine<'_> {
         let new = ("certificate_versions", &*version.to_string(), "key");
         self.keyring.seal(owner, new, 1, key.expose_secret()).await
     }
+}
+
+/// Of what was not accepted: what it is, beside what was asked for. The names of the order stand in the entry already.
+fn compared(draft: Draft, expected: &[u8; 32], given: Option<Presented>) -> Draft {
+    let draft = draft.detail("expected_spki_sha256", hex::encode(expected));
+    let Some(given) = given else { return draft };
+    let listed: Vec<String> = given.names.iter().take(limits::AUDIT_NAMES).map(ToString::to_string).collect();
+    draft
+        .detail("issued_spki_sha256", given.spki_sha256)
+        .detail("issued_fingerprint_sha256", given.fingerprint_sha256)
+        .detail("issued_names", listed)
+        .detail("issued_names_count", given.names_count)
 }

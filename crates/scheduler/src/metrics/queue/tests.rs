@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use jiff::Timestamp;
 use prometheus::{Registry, TextEncoder};
 
+use cap_core::queue::OfKind;
+
 use super::*;
 
 /// Boot time, in seconds.
@@ -39,7 +41,9 @@ impl Bench {
         registry.register(Box::new(gauges.clone())).unwrap();
         let depth = Depth { jobs: 7, capped: false };
         let oldest_age = Duration::from_millis(1_500);
-        let sample = Sample { depth, oldest_age, measured_at: Timestamp::UNIX_EPOCH };
+        let mut kinds = ByKind::default();
+        kinds[2] = OfKind { due: 3, running: 1, capped: false, oldest_age };
+        let sample = Sample { depth, oldest_age, kinds: Some(kinds), measured_at: Timestamp::UNIX_EPOCH };
         gauges.show(sample, Duration::ZERO, &Mandate::new(clock.clone(), Duration::from_secs(seconds)));
         Self { clock, registry, gauges }
     }
@@ -56,6 +60,14 @@ fn a_sample_is_shown_while_it_is_young_and_then_not_at_all() {
     let shown = bench.shown_at(30);
     assert!(shown.contains("certautopilot_queue_depth 7\n"), "{shown}");
     assert!(shown.contains("certautopilot_queue_oldest_age_seconds 1.5\n"), "{shown}");
+    for line in [
+        "certautopilot_queue_jobs{kind=\"drift-scan\",state=\"due\"} 3\n",
+        "certautopilot_queue_jobs{kind=\"drift-scan\",state=\"running\"} 1\n",
+        "certautopilot_queue_jobs{kind=\"issue\",state=\"due\"} 0\n",
+        "certautopilot_queue_kind_oldest_age_seconds{kind=\"drift-scan\"} 1.5\n",
+    ] {
+        assert!(shown.contains(line), "{line} is not in {shown}");
+    }
     assert_eq!(bench.shown_at(31), "");
 }
 

@@ -60,7 +60,11 @@ impl Gate {
         match route {
             Route::NewOrder => pass._alone = Some(self.orders.clone().write_owned().await),
             Route::Authorization { .. } => pass._beside_others = Some(self.orders.clone().read_owned().await),
-            Route::Order { .. } | Route::Finalize { .. } | Route::Challenge { .. } | Route::Other => {}
+            Route::Order { .. }
+            | Route::Finalize { .. }
+            | Route::Challenge { .. }
+            | Route::Certificate { .. }
+            | Route::Other(_) => {}
         }
         pass
     }
@@ -83,7 +87,11 @@ impl Gate {
                     families.orders_of.insert(challenge, orders.clone());
                 }
             }
-            Route::Order { .. } | Route::Finalize { .. } | Route::Challenge { .. } | Route::Other => {}
+            Route::Order { .. }
+            | Route::Finalize { .. }
+            | Route::Challenge { .. }
+            | Route::Certificate { .. }
+            | Route::Other(_) => {}
         }
     }
 

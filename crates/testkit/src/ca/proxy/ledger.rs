@@ -13,7 +13,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::route::{Route, path_of};
+use super::route::{Route, path_of, paths_of};
 
 /// Of one set of names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +39,12 @@ pub struct Counts {
     /// What orders were said to replace that the CA refused as replaced already, in the order in which it did.
     #[serde(default)]
     pub refused_replacements: Vec<String>,
+    /// Faults that were injected, by kind.
+    #[serde(default)]
+    pub faults: BTreeMap<String, u64>,
+    /// Orders that were asked for before the time that a `Retry-After` of ours named for the same names.
+    #[serde(default)]
+    pub too_early: u64,
 }
 
 impl Counts {
@@ -60,8 +66,8 @@ impl Counts {
 #[derive(Debug, Default)]
 struct Book {
     counts: Counts,
-    names_of_order: HashMap<String, String>,
-    order_of_finalize: HashMap<String, String>,
+    /// By the path of an order, or of what belongs to one.
+    names_at: HashMap<String, String>,
     seen_certificates: HashSet<String>,
 }
 
@@ -74,6 +80,21 @@ pub(super) struct Ledger {
 impl Ledger {
     pub(super) fn counts(&self) -> Counts {
         self.book.lock().unwrap_or_else(PoisonError::into_inner).counts.clone()
+    }
+
+    /// Which names a request is about, where that is known.
+    pub(super) fn names_of(&self, route: &Route, request: &[u8]) -> Option<String> {
+        match route {
+            Route::NewOrder => Some(names_of_request(request)),
+            Route::Order { path }
+            | Route::Finalize { path }
+            | Route::Authorization { path }
+            | Route::Challenge { path }
+            | Route::Certificate { path } => {
+                self.book.lock().unwrap_or_else(PoisonError::into_inner).names_at.get(path).cloned()
+            }
+            Route::Other(_) => None,
+        }
     }
 
     /// Takes note of one answer of the CA. `request` is the signed request's body.
@@ -93,18 +114,17 @@ impl Ledger {
                 if let Some(replaced) = replaced_by_request(request) {
                     book.counts.replaced.entry(names.clone()).or_default().push(replaced);
                 }
-                if let Some(finalize) = answer["finalize"].as_str().and_then(path_of) {
-                    book.order_of_finalize.insert(finalize, order.clone());
+                let finalize = answer["finalize"].as_str().and_then(path_of);
+                for path in paths_of(&answer["authorizations"]).into_iter().chain(finalize).chain([order]) {
+                    book.names_at.insert(path, names.clone());
                 }
-                book.names_of_order.insert(order, names.clone());
                 book.count(&names, |counts| counts.orders += 1);
             }
             Route::NewOrder if status == StatusCode::CONFLICT => {
                 book.counts.refused_replacements.extend(replaced_by_request(request));
             }
             Route::Finalize { path } if status == StatusCode::OK => {
-                let order = book.order_of_finalize.get(path).cloned().unwrap_or_else(|| path.clone());
-                let names = book.names_of(&order);
+                let names = book.names_of(path);
                 book.count(&names, |counts| counts.finalized += 1);
                 book.certificate(&names, answer);
             }
@@ -112,20 +132,27 @@ impl Ledger {
                 let names = book.names_of(path);
                 book.certificate(&names, answer);
             }
+            Route::Authorization { path } if status == StatusCode::OK => {
+                let names = book.names_of(path);
+                for challenge in paths_of(&answer["challenges"]) {
+                    book.names_at.insert(challenge, names.clone());
+                }
+            }
             Route::NewOrder
             | Route::Finalize { .. }
             | Route::Order { .. }
             | Route::Authorization { .. }
             | Route::Challenge { .. }
-            | Route::Other => {}
+            | Route::Certificate { .. }
+            | Route::Other(_) => {}
         }
     }
 }
 
 impl Book {
     /// An order that was made before the proxy started has no names here; it is counted under its path.
-    fn names_of(&self, order: &str) -> String {
-        self.names_of_order.get(order).cloned().unwrap_or_else(|| order.to_owned())
+    fn names_of(&self, path: &str) -> String {
+        self.names_at.get(path).cloned().unwrap_or_else(|| path.to_owned())
     }
 
     fn count(&mut self, names: &str, add: impl Fn(&mut NameSetCounts)) {
@@ -134,11 +161,10 @@ impl Book {
     }
 
     fn certificate(&mut self, names: &str, order: &Value) {
-        let url = order["certificate"].as_str().and_then(path_of);
-        if let Some(url) = url
-            && self.seen_certificates.insert(url)
-        {
+        let Some(path) = order["certificate"].as_str().and_then(path_of) else { return };
+        if self.seen_certificates.insert(path.clone()) {
             self.count(names, |counts| counts.certificates += 1);
+            self.names_at.insert(path, names.to_owned());
         }
     }
 }
@@ -148,8 +174,8 @@ fn key_of<'a>(names: impl Iterator<Item = &'a str>) -> String {
     sorted.into_iter().collect::<Vec<_>>().join(",")
 }
 
-/// The payload of a signed newOrder.
-fn payload(jws: &[u8]) -> Option<Value> {
+/// The payload of a signed request.
+pub(super) fn payload(jws: &[u8]) -> Option<Value> {
     let jws: Value = serde_json::from_slice(jws).ok()?;
     let payload = URL_SAFE_NO_PAD.decode(jws["payload"].as_str()?).ok()?;
     serde_json::from_slice(&payload).ok()

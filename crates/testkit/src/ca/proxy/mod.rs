@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The CA proxy: stands in front of Pebble always, and is what clients know as the CA.
+//! The CA proxy: stands in front of every CA, and is what clients know as the CA.
 //!
 //! It keeps Pebble from deadlocking ([`gate`]), finishes every call although the client left ([`server`]), counts
-//! what was ordered and issued ([`ledger`]), and can answer later. It changes nothing: Host is kept, because Pebble
-//! builds its URLs from it and each request's signature covers its URL.
+//! what was ordered and issued ([`ledger`]), can answer later, and injects faults ([`faults`]). It changes no request:
+//! Host is kept, because CAs build their URLs from it and each request's signature covers its URL.
+//!
+//! ```text
+//! client ── faults ── gate ── Pebble        (step-ca needs no gate)
+//!              control port: GET /proxy/counts, POST /proxy/delay?ms=N, GET POST DELETE /proxy/faults
+//! ```
 
 mod control;
+mod faults;
 mod gate;
 mod ledger;
 mod route;
@@ -23,8 +29,11 @@ use anyhow::{Context as _, anyhow};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+pub use faults::{Fault, FaultRule, Wrong};
 pub use ledger::{Counts, NameSetCounts};
+pub use route::Asked;
 
+use faults::Faults;
 use gate::Gate;
 use ledger::Ledger;
 use upstream::Upstream;
@@ -39,26 +48,34 @@ pub struct ProxyConfig {
     pub listen: SocketAddr,
     /// Counts and settings, plain HTTP.
     pub control: SocketAddr,
-    /// Pebble.
+    /// The CA.
     pub upstream: SocketAddr,
     /// The proxy's certificate.
     pub certificate_file: PathBuf,
     /// Its key.
     pub key_file: PathBuf,
-    /// The root that vouches for Pebble's TLS.
+    /// The root that vouches for the CA's TLS.
     pub root_file: PathBuf,
+    /// Whether the CA is one that must be kept from deadlocking: Pebble.
+    pub is_gated: bool,
 }
 
 /// What the parts of the proxy share.
 #[derive(Debug)]
 struct Shared {
-    gate: Gate,
+    faults: Faults,
+    gate: Option<Gate>,
     ledger: Ledger,
     upstream: Upstream,
     delay_ms: AtomicU64,
 }
 
 impl Shared {
+    fn counts(&self) -> Counts {
+        let (faults, too_early) = self.faults.counts();
+        Counts { faults, too_early, ..self.ledger.counts() }
+    }
+
     fn set_delay(&self, delay: Duration) {
         self.delay_ms.store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
@@ -136,7 +153,7 @@ impl CaProxy {
     /// What was ordered and issued.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        self.shared.ledger.counts()
+        self.shared.counts()
     }
 
     /// Makes each answer come this much later.
@@ -159,7 +176,8 @@ impl Drop for CaProxy {
 fn shared(config: &ProxyConfig) -> anyhow::Result<Shared> {
     crate::tls::install();
     Ok(Shared {
-        gate: Gate::default(),
+        faults: Faults::default(),
+        gate: config.is_gated.then(Gate::default),
         ledger: Ledger::default(),
         upstream: Upstream::new(config.upstream, &config.root_file)?,
         delay_ms: AtomicU64::new(0),

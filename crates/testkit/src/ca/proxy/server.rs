@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The ACME side: one request in, through the gate, one answer out.
+//! The ACME side: one request in, past the faults, through the gate, one answer out.
 
-use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, LOCATION, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
@@ -20,6 +20,7 @@ use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use super::faults::{self, Asking, Cut};
 use super::route::Route;
 use super::{ProxyConfig, Shared, control};
 use crate::progress::say;
@@ -88,52 +89,91 @@ async fn serve_connection(stream: TcpStream, acceptor: TlsAcceptor, shared: Arc<
     let handshake =
         tokio::time::timeout(Duration::from_secs(HANDSHAKE_LIMIT_SECONDS), acceptor.accept(stream));
     let Ok(Ok(stream)) = handshake.await else { return };
+    let reset = Arc::new(AtomicBool::new(false));
+    let told = reset.clone();
     let service = service_fn(move |request| {
-        let shared = shared.clone();
-        async move { Ok::<_, Infallible>(handle(request, shared).await) }
+        let (shared, told) = (shared.clone(), told.clone());
+        async move {
+            let answer = handle(request, shared).await;
+            told.store(matches!(answer, Err(Cut::Reset)), Ordering::Relaxed);
+            answer.map(|answer| answer.map(Full::new))
+        }
     });
+    let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     // A client that is killed in mid-request is what the drills are about.
-    let _left = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    let _left = (&mut connection).await;
+    if reset.load(Ordering::Relaxed) {
+        // What is closed with no time to linger is reset.
+        let stream = connection.into_parts().io.into_inner();
+        let _gone_already = stream.get_ref().0.set_zero_linger();
+    }
 }
 
-async fn handle(request: Request<Incoming>, shared: Arc<Shared>) -> Response<Full<Bytes>> {
+async fn handle(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Response<Bytes>, Cut> {
     let (parts, body) = request.into_parts();
     let body = match Limited::new(body, MAX_REQUEST_BYTES).collect().await {
         Ok(body) => body.to_bytes(),
-        Err(error) => return refuse(StatusCode::PAYLOAD_TOO_LARGE, &error.to_string()),
+        Err(error) => return Ok(refuse(StatusCode::PAYLOAD_TOO_LARGE, &error.to_string())),
     };
+    let route = Route::of(parts.uri.path());
+    let names = shared.ledger.names_of(&route, &body);
+    let asking = Asking { route, names, body: body.clone() };
     let request = Request::from_parts(parts, body);
+    shared.faults.note_time(&asking);
+    let answer = match (shared.faults.refuse(&asking), shared.faults.draw(&asking)) {
+        (Some(refusal), _) => Ok(refusal),
+        (None, Some(fault)) => {
+            faults::inject(&shared.faults, &fault, &asking, ask(request, asking.clone(), shared.clone()))
+                .await
+        }
+        (None, None) => {
+            let answer = ask(request, asking.clone(), shared.clone()).await;
+            Ok(shared.faults.distort(&asking, answer))
+        }
+    };
+    tokio::time::sleep(shared.delay()).await;
+    answer
+}
+
+/// The CA's own answer.
+async fn ask(request: Request<Bytes>, asking: Asking, shared: Arc<Shared>) -> Response<Bytes> {
     // A task of its own: hyper drops this future when the client leaves, and the CA's act must be seen to its end.
-    let exchange = tokio::spawn(exchange(request, shared.clone()));
-    let answer = match exchange.await {
+    match tokio::spawn(exchange(request, asking, shared)).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {
             say(format_args!("the CA proxy: {error:#}"));
             refuse(StatusCode::GATEWAY_TIMEOUT, &format!("{error:#}"))
         }
         Err(error) => refuse(StatusCode::BAD_GATEWAY, &error.to_string()),
-    };
-    tokio::time::sleep(shared.delay()).await;
-    answer
+    }
 }
 
 /// The call to the CA, and what is learnt from it. Inside the gate from the first byte to the last.
-async fn exchange(mut request: Request<Bytes>, shared: Arc<Shared>) -> anyhow::Result<Response<Full<Bytes>>> {
-    let route = Route::of(request.uri().path());
-    let sent = request.body().clone();
+async fn exchange(
+    mut request: Request<Bytes>,
+    asking: Asking,
+    shared: Arc<Shared>,
+) -> anyhow::Result<Response<Bytes>> {
+    let route = &asking.route;
     strip(request.headers_mut());
-    let pass = shared.gate.enter(&route).await;
+    let pass = match &shared.gate {
+        Some(gate) => Some(gate.enter(route).await),
+        None => None,
+    };
     let answer = shared.upstream.call(request).await?;
     let (mut parts, body) = answer.into_parts();
-    if !matches!(route, Route::Other) {
-        let location = parts.headers.get(LOCATION).and_then(|value| value.to_str().ok());
+    if !matches!(route, Route::Other(_) | Route::Certificate { .. }) {
+        let location = faults::location(&parts);
         let json: Value = serde_json::from_slice(&body).unwrap_or_default();
-        shared.gate.learn(&route, location, &json);
-        shared.ledger.note(&route, &sent, parts.status, location, &json);
+        if let Some(gate) = &shared.gate {
+            gate.learn(route, location, &json);
+        }
+        shared.ledger.note(route, &asking.body, parts.status, location, &json);
+        shared.faults.learn(&asking, parts.status, location, &json);
     }
     drop(pass);
     strip(&mut parts.headers);
-    Ok(Response::from_parts(parts, Full::new(body)))
+    Ok(Response::from_parts(parts, body))
 }
 
 fn strip(headers: &mut HeaderMap) {
@@ -142,8 +182,8 @@ fn strip(headers: &mut HeaderMap) {
     }
 }
 
-fn refuse(status: StatusCode, reason: &str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(format!("CA proxy: {reason}\n"))));
+fn refuse(status: StatusCode, reason: &str) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(format!("CA proxy: {reason}\n")));
     *response.status_mut() = status;
     response
 }

@@ -30,7 +30,9 @@ fn snapshot() -> Snapshot {
         },
         "leases": [],
         "queue": {
-            "depth": 12, "capped": false, "oldest_age_seconds": 3.9, "measured_at": "2026-02-01T00:00:58Z",
+            "depth": 12, "capped": false, "oldest_age_seconds": 3.9, "by_kind": [
+                { "kind": "issue", "due": 10, "running": 2, "capped": false, "oldest_age_seconds": 3.9 },
+            ], "measured_at": "2026-02-01T00:00:58Z",
         },
         "queue_unavailable": null,
         "kek_version": 1, "kek_provider": "file",
@@ -62,7 +64,7 @@ fn a_frame_tells_of_everything_that_was_seen() {
     for part in [
         "api 1/1, worker 0/1, scheduler 0/0 ready",
         "Leader: scheduler-1, epoch 7, since 1 min ago; 2 stand by",
-        "Queue: 12 due or running, the oldest due for 3 s",
+        "Queue: 12 due or running, the oldest due for 3 s (issue: 10 due for 3 s, 2 running)",
         "rs0, 1 of 2 members (db-1:27017 unavailable), primary db-0:27017, majority 0 s behind; KEK version 1 (file)",
         "! worker worker-0 is lost",
         "3 of 32 jobs",

@@ -4,7 +4,8 @@
 use jiff::Timestamp;
 
 use super::super::Outcome;
-use super::world::{Answer, NOW_S, World, placed, problem};
+use super::ca::Answer;
+use super::world::{NOW_S, World, placed, problem};
 use crate::job::Setbacks;
 use crate::limits;
 use crate::order::{CaError, OrderState, Placed, Seen};
@@ -19,11 +20,11 @@ fn keyed(replaces: Option<AriId>) -> World {
     World::new(OrderState::Keyed { replaces })
 }
 
-fn accepted() -> Answer<(Placed, Seen)> {
-    Some(Ok((placed(3_600), Seen::Pending)))
+fn accepted() -> Answer<(Placed, Option<Seen>)> {
+    Some(Ok((placed(3_600), Some(Seen::Pending))))
 }
 
-fn already_replaced() -> Answer<(Placed, Seen)> {
+fn already_replaced() -> Answer<(Placed, Option<Seen>)> {
     let kind = "urn:ietf:params:acme:error:alreadyReplaced";
     Some(Err(CaError::Refused(Problem::new(Class::Protocol, kind, "already has a replacement order"))))
 }
@@ -78,6 +79,17 @@ fn who_resumes_does_not_begin_with_the_same_refusal() {
 #[test]
 fn what_the_ca_refuses_whatever_it_replaces_fails_once() {
     let refused = || Some(Err(CaError::Refused(problem())));
+    let rejected =
+        Problem::new(Class::Validation, "urn:ietf:params:acme:error:rejectedIdentifier", "not that");
+    let rejecting = Some(Err(CaError::Refused(rejected.clone())));
+    let world = keyed(Some(id())).tell(|ca| ca.places = [rejecting].into());
+    assert_eq!(world.run(), Outcome::Failed(rejected));
+    assert_eq!(
+        (world.replaced(), world.failed()),
+        (vec![Some(id())], 1),
+        "the names are not asked for twice"
+    );
+    // The account of the predecessor may be another than ours.
     let world = keyed(Some(id())).tell(|ca| ca.places = [refused(), refused()].into());
     assert_eq!(world.run(), Outcome::Failed(problem()));
     assert_eq!((world.replaced(), world.failed()), (vec![Some(id()), None], 1));
@@ -93,7 +105,7 @@ fn a_ca_that_stumbles_over_it_again_and_again_is_asked_without() {
     for (before, asked) in [(0, vec![Some(id())]), (limits::REPLACES_FAULTS - 1, vec![Some(id()), None])] {
         let mut world = keyed(Some(id())).tell(|ca| ca.places = [broken(), accepted()].into());
         let since = Timestamp::from_second(NOW_S).unwrap();
-        world.claim.setbacks = (before > 0).then_some(Setbacks { count: before, since });
+        world.claim.setbacks = (before > 0).then_some(Setbacks { count: before, ..Setbacks::none(since) });
         world.run();
         assert_eq!(world.replaced(), asked, "after {before}");
     }
@@ -104,6 +116,6 @@ fn a_limit_is_waited_for_as_it_is() {
     let at = Timestamp::from_second(NOW_S + 60).unwrap();
     let limited = Some(Err(CaError::Later { problem: problem(), at }));
     let world = keyed(Some(id())).tell(|ca| ca.places = [limited].into());
-    assert!(matches!(world.run(), Outcome::Settle(_)));
+    assert!(matches!(world.run(), Outcome::Settle(_)), "it is no rate limit");
     assert_eq!((world.replaced(), states(&world)), (vec![Some(id())], vec![]));
 }

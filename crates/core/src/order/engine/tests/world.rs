@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A world for one run: a CA that answers what it is told to, a ledger that remembers, a clock that sleeps at once.
+//! A world for one run: a CA, a ledger that remembers, a clock that sleeps at once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -12,23 +12,24 @@ use jiff::Timestamp;
 use secrecy::ExposeSecret;
 
 use super::super::{Engine, Outcome};
+pub(super) use super::ca::{Answer, Answers};
+use super::ca::{Ca, certificate};
 use crate::audit::{Auditor, Row};
-use crate::certificate::{Names, Profile};
+use crate::certificate::{ChainName, KeyMaterial, KeyType, Names};
 use crate::challenge::ChallengeAnswer;
 use crate::clock::{Clock, later};
 use crate::entropy::tests::Seeded;
 use crate::envelope::{
-    Canary, Kek, KekError, KekVersion, KeyStore, KeyStoreError, Keyring, Sealed, WrappedKey,
+    Canary, Kek, KekError, KekVersion, KeyOwner, KeyStore, KeyStoreError, Keyring, Sealed, WrappedKey,
 };
 use crate::id::{CertificateId, ClaimId, ClusterId, IssuerId, JobId, OrderId, ProjectId};
 use crate::job::{Claim, Mandate, Work};
-use crate::name::Identifier;
 use crate::order::{
-    Authorization, CaAccount, CaError, FailedAttempt, IssuedVersion, Ledger, LedgerError, Order, OrderKey,
-    OrderState, Placed, RemoteOrder, Seen,
+    CaError, FailedAttempt, IssuedVersion, Ledger, LedgerError, Order, OrderKey, OrderState, Placed, Seen,
+    Standing,
 };
 use crate::problem::{Class, Problem};
-use crate::renewal_info::{AriId, RenewalInfo};
+use crate::renewal_info::AriId;
 use crate::secret::{SecretKey, secret_key};
 
 /// When every test begins.
@@ -40,6 +41,13 @@ pub(super) struct Hands {
     slept: Mutex<Duration>,
     /// How far ahead of another clock that is asked the civil time is.
     pub(super) ahead: Mutex<Duration>,
+}
+
+impl Hands {
+    /// It is so long after the beginning.
+    pub(super) fn set(&self, time: Duration) {
+        *self.slept.lock().unwrap() = time;
+    }
 }
 
 #[async_trait]
@@ -61,102 +69,20 @@ impl Clock for Hands {
     }
 }
 
-/// What the CA answers to an act; none: nothing, for ever.
-pub(super) type Answer<T> = Option<Result<T, CaError>>;
-
-/// A CA with one order. Looks are answered one after the other, and from then on by the last.
-#[derive(Clone)]
-pub(super) struct Ca(Arc<Mutex<Answers>>);
-
-pub(super) struct Answers {
-    pub(super) offers_renewal_info: bool,
-    pub(super) places: VecDeque<Answer<(Placed, Seen)>>,
-    /// What the orders that were placed were said to replace.
-    pub(super) replaced: Vec<Option<AriId>>,
-    pub(super) looks: VecDeque<Answer<Seen>>,
-    pub(super) authorizations: Answer<Vec<Authorization>>,
-    pub(super) submit: Answer<()>,
-    pub(super) finalize: Answer<Seen>,
-    pub(super) certificate: Answer<String>,
-}
-
-async fn say<T>(answer: Answer<T>) -> Result<T, CaError> {
-    match answer {
-        Some(result) => result,
-        None => std::future::pending().await,
-    }
-}
-
-impl Ca {
-    fn next_look(&self) -> Answer<Seen> {
-        let looks = &mut self.0.lock().unwrap().looks;
-        if looks.len() > 1 { looks.pop_front().unwrap() } else { looks[0].clone() }
-    }
-}
-
-#[async_trait]
-impl CaAccount for Ca {
-    async fn place(
-        &self,
-        _names: &[Identifier],
-        _profile: Option<&Profile>,
-        replaces: Option<&AriId>,
-    ) -> Result<(Placed, Seen, Box<dyn RemoteOrder>), CaError> {
-        let answer = {
-            let mut answers = self.0.lock().unwrap();
-            answers.replaced.push(replaces.cloned());
-            answers.places.pop_front().expect("no order is to be placed any more")
-        };
-        let (placed, seen) = say(answer).await?;
-        Ok((placed, seen, Box::new(self.clone())))
-    }
-
-    async fn resume(&self, _url: &str) -> Result<(Seen, Box<dyn RemoteOrder>), CaError> {
-        let seen = say(self.next_look()).await?;
-        Ok((seen, Box::new(self.clone())))
-    }
-
-    fn offers_renewal_info(&self) -> bool {
-        self.0.lock().unwrap().offers_renewal_info
-    }
-
-    async fn renewal_info(&self, _: &AriId) -> Result<RenewalInfo, CaError> {
-        panic!("the engine asks for no renewal information")
-    }
-}
-
-#[async_trait]
-impl RemoteOrder for Ca {
-    async fn look(&mut self) -> Result<Seen, CaError> {
-        say(self.next_look()).await
-    }
-
-    async fn authorizations(&mut self) -> Result<Vec<Authorization>, CaError> {
-        let answer = self.0.lock().unwrap().authorizations.clone();
-        say(answer).await
-    }
-
-    async fn submit(&mut self) -> Result<(), CaError> {
-        let answer = self.0.lock().unwrap().submit.clone();
-        say(answer).await
-    }
-
-    async fn finalize(&mut self, _csr: &[u8]) -> Result<Seen, CaError> {
-        let answer = self.0.lock().unwrap().finalize.clone();
-        say(answer).await
-    }
-
-    async fn certificate(&mut self) -> Result<String, CaError> {
-        let answer = self.0.lock().unwrap().certificate.clone();
-        say(answer).await
-    }
-}
-
 /// Remembers the states that orders went through and the attempts that failed.
 #[derive(Default)]
 pub(super) struct Book {
     pub(super) states: Mutex<Vec<OrderState>>,
     pub(super) failed: Mutex<Vec<Problem>>,
+    /// Whether each of those wants a new key.
+    pub(super) new_keys: Mutex<Vec<bool>>,
+    /// What was written about each for the audit.
+    pub(super) leaves: Mutex<Vec<String>>,
+    /// The last attempt that failed.
+    pub(super) last: Mutex<Option<FailedAttempt>>,
+    pub(super) buried: Mutex<Vec<Problem>>,
+    /// What was issued.
+    pub(super) stored: Mutex<Vec<IssuedVersion>>,
 }
 
 #[async_trait]
@@ -171,8 +97,9 @@ impl Ledger for Book {
         Ok(Order { revision: order.revision + 1, state: next, ..order.clone() })
     }
 
-    async fn store(&self, _: &Claim, _: &Order, _: &IssuedVersion, _: &Row) -> Result<(), LedgerError> {
-        panic!("no test here has a certificate issued")
+    async fn store(&self, _: &Claim, _: &Order, version: &IssuedVersion, _: &Row) -> Result<(), LedgerError> {
+        self.stored.lock().unwrap().push(version.clone());
+        Ok(())
     }
 
     async fn fail(
@@ -180,12 +107,21 @@ impl Ledger for Book {
         _: &Claim,
         order: &Order,
         failed: &FailedAttempt,
-        _: &Row,
+        audit: &Row,
     ) -> Result<(), LedgerError> {
+        self.new_keys.lock().unwrap().push(failed.needs_new_key);
+        self.leaves.lock().unwrap().push(String::from_utf8(audit.leaf.clone()).unwrap());
         if let Some(last) = self.states.lock().unwrap().last() {
             assert_eq!(order.state, *last, "what is ended is the order as it was written last");
         }
         self.failed.lock().unwrap().push(failed.problem.clone());
+        *self.last.lock().unwrap() = Some(failed.clone());
+        Ok(())
+    }
+
+    async fn bury(&self, _: &Claim, order: &Order, problem: &Problem, _: &Row) -> Result<(), LedgerError> {
+        assert!(order.state.placed().is_none(), "an order that the CA has is left to whoever goes on");
+        self.buried.lock().unwrap().push(problem.clone());
         Ok(())
     }
 }
@@ -227,6 +163,28 @@ impl KeyStore for Keys {
     }
 }
 
+/// How the account stands, as it is told.
+pub(super) struct Told {
+    pub(super) moving: bool,
+    pub(super) rekeyed: bool,
+    pub(super) accepted: Result<bool, CaError>,
+}
+
+#[async_trait]
+impl Standing for Told {
+    async fn is_moving(&self) -> bool {
+        self.moving
+    }
+
+    fn is_rekeyed(&self) -> bool {
+        self.rekeyed
+    }
+
+    async fn is_accepted(&self) -> Result<bool, CaError> {
+        self.accepted.clone()
+    }
+}
+
 /// One claim on one order.
 pub(super) struct World {
     pub(super) clock: Arc<Hands>,
@@ -234,6 +192,12 @@ pub(super) struct World {
     pub(super) claim: Claim,
     pub(super) book: Book,
     pub(super) order: Order,
+    pub(super) preferred_chain: Option<ChainName>,
+    pub(super) standing: Told,
+    /// Orders that were set aside.
+    pub(super) watched: Vec<String>,
+    /// When the certificate's current version expires.
+    pub(super) expires: Option<Timestamp>,
     ca: Ca,
     luck: Arc<Seeded>,
     keyring: Arc<Keyring>,
@@ -251,17 +215,6 @@ impl World {
         let keyring = Arc::new(Keyring::new(&canary, Arc::new(OpenKek), keys, clock.clone(), luck.clone()));
         let sealed =
             Sealed { v: 1, pk_id: String::new(), pk_ver: 1, info: vec![], commit: vec![], ct: vec![] };
-        let submit = Some(Ok(()));
-        let answers = Answers {
-            offers_renewal_info: true,
-            places: VecDeque::new(),
-            replaced: Vec::new(),
-            looks: [None].into(),
-            authorizations: None,
-            submit,
-            finalize: None,
-            certificate: None,
-        };
         Self {
             mandate: Mandate::new(clock.clone(), Duration::MAX),
             claim: Claim {
@@ -285,17 +238,46 @@ impl World {
                 issuer: IssuerId::generate(now, dice),
                 names: Names::parse(vec!["a.example.test".into()]).unwrap(),
                 profile: None,
-                key: OrderKey { sealed, csr: vec![], spki_sha256: vec![0; 32] },
+                key: OrderKey { sealed, csr: vec![], spki_sha256: vec![0; 32], kept: false },
                 fence: 1,
                 revision: 0,
                 state,
             },
-            ca: Ca(Arc::new(Mutex::new(answers))),
+            expires: None,
+            preferred_chain: None,
+            watched: vec![],
+            standing: Told { moving: false, rekeyed: false, accepted: Ok(true) },
+            ca: Ca::silent(),
             auditor: Auditor::new("test".into(), keyring.clone(), clock.clone(), luck.clone()),
             clock,
             luck,
             keyring,
         }
+    }
+
+    /// With this key for the order, sealed as it is stored.
+    pub(super) fn keyed(mut self, material: &KeyMaterial) -> Self {
+        let (owner, id) = (KeyOwner::Project(self.order.project), self.order.id.to_string());
+        let sealed = {
+            let sealing =
+                self.keyring.seal(owner, ("orders", &*id, "key"), 1, material.pkcs8.expose_secret());
+            at_once(pin!(sealing)).unwrap()
+        };
+        let (csr, spki_sha256) = (material.csr.clone(), material.spki_sha256.to_vec());
+        self.order.key = OrderKey { sealed, csr, spki_sha256, kept: false };
+        self
+    }
+
+    /// An order in `state` whose key is there, at a CA that issues for it at once.
+    pub(super) fn issuing(state: OrderState) -> Self {
+        let world = Self::new(state);
+        let names = world.order.names.identifiers().to_vec();
+        let material = KeyMaterial::generate(KeyType::EcdsaP256, &names).unwrap();
+        world.keyed(&material).tell(|ca| {
+            ca.looks = [Some(Ok(Seen::Ready.into()))].into();
+            ca.finalize = Some(Ok(Seen::Valid.into()));
+            ca.certificate = Some(Ok(certificate(&material.csr)));
+        })
     }
 
     /// Tells the CA what to answer.
@@ -309,9 +291,20 @@ impl World {
         self.ca.0.lock().unwrap().replaced.clone()
     }
 
+    /// The other chains that were asked for.
+    pub(super) fn followed(&self) -> Vec<String> {
+        self.ca.0.lock().unwrap().followed.clone()
+    }
+
+    /// How many signing requests were sent.
+    pub(super) fn finalized(&self) -> u32 {
+        self.ca.0.lock().unwrap().finalized
+    }
+
     /// Runs the engine to its end. Nothing here is waited for in earnest, so one look at it is enough.
     pub(super) fn run(&self) -> Outcome {
         let engine = Engine {
+            standing: &self.standing,
             account: &self.ca,
             ledger: &self.book,
             keyring: &self.keyring,
@@ -320,18 +313,24 @@ impl World {
             entropy: self.luck.as_ref(),
             claim: &self.claim,
             mandate: &self.mandate,
-            expires: None,
+            expires: self.expires,
             number: 1,
+            preferred_chain: self.preferred_chain.as_ref(),
+            watched: &self.watched,
         };
-        match pin!(engine.run(self.order.clone())).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(outcome) => outcome,
-            Poll::Pending => panic!("the run waits for what never comes"),
-        }
+        at_once(pin!(engine.run(self.order.clone())))
     }
 
     /// How many attempts were written down as failed.
     pub(super) fn failed(&self) -> usize {
         self.book.failed.lock().unwrap().len()
+    }
+}
+
+fn at_once<T>(work: std::pin::Pin<&mut impl Future<Output = T>>) -> T {
+    match work.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => done,
+        Poll::Pending => panic!("it waits for what never comes"),
     }
 }
 

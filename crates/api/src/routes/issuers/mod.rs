@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `/projects/{p}/issuers`.
 
+mod account;
+mod external;
+
 use std::sync::Arc;
 
 use axum::Json;
@@ -19,7 +22,7 @@ use cap_core::job::{JobDraft, Work};
 use cap_core::name::Label;
 use cap_core::page::Slice;
 use cap_core::secret::ExposeSecret;
-use cap_store::{IssuerChange, IssuerRecord, IssuerUser, Mutation, StoreError};
+use cap_store::{ExternalRecord, IssuerChange, IssuerRecord, IssuerUser, Mutation, StoreError};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
@@ -39,6 +42,12 @@ pub(super) fn routes() -> Vec<Route> {
         Route::get("/projects/{p}/issuers/{i}", Access::Project(Role::Viewer), read),
         Route::patch("/projects/{p}/issuers/{i}", Access::Project(Role::Admin), update),
         Route::delete("/projects/{p}/issuers/{i}", Access::Project(Role::Admin), remove),
+        Route::post("/projects/{p}/issuers/{i}/roll-key", Access::Project(Role::Admin), account::roll_key),
+        Route::post(
+            "/projects/{p}/issuers/{i}/deactivate",
+            Access::Project(Role::Admin),
+            account::deactivate,
+        ),
     ]
 }
 
@@ -54,12 +63,13 @@ async fn create(
         return Ok(answer(find(&app, project, &earlier.resource).await?, app.now()));
     }
     let name: Label = body.value.name.parse().map_err(ApiError::invalid)?;
-    let issuer = new_issuer(&app, project, name, spec(body.value)?).await?;
+    let issuer = new_issuer(&app, project, name, body.value).await?;
     let job = registration(&app, &issuer);
     let draft = Draft::new(audit::Action::IssuerCreated, Some(project), issuer.id)
         .detail("name", issuer.name.to_string())
         .detail("directory_url", issuer.spec.directory.to_string())
         .sealed("account_key", &issuer.account_key);
+    let draft = bound(draft, issuer.external.as_ref());
     let audit = app.audit(&caller, &draft).await?;
     let request = key.request(&app, &caller, &body.sha256, 201, issuer.id.to_string());
     let mutation = Mutation { audit: &audit, request: request.as_ref() };
@@ -81,9 +91,20 @@ fn answer(issuer: IssuerRecord, now: Timestamp) -> Response {
     etag::created_at(&format!("projects/{}/issuers/{}", issuer.project, issuer.id), issuer, now)
 }
 
-fn spec(asked: wire::CreateIssuer) -> Result<IssuerSpec, ApiError> {
+/// Binds the leaf to the external account that an issuer is bound to.
+fn bound(draft: Draft, external: Option<&ExternalRecord>) -> Draft {
+    match external {
+        Some(external) => {
+            draft.detail("eab_kid", external.kid.to_string()).sealed("eab_hmac_key", &external.hmac_key)
+        }
+        None => draft,
+    }
+}
+
+fn spec(asked: &wire::CreateIssuer) -> Result<IssuerSpec, ApiError> {
     let directory = asked.directory_url.parse().map_err(ApiError::invalid)?;
-    let trust_roots = asked.trust_roots_pem.map(|pem| pem.parse()).transpose().map_err(ApiError::invalid)?;
+    let roots = asked.trust_roots_pem.clone().map(|pem| pem.parse());
+    let trust_roots = roots.transpose().map_err(ApiError::invalid)?;
     IssuerSpec::new(directory, trust_roots, contacts(&asked.contact)?).map_err(ApiError::invalid)
 }
 
@@ -95,9 +116,11 @@ async fn new_issuer(
     app: &App,
     project: ProjectId,
     name: Label,
-    spec: IssuerSpec,
+    asked: wire::CreateIssuer,
 ) -> Result<IssuerRecord, ApiError> {
+    let spec = spec(&asked)?;
     let id = IssuerId::generate(app.clock.as_ref(), app.entropy.as_ref());
+    let external = external::read(app, (project, id), asked.eab_kid, asked.eab_hmac_key).await?;
     let key = account_key().map_err(ApiError::internal)?;
     let place = ("issuers", &*id.to_string(), "account_key");
     let account_key = app.keyring.seal(KeyOwner::Project(project), place, 1, key.expose_secret()).await?;
@@ -107,6 +130,10 @@ async fn new_issuer(
         name,
         spec,
         account_key,
+        external,
+        rollover: None,
+        rolled_at: None,
+        hold: None,
         account_url: None,
         status: IssuerStatus::Registering,
         problem: None,
@@ -145,10 +172,16 @@ async fn update(
     let project = app.project(&caller, &project, Action::AdministerProject).await?.id;
     let issuer = find(&app, project, &named).await?;
     let seen = condition.check(&issuer, app.now())?;
-    let change = change(&issuer, body.value)?;
+    if matches!(issuer.shown_status(), IssuerStatus::Deactivating | IssuerStatus::Deactivated) {
+        let detail = format!("issuer {} is deactivated, for ever; make another issuer", issuer.name);
+        return Err(ApiError::new(CONFLICT, detail));
+    }
+    let change = change(&app, &issuer, body.value).await?;
     let draft = Draft::new(audit::Action::IssuerUpdated, Some(project), issuer.id)
         .detail("trust_roots_sha256", change.trust_roots.as_ref().map(fingerprints))
-        .detail("contact", change.contacts.is_some());
+        .detail("contact", change.contacts.is_some())
+        .detail("eab", change.external.is_some());
+    let draft = bound(draft, change.external.as_ref().and_then(Option::as_ref));
     let audit = app.audit(&caller, &draft).await?;
     let mutation = Mutation { audit: &audit, request: None };
     let job = registration(&app, &issuer);
@@ -159,14 +192,19 @@ async fn update(
     Ok(etag::answer(find(&app, project, &issuer.id.to_string()).await?, app.now()))
 }
 
-fn change(issuer: &IssuerRecord, asked: wire::UpdateIssuer) -> Result<IssuerChange, ApiError> {
+async fn change(
+    app: &App,
+    issuer: &IssuerRecord,
+    asked: wire::UpdateIssuer,
+) -> Result<IssuerChange, ApiError> {
     let roots = |pem: String| pem.parse().map_err(ApiError::invalid);
     let trust_roots = asked.trust_roots_pem.map(|pem| pem.map(roots).transpose()).transpose()?;
     let contacts = asked.contact.map(|asked| contacts(&asked.unwrap_or_default())).transpose()?;
     if let Some(contacts) = &contacts {
         IssuerSpec::new(issuer.spec.directory.clone(), None, contacts.clone()).map_err(ApiError::invalid)?;
     }
-    Ok(IssuerChange { trust_roots, contacts })
+    let external = external::change(app, issuer, asked.eab_kid, asked.eab_hmac_key).await?;
+    Ok(IssuerChange { trust_roots, contacts, external })
 }
 
 /// What a CA is trusted by from now on, for the audit: none are the public roots.

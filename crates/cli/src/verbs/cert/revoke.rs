@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `cert revoke`.
+
+use cap_client::wire::RevokeCertificate;
+use cap_core::certificate::RevocationReason;
+use cap_core::id::VersionId;
+
+use crate::app::App;
+use crate::failure::Failure;
+use crate::{parse, resolve, wait};
+
+/// What `cert revoke` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Its id or one of its names
+    certificate: String,
+    /// Why, for the CA and for whoever checks the certificate
+    #[arg(long, value_parser = parse::word::<RevocationReason>(parse::REVOCATION_REASONS))]
+    reason: RevocationReason,
+    /// Another version than the current one, by its id
+    #[arg(long, value_name = "VERSION")]
+    version: Option<VersionId>,
+    /// Do not have it issued anew, although it is renewed by itself
+    #[arg(long)]
+    no_replace: bool,
+    /// Wait until the CA has revoked it
+    #[arg(long)]
+    wait: bool,
+}
+
+pub(super) async fn run(args: Args, app: &mut App) -> Result<(), Failure> {
+    let (client, project) = app.client_and_project().await?;
+    let id = resolve::certificate(&client, &project, &args.certificate).await?;
+    let body = RevokeCertificate {
+        reason: args.reason.as_str().to_owned(),
+        version: args.version.map(|version| version.to_string()),
+        replace: args.no_replace.then_some(false),
+    };
+    let path = ["projects", &project, "certificates", &id.to_string(), "revoke"];
+    if app.rehearse("POST", &path, Some(&body))? {
+        return Ok(());
+    }
+    let what = args.version.map_or_else(|| "the current version".to_owned(), |version| version.to_string());
+    app.confirm(&format!("revoke {what} of certificate {id}, which cannot be taken back"))?;
+    let job = client.revoke_certificate(&project, id, &body).await?;
+    if !args.wait {
+        return app.output.show(&job, app.clock.now());
+    }
+    app.output.say(&format!("Job {} has certificate {id} revoked; waiting until it is done.", job.id))?;
+    let look = async || client.job(&project, job.id).await;
+    wait::until(app, &format!("the revocation of {id}"), look, wait::job).await?;
+    app.output.say("The CA has revoked it.")?;
+    app.output.show(&client.certificate(&project, id).await?, app.clock.now())
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a refusal of the account means for an order.
+
+use super::world::{World, placed, problem, refused};
+use super::{Outcome, again};
+use crate::order::{CaError, OrderState, Seen};
+
+fn order() -> OrderState {
+    OrderState::Keyed { replaces: None }
+}
+
+/// A CA that does not accept the account when an order is placed.
+fn not_accepted() -> World {
+    World::new(order()).tell(|ca| ca.places = [Some(Err(CaError::Account(problem())))].into())
+}
+
+#[test]
+fn a_refusal_while_the_account_changes_is_a_passing_fault() {
+    for told in [refused(), Some(Err(CaError::Account(problem())))] {
+        let mut world = World::new(order()).tell(|ca| ca.places = [told.clone()].into());
+        world.standing.moving = true;
+        let outcome = world.run();
+        assert_eq!(again(&outcome), Some(("account-changing".to_owned(), 1)), "{outcome:?}");
+        assert_eq!(world.failed(), 0);
+    }
+    // The same refusal of an account that stays as it is ends the attempt.
+    let world = World::new(order()).tell(|ca| ca.places = [refused()].into());
+    assert!(matches!(world.run(), Outcome::Failed(_)));
+    assert_eq!(world.failed(), 1);
+}
+
+#[test]
+fn an_account_that_the_ca_does_not_accept_halts_and_fails_no_attempt() {
+    let mut world = not_accepted();
+    world.standing.accepted = Ok(false);
+    assert_eq!(world.run(), Outcome::Halted(problem()));
+    assert_eq!(world.failed(), 0);
+}
+
+#[test]
+fn a_ca_that_accepts_the_account_and_not_the_name_fails_the_attempt_alone() {
+    let world = not_accepted();
+    assert!(matches!(world.run(), Outcome::Failed(_)));
+    assert_eq!(world.failed(), 1);
+}
+
+#[test]
+fn challenges_that_were_answered_with_another_key_are_answered_anew() {
+    for rekeyed in [false, true] {
+        let challenged = OrderState::Challenged { placed: placed(3_600), duties: vec![] };
+        let mut world = World::new(challenged).tell(|ca| {
+            ca.looks = [Some(Ok(Seen::Pending.into()))].into();
+            ca.authorizations = Some(Ok(vec![].into()));
+            ca.submit = refused();
+        });
+        world.standing.rekeyed = rekeyed;
+        assert!(matches!(world.run(), Outcome::Failed(_)));
+        let written = world.book.states.lock().unwrap().len();
+        assert_eq!(written, usize::from(rekeyed), "once, and only after a rollover");
+    }
+}
+
+#[test]
+fn where_the_ca_does_not_say_it_is_asked_again() {
+    let mut world = not_accepted();
+    world.standing.accepted = Err(CaError::Transient(problem()));
+    let outcome = world.run();
+    assert_eq!(again(&outcome), Some((problem().kind, 1)), "{outcome:?}");
+    assert_eq!(world.failed(), 0);
+}

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Revocations: what was asked for and what became of it, each written down once and whole.
+
+use std::time::Duration;
+
+use cap_core::certificate::{RevocationReason, Status};
+use cap_core::id::{JobId, VersionId};
+use cap_core::job::{Claim, JobDraft, JobState, Work};
+use cap_core::limits::REVOCATION_PARTITION;
+use cap_core::page::Page;
+use cap_store::{
+    CertificateRecord, Deleted, JobRecord, JobRefusal, Mutation, RevocationAsked, RevocationRecord, Revoked,
+    StoreError,
+};
+use cap_testkit::mongo::driver::Client;
+use cap_testkit::mongo::driver::bson::{Document, doc};
+
+use crate::notices::issued;
+use crate::world::{LEASE, World};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+async fn get(world: &World, certificate: &CertificateRecord) -> CertificateRecord {
+    world.store.certificate(world.project, certificate.id).await.unwrap().unwrap()
+}
+
+fn current(certificate: &CertificateRecord) -> VersionId {
+    certificate.version.as_ref().unwrap().id
+}
+
+async fn ask(
+    world: &World,
+    certificate: &CertificateRecord,
+    reason: RevocationReason,
+    replace: Option<bool>,
+) -> RevocationAsked {
+    let work = Work::Revoke { certificate: certificate.id, version: current(certificate) };
+    let job = JobDraft::now(world.project, work, 0, world.clock.as_ref(), world.entropy.as_ref()).awaited();
+    let wanted = RevocationRecord { reason, asked_at: world.clock.now(), replace, revoked_at: None };
+    let audit = world.row().await;
+    let mutation = Mutation { audit: &audit, request: None };
+    world.store.request_revocation(&wanted, &job, mutation).await.unwrap()
+}
+
+fn job(asked: RevocationAsked) -> JobRecord {
+    match asked {
+        RevocationAsked::Job(job) => *job,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn claim(world: &World) -> Claim {
+    world.claim_in(&[REVOCATION_PARTITION], "one", LEASE).await.remove(0)
+}
+
+async fn record(world: &World, claim: &Claim) -> Result<JobId, StoreError> {
+    let Work::Revoke { certificate, version } = claim.work else { panic!("{claim:?}") };
+    let replacement = JobId::generate(world.clock.as_ref(), world.entropy.as_ref());
+    let revoked = Revoked { certificate, version, at: world.clock.now(), replacement };
+    world.store.record_revoked(claim, &revoked, &world.row().await).await.map(|()| replacement)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_for_is_one_job_for_one_reason_and_stands_on_the_version_before_the_ca_is_told() {
+    let world = World::new().await;
+    let certificate = issued(&world, "a.example.test", DAY, DAY * 90).await;
+    let first = job(ask(&world, &certificate, RevocationReason::Superseded, None).await);
+    let again = job(ask(&world, &certificate, RevocationReason::Superseded, None).await);
+    assert_eq!(first.id, again.id, "one job, however often it is asked for");
+    let other = ask(&world, &certificate, RevocationReason::KeyCompromise, None).await;
+    assert_eq!(other, RevocationAsked::Otherwise(RevocationReason::Superseded));
+    let stored = get(&world, &certificate).await;
+    let intent = stored.version.as_ref().unwrap().revocation.clone().unwrap();
+    assert_eq!((intent.reason, intent.revoked_at), (RevocationReason::Superseded, None));
+    assert!(stored.new_key && !stored.version.as_ref().unwrap().is_revoked());
+    assert_eq!(world.store.versions(certificate.id).await.unwrap()[0].revocation, Some(intent));
+
+    let mut missing = certificate.clone();
+    missing.version.as_mut().unwrap().id = VersionId::generate(world.clock.as_ref(), world.entropy.as_ref());
+    let asked = ask(&world, &missing, RevocationReason::Superseded, None).await;
+    assert_eq!(asked, RevocationAsked::Missing);
+    assert!(world.claim("one", LEASE).await.is_empty(), "whoever issues does not meet it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_version_in_use_is_replaced_at_once_with_a_new_key() {
+    let world = World::new().await;
+    let certificate = issued(&world, "a.example.test", DAY, DAY * 90).await;
+    ask(&world, &certificate, RevocationReason::KeyCompromise, None).await;
+    let held = claim(&world).await;
+    let replacement = record(&world, &held).await.unwrap();
+    assert!(matches!(record(&world, &held).await, Err(StoreError::Fenced)), "it was written twice");
+    let stored = get(&world, &certificate).await;
+    assert!(stored.version.as_ref().unwrap().is_revoked() && !stored.keeps_key());
+    assert_eq!(stored.renew_at, certificate.renew_at);
+    let issuing = world.claim("one", LEASE).await.remove(0);
+    let made_for = Some(current(&certificate));
+    assert_eq!(issuing.job, replacement);
+    assert_eq!(issuing.work, Work::Issue { certificate: certificate.id, made_for });
+    let done = ask(&world, &certificate, RevocationReason::KeyCompromise, None).await;
+    assert!(matches!(done, RevocationAsked::Done(_)), "{done:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_that_waits_is_the_replacement() {
+    let world = World::new().await;
+    let certificate = issued(&world, "a.example.test", DAY, DAY * 90).await;
+    let renewal = world.renewing(&certificate).await;
+    let later = cap_core::job::Settlement::Again { after: DAY, problem: None, setbacks: None };
+    world.store.settle(&renewal, &later, world.clock.now()).await.unwrap();
+    ask(&world, &certificate, RevocationReason::Superseded, None).await;
+    record(&world, &claim(&world).await).await.unwrap();
+    assert_eq!(
+        world.claim("one", LEASE).await.remove(0).job,
+        renewal.job,
+        "it comes forward, and there is no other"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_to_be_replaced_is_revoked_and_nothing_plans_it_any_more() {
+    let world = World::new().await;
+    let certificate = issued(&world, "a.example.test", DAY * 80, DAY * 90).await;
+    ask(&world, &certificate, RevocationReason::CessationOfOperation, Some(false)).await;
+    record(&world, &claim(&world).await).await.unwrap();
+    let stored = get(&world, &certificate).await;
+    assert_eq!((stored.renew_at, stored.renewal_info.at), (None, None));
+    assert!(world.claim("one", LEASE).await.is_empty());
+    let now = world.clock.now();
+    assert!(world.store.due_certificates(now, 10).await.unwrap().is_empty());
+    let page = Page::parse::<cap_core::id::CertificateId>(None, None).unwrap();
+    let end = stored.version.as_ref().unwrap().not_after;
+    for (status, found) in [(Status::Revoked, 1), (Status::Valid, 0), (Status::Expired, 0)] {
+        for at in [now, end] {
+            let listed = world.store.certificates(world.project, Some(status), at, &page).await.unwrap();
+            assert_eq!(listed.items.len(), found, "{status:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_taken_over_records_nothing() {
+    let world = World::new().await;
+    let certificate = issued(&world, "a.example.test", DAY, DAY * 90).await;
+    ask(&world, &certificate, RevocationReason::Superseded, None).await;
+    let zombie = world.claim_in(&[REVOCATION_PARTITION], "one", Duration::ZERO).await.remove(0);
+    let peer = world.claim_in(&[REVOCATION_PARTITION], "two", LEASE).await.remove(0);
+    assert!(matches!(record(&world, &zombie).await, Err(StoreError::Fenced)));
+    assert!(!get(&world, &certificate).await.version.unwrap().is_revoked());
+    assert!(world.claim("one", LEASE).await.is_empty(), "a replacement was queued");
+    record(&world, &peer).await.unwrap();
+    assert!(get(&world, &certificate).await.version.unwrap().is_revoked());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_deleted_while_it_is_being_revoked_and_a_cancelled_revocation_leaves_no_trace() {
+    let world = World::new().await;
+    let certificate = issued(&world, "a.example.test", DAY, DAY * 90).await;
+    let asked = job(ask(&world, &certificate, RevocationReason::Superseded, None).await);
+    let audit = world.row().await;
+    let mutation = Mutation { audit: &audit, request: None };
+    assert_eq!(
+        world.store.delete_certificate(certificate.id, None, mutation).await.unwrap(),
+        Deleted::BeingRevoked
+    );
+    get(&world, &certificate).await;
+    let audit = world.row().await;
+    let mutation = Mutation { audit: &audit, request: None };
+    let cancelled = world.store.cancel_job(world.project, asked.id, mutation).await.unwrap().unwrap();
+    assert_eq!(cancelled.state, JobState::Cancelled);
+    let stored = get(&world, &certificate).await;
+    assert_eq!((stored.status, stored.version.unwrap().revocation), (Status::Valid, None));
+    assert_eq!(world.store.versions(certificate.id).await.unwrap()[0].revocation, None);
+    let audit = world.row().await;
+    let again =
+        world.store.retry_job(world.project, asked.id, Mutation { audit: &audit, request: None }).await;
+    assert_eq!(again.unwrap(), Err(JobRefusal::State(JobState::Cancelled)));
+    let audit = world.row().await;
+    let mutation = Mutation { audit: &audit, request: None };
+    assert_eq!(world.store.delete_certificate(certificate.id, None, mutation).await.unwrap(), Deleted::Gone);
+}
+
+/// What says that a key is in other hands says so of every version that has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_earlier_version_with_the_same_key_takes_the_current_one_with_it_for_its_key_alone() {
+    for (reason, replaced) in [(RevocationReason::KeyCompromise, true), (RevocationReason::Superseded, false)]
+    {
+        let world = World::new().await;
+        let earlier = issued(&world, "a.example.test", DAY, DAY * 90).await;
+        let renewal = world.renewing(&earlier).await;
+        // Every order of these tests has the same key.
+        let now = crate::notices::issue(&world, &renewal, Duration::ZERO, DAY * 90).await;
+        assert_ne!(current(&now), current(&earlier));
+        ask(&world, &earlier, reason, None).await;
+        assert_eq!(get(&world, &earlier).await.new_key, replaced);
+        record(&world, &claim(&world).await).await.unwrap();
+        let queued = world.claim("one", LEASE).await;
+        assert_eq!(queued.len(), usize::from(replaced), "{reason}");
+        let stored = get(&world, &earlier).await;
+        assert!(!stored.version.unwrap().is_revoked() && stored.renew_at.is_some());
+        let client = Client::with_uri_str(&world.uri).await.unwrap();
+        let versions = client.default_database().unwrap().collection::<Document>("certificate_versions");
+        let own = doc! { "_id": current(&earlier).to_string(), "revocation.revoked_at": { "$type": "date" } };
+        assert_eq!(versions.count_documents(own).await.unwrap(), 1);
+    }
+}

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Brings an issuer's account at its CA to what is written down of it: registered, its contacts told, its key rolled, found
+//! again, deactivated. Every key is stored before the CA hears of it, so whoever resumes asks the CA and goes on.
+
+mod deactivate;
+mod find;
+mod register;
+mod roll;
+mod standing;
+
+use cap_core::audit::{Action, Draft, Origin};
+use cap_core::clock::later;
+use cap_core::entropy::Entropy;
+use cap_core::id::IssuerId;
+use cap_core::issuer::{AccountStep, Hold};
+use cap_core::job::{Cause, Claim, JobDraft, Mandate, Settlement, Work};
+use cap_core::order::{CaError, Outcome, attempt_delay, deferred, postponed};
+use cap_core::problem::{Class, Problem};
+use cap_store::{IssuerRecord, Registration, StoreError};
+use jiff::Timestamp;
+
+use super::{Trouble, World};
+use crate::place::Place;
+
+pub(super) use standing::IssuerStanding;
+
+/// Steps of one run: a rollover, what was asked for meanwhile, and room for one more of each.
+const STEPS: usize = 6;
+
+/// One run: whose account, and under which claim.
+struct Run<'a> {
+    world: &'a World,
+    claim: &'a Claim,
+    mandate: &'a Mandate,
+    issuer: IssuerRecord,
+}
+
+/// How a step ends the run; nothing where the next one follows.
+type Step = Result<Option<Outcome>, Trouble>;
+
+pub(super) async fn run(
+    world: &World,
+    claim: &Claim,
+    mandate: &Mandate,
+    place: &Place,
+    issuer: IssuerId,
+) -> Result<Outcome, Trouble> {
+    if let Err(outcome) = place.enter(claim.project_lane(), mandate).await {
+        return Ok(outcome);
+    }
+    for _ in 0..STEPS {
+        // As it is now, and not as it was before the wait or the last step.
+        let Some(issuer) = world.store.issuer(claim.project, &issuer.to_string()).await? else {
+            return Ok(Outcome::Settle(Settlement::Superseded));
+        };
+        let run = Run { world, claim, mandate, issuer };
+        let step = match run.issuer.account_step() {
+            AccountStep::Roll => run.roll().await?,
+            AccountStep::Deactivate => run.deactivate().await?,
+            AccountStep::Find => run.find().await?,
+            AccountStep::Register => run.register().await?,
+            AccountStep::Rest => Some(Outcome::Settle(Settlement::Superseded)),
+        };
+        if let Some(outcome) = step {
+            return Ok(outcome);
+        }
+        if !mandate.holds() {
+            return Ok(Outcome::Lost);
+        }
+        if mandate.is_stopping() {
+            return Ok(Outcome::Settle(Settlement::HandedBack));
+        }
+    }
+    let after = std::time::Duration::ZERO;
+    Ok(Outcome::Settle(Settlement::Again { after, problem: None, setbacks: None }))
+}
+
+/// Puts the account of `issuer` on hold, since its CA does not accept it: orders wait from now on, and a job asks the CA
+/// whether it accepts it again.
+pub(super) async fn halt(
+    world: &World,
+    issuer: &IssuerRecord,
+    problem: &Problem,
+) -> Result<Timestamp, Trouble> {
+    let now = world.clock.now();
+    let next = later(now, attempt_delay(1, None, now, world.entropy.as_ref()));
+    let work = Work::RegisterIssuer { issuer: issuer.id };
+    let (clock, entropy) = (world.clock.as_ref(), world.entropy.as_ref());
+    let mut job = JobDraft::now(issuer.project, work, issuer.fence, clock, entropy);
+    job.after = cap_core::clock::until(now, next);
+    let draft = Draft::new(Action::IssuerHalted, Some(issuer.project), issuer.id)
+        .failed()
+        .detail("problem", problem.kind.clone());
+    let audit = world.auditor.row(&Origin::service("worker"), &draft).await?;
+    world.store.halt_account(issuer, &halted(problem), next, &job, &audit).await?;
+    tracing::warn!(issuer = %issuer.id, %problem, "the CA does not accept the account; it is not used for orders");
+    Ok(next)
+}
+
+/// What an issuer shows whose account its CA does not accept.
+fn halted(problem: &Problem) -> Problem {
+    let detail = format!(
+        "{}; no orders are placed with this account until the CA accepts it again, and it is asked now and then: ask the CA \
+         why, or update the issuer to have its account registered anew",
+        problem.detail
+    );
+    Problem::new(Class::Configuration, &problem.kind, detail)
+}
+
+impl Run<'_> {
+    /// How the run ends after a failure that refused nothing, or that ends the attempt.
+    async fn failed(&self, error: CaError) -> Step {
+        let (world, now) = (self.world, self.world.clock.now());
+        let (registration, problem) = match judge(error, self.claim, now, world.entropy.as_ref()) {
+            Verdict::Passing(settlement) => return Ok(Some(Outcome::Settle(settlement))),
+            Verdict::Failed(problem, next) => (Registration::Failing(problem.clone(), next), problem),
+            Verdict::NotAccepted(problem, next) if self.was_accepted() => {
+                let problem = halted(&problem);
+                (Registration::Refused(problem.clone(), next), problem)
+            }
+            Verdict::NotAccepted(problem, next) => (Registration::Failing(problem.clone(), next), problem),
+        };
+        let draft = Draft::new(Action::IssuerFailed, Some(self.issuer.project), self.issuer.id)
+            .failed()
+            .detail("problem", problem.kind.clone());
+        self.settled(&registration, &draft).await?;
+        Ok(Some(Outcome::Failed(problem)))
+    }
+
+    /// Whether the account is one that was registered once, and that nobody wants closed: only such a one is put on hold until
+    /// the CA accepts it again.
+    fn was_accepted(&self) -> bool {
+        self.issuer.known_url().is_some() && self.issuer.why_held() != Some(Hold::Deactivating)
+    }
+
+    async fn ready(&self, url: String) -> Step {
+        let draft = Draft::new(Action::IssuerReady, Some(self.issuer.project), self.issuer.id)
+            .detail("account_url", url.clone());
+        self.settled(&Registration::Ready(url), &draft).await?;
+        Ok(Some(Outcome::Stored))
+    }
+
+    async fn settled(&self, registration: &Registration, draft: &Draft) -> Result<(), Trouble> {
+        let audit = self.world.auditor.row(&Origin::service("worker"), draft).await?;
+        let (store, issuer, now) = (&self.world.store, &self.issuer, self.world.clock.now());
+        let write = || store.settle_registration(self.claim, issuer, registration, now, &audit);
+        Ok(self.persisted(write).await?)
+    }
+
+    /// Writes a fact, again and again while the database does not answer and the lease lasts. A try before that was carried
+    /// out after all is no fault.
+    async fn persisted<F: Future<Output = Result<(), StoreError>>>(
+        &self,
+        write: impl Fn() -> F,
+    ) -> Result<(), StoreError> {
+        self.world.persisted(self.mandate, write).await
+    }
+}
+
+/// What a request about an account that did not succeed means for its job.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Nothing was refused: the job runs again, and no attempt is counted.
+    Passing(Settlement),
+    /// The attempt failed, and the next one starts then.
+    Failed(Problem, Timestamp),
+    /// The CA does not accept the account, and is asked again then.
+    NotAccepted(Problem, Timestamp),
+}
+
+/// Only what the CA refused is a failed attempt: an outage, however long, must not make the first refusal after it
+/// wait like the tenth.
+fn judge(error: CaError, claim: &Claim, now: Timestamp, entropy: &dyn Entropy) -> Verdict {
+    let next = || later(now, attempt_delay(claim.failures.saturating_add(1), None, now, entropy));
+    match error {
+        CaError::Transient(problem) | CaError::OutOfStep(problem) => {
+            Verdict::Passing(postponed(claim.setbacks, Cause::Ca, problem, now, entropy))
+        }
+        CaError::Later { problem, at } => {
+            Verdict::Passing(deferred(claim.setbacks, problem, at, now, entropy))
+        }
+        CaError::Refused(problem) | CaError::Gone(problem) | CaError::NeedsPerson(problem) => {
+            Verdict::Failed(problem, next())
+        }
+        CaError::Account(problem) => Verdict::NotAccepted(problem, next()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use cap_core::clock::{Clock, until};
+    use cap_core::id::{ClaimId, JobId, ProjectId};
+    use cap_core::job::Work;
+    use cap_core::problem::Class;
+    use cap_runtime::clock::SystemClock;
+    use cap_runtime::entropy::OsEntropy;
+
+    use super::*;
+
+    pub(super) fn claim() -> Claim {
+        let (clock, entropy) = (&SystemClock, &OsEntropy);
+        Claim {
+            job: JobId::generate(clock, entropy),
+            project: ProjectId::generate(clock, entropy),
+            work: Work::RegisterIssuer { issuer: IssuerId::generate(clock, entropy) },
+            token: ClaimId::generate(clock, entropy),
+            attempt: 1,
+            fence: 1,
+            failures: 0,
+            setbacks: None,
+            lane: cap_core::job::Lane::Main,
+            lost: 0,
+        }
+    }
+
+    fn problem() -> Problem {
+        Problem::new(Class::Transient, "ca-unreachable", "connection refused")
+    }
+
+    #[test]
+    fn an_outage_does_not_make_the_first_refusal_after_it_wait_longer() {
+        let (mut claim, now) = (claim(), SystemClock.now());
+        for round in 1..=50 {
+            let error = match round % 3 {
+                0 => CaError::Transient(problem()),
+                1 => CaError::OutOfStep(problem()),
+                _ => CaError::Later { problem: problem(), at: now },
+            };
+            let verdict = judge(error, &claim, now, &OsEntropy);
+            let Verdict::Passing(Settlement::Again { setbacks, .. }) = verdict else {
+                panic!("{verdict:?} is a failed attempt");
+            };
+            assert_eq!(setbacks.map(|setbacks| setbacks.count), Some(round));
+            claim.setbacks = setbacks;
+        }
+        let refused = judge(CaError::Refused(problem()), &claim, now, &OsEntropy);
+        let Verdict::Failed(_, next) = refused else { panic!("{refused:?}") };
+        assert!(until(now, next) <= Duration::from_secs(60), "{next}");
+    }
+
+    #[test]
+    fn refusals_in_a_row_wait_longer_and_longer() {
+        let (claim, now) = (Claim { failures: 1, ..claim() }, SystemClock.now());
+        let refused = judge(CaError::Refused(problem()), &claim, now, &OsEntropy);
+        let Verdict::Failed(_, next) = refused else { panic!("{refused:?}") };
+        assert!(until(now, next) >= Duration::from_secs(540), "{next}");
+    }
+
+    #[test]
+    fn an_account_that_is_not_accepted_is_told_from_what_is_refused() {
+        let (claim, now) = (claim(), SystemClock.now());
+        let refused = judge(CaError::Refused(problem()), &claim, now, &OsEntropy);
+        assert!(matches!(refused, Verdict::Failed(..)), "{refused:?}");
+        let closed = judge(CaError::Account(problem()), &claim, now, &OsEntropy);
+        let Verdict::NotAccepted(_, next) = closed else { panic!("{closed:?}") };
+        assert!(next > now);
+    }
+}

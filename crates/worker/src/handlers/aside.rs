@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Orders that the CA processes for longer than their certificate can wait (ADR 13): they are set aside and another one is
+//! placed. Whoever goes on with the certificate looks at them first, so that what the CA issued after all is not bought again.
+
+use cap_core::audit::{Action, Draft, Origin};
+use cap_core::id::OrderId;
+use cap_core::job::{Claim, Mandate, Settlement};
+use cap_core::limits;
+use cap_core::order::{CaAccount, CaError, Order, OrderState, Outcome, Seen, may_issue, overdue_at};
+use cap_core::problem::{Class, Problem};
+use cap_store::{CertificateRecord, IssuerRecord};
+
+use super::{Trouble, World};
+
+/// What a run goes on with: an order in flight or none, and the URLs of those that are still watched; or how it is over.
+pub(super) type Review = Result<(Option<Order>, Vec<String>), Outcome>;
+
+/// One run's look at what was set aside, or is to be.
+pub(super) struct Aside<'a> {
+    pub(super) world: &'a World,
+    pub(super) claim: &'a Claim,
+    pub(super) mandate: &'a Mandate,
+    pub(super) certificate: &'a CertificateRecord,
+}
+
+impl Aside<'_> {
+    /// What to go on with, `in_flight` if nothing speaks against it. The CA is asked only where there is something to ask.
+    pub(super) async fn review(
+        &self,
+        issuer: &IssuerRecord,
+        account_url: &str,
+        in_flight: Option<Order>,
+    ) -> Result<Review, Trouble> {
+        let now = self.world.clock.surely();
+        let may_issue = in_flight.as_ref().is_some_and(|order| may_issue(&order.state, now));
+        let is_overdue = may_issue && in_flight.as_ref().is_some_and(|order| self.is_overdue(order));
+        let looks_back = !may_issue && !self.certificate.watched.is_empty();
+        if !is_overdue && !looks_back {
+            return Ok(Ok((in_flight, vec![])));
+        }
+        let request = self.world.ca_request(issuer).await?;
+        // Whatever cannot be asked now is asked by a later run.
+        let Ok(account) = self.world.account(&request, account_url).await else {
+            return Ok(Ok((in_flight, vec![])));
+        };
+        let reviewing = async {
+            match in_flight {
+                Some(order) if is_overdue => self.set_aside(order, account.as_ref()).await,
+                in_flight => self.look_back(in_flight, account.as_ref()).await,
+            }
+        };
+        tokio::select! {
+            reviewed = reviewing => reviewed,
+            outcome = self.world.ended(self.mandate) => Ok(Err(outcome)),
+        }
+    }
+
+    fn is_overdue(&self, order: &Order) -> bool {
+        let OrderState::Ready { since, .. } = &order.state else { return false };
+        let expires = self.certificate.version.as_ref().map(|version| version.not_after);
+        self.world.clock.surely() >= overdue_at(*since, expires)
+            && self.certificate.watched.len() < limits::WATCHED_ORDERS
+    }
+
+    /// Only what the CA says that it processes: one that waits for something else, it may hand out again to whoever orders the
+    /// same names.
+    async fn set_aside(&self, order: Order, account: &dyn CaAccount) -> Result<Review, Trouble> {
+        let (world, OrderState::Ready { placed, since }) = (self.world, &order.state) else {
+            return Ok(Ok((Some(order), vec![])));
+        };
+        match account.resume(&placed.url).await {
+            Ok((reply, _)) if reply.said == Seen::Processing => {}
+            Ok(_) | Err(_) => return Ok(Ok((Some(order), vec![]))),
+        }
+        let detail = format!(
+            "the CA has been processing the order since {since}, which is longer than the certificate can wait; it stays \
+             watched, and another one is placed"
+        );
+        let problem = Problem::new(Class::Transient, "order-overdue", detail);
+        let draft = Draft::new(Action::CertificateAttemptFailed, Some(order.project), order.certificate)
+            .failed()
+            .names(&order.names)
+            .detail("problem", problem.kind.clone())
+            .detail("order_url", placed.url.clone());
+        let audit = world.auditor.row(&Origin::service("worker"), &draft).await?;
+        let again = Settlement::Again {
+            after: std::time::Duration::ZERO,
+            problem: Some(problem.clone()),
+            setbacks: None,
+        };
+        let write = || world.store.set_aside(self.claim, &order, &again, world.clock.now(), &audit);
+        world.persisted(self.mandate, write).await?;
+        Ok(Err(Outcome::Failed(problem)))
+    }
+
+    /// What the CA has issued for after all is the order to go on with.
+    async fn look_back(&self, in_flight: Option<Order>, account: &dyn CaAccount) -> Result<Review, Trouble> {
+        let World { store, clock, .. } = self.world;
+        let mut urls = Vec::new();
+        let made_for = self.certificate.version.as_ref().map(|version| version.id);
+        for id in &self.certificate.watched {
+            let order = store.order(*id).await?.filter(|order| order.made_for == made_for);
+            let Some((order, url)) = order.as_ref().and_then(watched) else {
+                self.end_watch(*id, None).await?;
+                continue;
+            };
+            match account.resume(url).await.map(|(reply, _)| reply.said) {
+                Ok(Seen::Valid) => {
+                    let taken = store.take_back(self.claim, order, in_flight.as_ref(), clock.now()).await?;
+                    if let Some(order) = taken {
+                        tracing::info!(order = %order.id, "the CA has issued for an order that was set aside");
+                        return Ok(Ok((Some(order), vec![])));
+                    }
+                }
+                Ok(Seen::Invalid(problem)) | Err(CaError::Gone(problem)) => {
+                    self.end_watch(*id, Some((order, &problem))).await?;
+                }
+                Ok(_) | Err(_) if !may_issue(&order.state, clock.surely()) => {
+                    let detail = "the CA did not finish the order before it expired";
+                    let problem = Problem::new(Class::Protocol, "order-expired", detail);
+                    self.end_watch(*id, Some((order, &problem))).await?;
+                }
+                Ok(_) | Err(_) => urls.push(url.to_owned()),
+            }
+        }
+        Ok(Ok((in_flight, urls)))
+    }
+
+    async fn end_watch(&self, id: OrderId, order: Option<(&Order, &Problem)>) -> Result<(), Trouble> {
+        let World { store, clock, .. } = self.world;
+        Ok(store.end_watch(self.claim, self.certificate.id, id, order, clock.now()).await?)
+    }
+}
+
+/// The order and its URL, if the CA may issue for it.
+fn watched(order: &Order) -> Option<(&Order, &str)> {
+    match &order.state {
+        OrderState::Ready { placed, .. } => Some((order, &placed.url)),
+        _ => None,
+    }
+}

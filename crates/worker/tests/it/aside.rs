@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+//! An order that the CA is stuck with holds up no certificate, and what the CA issues for it after all is not bought again.
+
+use cap_testkit::ca::{Asked, Fault, FaultRule};
+use cap_testkit::mongo::driver::bson::{Bson, Document, doc};
+use cap_testkit::mongo::driver::{Client, Database};
+use cap_testkit::stack::Stack;
+use cap_testkit::wait::{self, Pending};
+use serde_json::json;
+
+use crate::bench::{self, Bench, PATIENCE};
+
+/// More looks than any test makes.
+const FOR_EVER: u32 = 10_000;
+/// So long ago that any order is overdue.
+const LONG_AGO: &str = "2026-01-01T00:00:00Z";
+
+/// A certificate whose order the CA is stuck with.
+struct Stuck {
+    stack: Stack,
+    bench: Bench,
+    database: Database,
+    name: &'static str,
+    certificate: String,
+    order: String,
+}
+
+impl Stuck {
+    async fn new(name: &'static str) -> Self {
+        let (stack, bench) = bench::own(bench::workers(1)).await;
+        let client = Client::with_uri_str(stack.mongo_uri()).await.unwrap();
+        let database = client.default_database().unwrap();
+        let hold = FaultRule::always(Fault::Processing { looks: FOR_EVER }).at(&[Asked::Finalize]);
+        bench.ca.inject(&hold.names(name).times_each(1)).await.unwrap();
+        let certificate = bench.request(name).await;
+        let ready = doc! { "certificate": &certificate, "live": true, "state.phase": "ready" };
+        let order = wait::until("the order to be finalized", PATIENCE, || async {
+            let orders = database.collection::<Document>("orders");
+            let found = orders.find_one(ready.clone()).await.map_err(Pending::not_yet)?;
+            match (found, bench.counted(name).await.finalized) {
+                (Some(order), 1) => Ok(order.get_str("_id").unwrap().to_owned()),
+                (_, finalized) => Err(Pending::not_yet(finalized)),
+            }
+        })
+        .await
+        .unwrap();
+        Self { stack, bench, database, name, certificate, order }
+    }
+
+    /// The time that an order may take is over.
+    async fn is_overdue(&self) {
+        let since = doc! { "$set": { "state.since": LONG_AGO } };
+        let orders = self.database.collection::<Document>("orders");
+        orders.update_one(doc! { "_id": &self.order }, since).await.unwrap();
+        self.hasten().await;
+    }
+
+    async fn hasten(&self) {
+        let path = self.bench.path(&format!("certificates/{}/renew", self.certificate));
+        self.bench.api.post(&path, &json!({})).await.unwrap();
+    }
+
+    async fn watched(&self) -> Vec<String> {
+        let own = doc! { "_id": &self.certificate };
+        let found = self.database.collection::<Document>("certificates").find_one(own).await.unwrap();
+        let watched = found.unwrap().get_array("watched").cloned().unwrap_or_default();
+        watched.iter().filter_map(Bson::as_str).map(str::to_owned).collect()
+    }
+
+    async fn until_watched(&self) {
+        wait::until("the order to be set aside", PATIENCE, || async {
+            let watched = self.watched().await;
+            if watched == [self.order.clone()] {
+                Ok(())
+            } else {
+                Err(Pending::not_yet(format_args!("{watched:?}")))
+            }
+        })
+        .await
+        .unwrap();
+    }
+
+    /// The order whose certificate is stored.
+    async fn stored(&self) -> String {
+        let own = doc! { "certificate": &self.certificate };
+        let versions = self.database.collection::<Document>("certificate_versions");
+        assert_eq!(versions.count_documents(own.clone()).await.unwrap(), 1);
+        versions.find_one(own).await.unwrap().unwrap().get_str("order").unwrap().to_owned()
+    }
+}
+
+#[tokio::test]
+async fn another_order_is_placed_while_the_ca_is_stuck_with_the_first() {
+    let stuck = Stuck::new("aside.example.test").await;
+    let waiting = stuck.bench.get(&stuck.certificate).await;
+    assert!(waiting["version"].is_null(), "{waiting}");
+    assert!(stuck.watched().await.is_empty(), "it was set aside before its time");
+    stuck.is_overdue().await;
+    let record = stuck.bench.valid(&stuck.certificate).await;
+    assert!(record["problem"].is_null() && record["version"]["number"] == 1, "{record}");
+    let counted = stuck.bench.counted(stuck.name).await;
+    assert_eq!((counted.orders, counted.finalized), (2, 2));
+    assert_ne!(stuck.stored().await, stuck.order);
+    assert!(stuck.watched().await.is_empty(), "nobody waits for the first any more");
+    let orders = stuck.database.collection::<Document>("orders");
+    let first = orders.find_one(doc! { "_id": &stuck.order }).await.unwrap().unwrap();
+    assert!(!first.get_bool("live").unwrap() && first.get_datetime("expire_at").is_ok(), "{first}");
+}
+
+#[tokio::test]
+async fn what_the_ca_issues_after_all_is_stored_and_not_bought_again() {
+    let stuck = Stuck::new("after-all.example.test").await;
+    // The next one cannot be placed, so that the first is the only one that can come of it.
+    let refused = FaultRule::always(Fault::ServerError { status: 500, acts: false }).at(&[Asked::NewOrder]);
+    stuck.bench.ca.inject(&refused.names(stuck.name)).await.unwrap();
+    stuck.is_overdue().await;
+    stuck.until_watched().await;
+    let record = stuck.bench.get(&stuck.certificate).await;
+    assert!(record["version"].is_null(), "{record}");
+    stuck.stack.ca().heal().await.unwrap();
+    stuck.hasten().await;
+    let record = stuck.bench.valid(&stuck.certificate).await;
+    assert_eq!(record["version"]["number"], 1, "{record}");
+    // The next one may have been placed in the moment at which it could be; it is not finalized.
+    assert_eq!(stuck.bench.counted(stuck.name).await.finalized, 1);
+    assert_eq!(stuck.stored().await, stuck.order);
+    assert!(stuck.watched().await.is_empty());
+}

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Revocation, end to end: a worker dies at every failpoint of it once, a peer finishes, and the CA says that it is done.
+
+use std::path::Path;
+
+use cap_core::fault::REVOKE_POINTS;
+use cap_testkit::scratch::Scratch;
+use cap_testkit::wait::{self, Pending};
+use serde_json::{Value, json};
+
+use crate::bench::{self, Bench, PATIENCE};
+use crate::pem::Leaf;
+
+/// Codes of reasons (RFC 5280, 5.3.1).
+const KEY_COMPROMISE: u64 = 1;
+const SUPERSEDED: u64 = 4;
+
+async fn revoke(bench: &Bench, id: &str, body: Value) -> Value {
+    bench.api.post(&bench.path(&format!("certificates/{id}/revoke")), &body).await.unwrap()
+}
+
+/// What the CA says of a version: whether it is revoked, and for which reason.
+async fn at_the_ca(bench: &Bench, version: &Value) -> (bool, Option<u64>) {
+    let said = bench.ca.certificate_status(version["serial"].as_str().unwrap()).await.unwrap();
+    (said["Status"] == "Revoked", said["Reason"].as_u64())
+}
+
+async fn job_succeeded(bench: &Bench, job: &Value) {
+    let path = bench.path(&format!("jobs/{}", job["id"].as_str().unwrap()));
+    wait::until("the revocation", PATIENCE, || async {
+        let job = bench.api.get(&path).await.map_err(Pending::not_yet)?;
+        if job["state"] == "succeeded" { Ok(()) } else { Err(Pending::not_yet(job)) }
+    })
+    .await
+    .unwrap();
+}
+
+async fn versions(bench: &Bench, id: &str) -> Vec<Value> {
+    let listed = bench.api.get(&bench.path(&format!("certificates/{id}/versions"))).await.unwrap();
+    listed["items"].as_array().unwrap().clone()
+}
+
+fn last_point(hits: &Path) -> Option<String> {
+    std::fs::read_to_string(hits).unwrap_or_default().lines().last().map(str::to_owned)
+}
+
+#[tokio::test]
+async fn a_worker_killed_at_any_failpoint_of_a_revocation_leaves_it_to_a_peer() {
+    let (mut stack, bench) = bench::own(bench::workers(2)).await;
+    let folder = Scratch::create().unwrap();
+    let mut certificates = Vec::new();
+    for point in REVOKE_POINTS {
+        let id = bench.request(&format!("{}.example.test", point.replace('.', "-"))).await;
+        certificates.push((point, bench.valid(&id).await));
+    }
+    for worker in &stack.workers {
+        worker.kill9().unwrap();
+    }
+    for (point, record) in certificates {
+        let id = record["id"].as_str().unwrap();
+        let hits = folder.path().join(point);
+        let victim = &mut stack.workers[0];
+        victim.set_env("CAP_DRILL_KILL", point);
+        victim.set_env("CAP_DRILL_HITS", &hits.display().to_string());
+        victim.restart().unwrap();
+        let job = revoke(&bench, id, json!({ "reason": "superseded", "replace": false })).await;
+        let code = victim.wait_exit(PATIENCE).await.unwrap();
+        assert_eq!(code, None, "{point}: ended by a signal");
+        assert_eq!(last_point(&hits).as_deref(), Some(*point), "died there");
+        let is_told = *point != "revoke.before";
+        assert_eq!(at_the_ca(&bench, &record["version"]).await.0, is_told, "{point}");
+        let is_recorded = *point == "record-revoked.after";
+        let shown = bench.get(id).await;
+        assert_eq!(shown["status"] == "revoked", is_recorded, "{point}: {shown}");
+        assert_eq!(
+            shown["version"]["revocation"]["reason"], "superseded",
+            "what was asked for is written down"
+        );
+
+        let peer = &mut stack.workers[1];
+        peer.restart().unwrap();
+        job_succeeded(&bench, &job).await;
+        peer.kill9().unwrap();
+        let shown = bench.get(id).await;
+        assert_eq!(shown["status"], "revoked", "{point}");
+        assert!(
+            shown["version"]["revocation"]["revoked_at"].is_string() && shown["renew_at"].is_null(),
+            "{shown}"
+        );
+        assert_eq!(at_the_ca(&bench, &record["version"]).await, (true, Some(SUPERSEDED)), "{point}");
+        assert_eq!(versions(&bench, id).await.len(), 1, "{point}: it was not to be issued anew");
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_version_in_use_is_replaced_at_once_and_not_with_the_same_key() {
+    let mut options = bench::workers(1);
+    options.schedulers = 1;
+    let (_stack, bench) = bench::own(options).await;
+    let name = "compromised.example.test";
+    let body = json!({
+        "names": [name], "issuer": "pebble", "key": { "reuse": true }, "profile": bench.profile(),
+    });
+    let made = bench.api.post(&bench.path("certificates"), &body).await.unwrap();
+    let id = made["id"].as_str().unwrap();
+    let first = bench.valid(id).await;
+    let key = Leaf::read(&bench.download(id, "leaf").await).spki;
+    let job = revoke(&bench, id, json!({ "reason": "keyCompromise" })).await;
+    assert_eq!((&job["kind"], &job["certificate"]), (&json!("revoke"), &json!(id)));
+    let second = bench.until_so(id, "version 2", |record| record["version"]["number"] == 2).await;
+    assert_eq!((&second["status"], &second["version"]["revocation"]), (&json!("valid"), &Value::Null));
+    let other = Leaf::read(&bench.download(id, "leaf").await).spki;
+    assert_ne!(key, other, "the key that somebody else has is in use again");
+    assert_eq!(at_the_ca(&bench, &first["version"]).await, (true, Some(KEY_COMPROMISE)));
+    assert!(!at_the_ca(&bench, &second["version"]).await.0);
+    let all = versions(&bench, id).await;
+    assert!(all[1]["revocation"]["revoked_at"].is_string(), "{all:?}");
+    assert_eq!(all[1]["revocation"]["reason"], "keyCompromise");
+
+    // From then on it is kept again, and nothing goes on by itself: one revocation is one certificate more.
+    bench.api.post(&bench.path(&format!("certificates/{id}/renew")), &json!({})).await.unwrap();
+    bench.until_so(id, "version 3", |record| record["version"]["number"] == 3).await;
+    assert_eq!(Leaf::read(&bench.download(id, "leaf").await).spki, other);
+    let counted = bench.counted(name).await;
+    assert_eq!((counted.finalized, counted.certificates), (3, 3), "{counted:?}");
+
+    // What is revoked already is not asked for again, and an earlier version can be revoked for itself.
+    let path = bench.path(&format!("certificates/{id}/revoke"));
+    let done = json!({ "reason": "superseded", "version": first["version"]["id"] });
+    let refused = bench.api.call("POST", &path, Some(&done), None).await.unwrap();
+    assert_eq!(refused.status, 409, "{}", refused.text);
+    let job = revoke(&bench, id, json!({ "reason": "superseded", "version": second["version"]["id"] })).await;
+    job_succeeded(&bench, &job).await;
+    assert_eq!(at_the_ca(&bench, &second["version"]).await, (true, Some(SUPERSEDED)));
+    let now = bench.get(id).await;
+    assert_eq!(
+        (&now["status"], &now["version"]["number"]),
+        (&json!("valid"), &json!(3)),
+        "what is in use stays"
+    );
+}
+
+/// Somebody revoked it at the CA already, or the answer was lost: that counts as done.
+#[tokio::test]
+async fn what_is_revoked_already_counts_as_done_and_without_renewal_it_stays_revoked() {
+    let mut options = bench::workers(1);
+    options.schedulers = 1;
+    let (stack, bench) = bench::own(options).await;
+    let id = bench.request("twice.example.test").await;
+    let record = bench.valid(&id).await;
+    let path = bench.path(&format!("certificates/{id}"));
+    bench.api.patch(&path, &json!({ "auto_renew": false })).await.unwrap();
+    let first = revoke(&bench, &id, json!({ "reason": "superseded" })).await;
+    job_succeeded(&bench, &first).await;
+    assert_eq!(bench.get(&id).await["status"], "revoked");
+
+    // As if nobody had learned of it.
+    bench.forget_revocation(&stack, &id).await;
+    assert_eq!(bench.get(&id).await["status"], "valid");
+    let second = revoke(&bench, &id, json!({ "reason": "superseded" })).await;
+    job_succeeded(&bench, &second).await;
+    assert_eq!(bench.get(&id).await["status"], "revoked");
+    assert_eq!(at_the_ca(&bench, &record["version"]).await, (true, Some(SUPERSEDED)));
+    assert_eq!(versions(&bench, &id).await.len(), 1);
+
+    // Renewed by itself again, it is due at once.
+    bench.api.patch(&path, &json!({ "auto_renew": true })).await.unwrap();
+    bench
+        .until_so(&id, "a version that is good", |record| {
+            record["version"]["number"] == 2 && record["status"] == "valid"
+        })
+        .await;
+}
