@@ -4,12 +4,13 @@
 use bson::{DateTime, Document, doc};
 use cap_core::audit::Row;
 use jiff::Timestamp;
+use mongodb::options::ReadConcern;
 use serde::{Deserialize, Serialize};
 
 use crate::document::{date, read};
 use crate::error::StoreError;
 use crate::fact::Fact;
-use crate::{Store, bounded};
+use crate::{CONFIRM_BOUND, Store, bounded};
 
 /// A request that its client may repeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,12 +70,18 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn replay(&self, id: &str) -> Result<Option<Replay>, StoreError> {
+        self.replay_as_of(ReadConcern::majority(), id).await
+    }
+
+    async fn replay_as_of(&self, concern: ReadConcern, id: &str) -> Result<Option<Replay>, StoreError> {
         let requests = self.collection::<Document>("idempotency");
-        let found = bounded("look up a request", requests.find_one(doc! { "_id": id })).await?;
+        let find = requests.find_one(doc! { "_id": id }).read_concern(concern).max_time(CONFIRM_BOUND);
+        let found = bounded("look up a request", find).await?;
         found.map(|document| read("idempotency", document)).transpose()
     }
 
-    /// A conflict may be the trace of the same request carried out before: then it is a replay.
+    /// A conflict may be the trace of the same request carried out before: then it is a replay. What it stands against
+    /// may be on the primary alone yet, and so may the earlier request be: only a linearizable read waits for both.
     pub(crate) async fn replayed<T>(
         &self,
         mutation: &Mutation<'_>,
@@ -82,7 +89,7 @@ impl Store {
     ) -> Result<T, StoreError> {
         match (result, mutation.request) {
             (Err(conflict @ StoreError::Conflict { .. }), Some(request)) => {
-                match self.replay(&request.id).await? {
+                match self.replay_as_of(ReadConcern::linearizable(), &request.id).await? {
                     Some(replay) => Err(StoreError::Replayed(Box::new(replay))),
                     None => Err(conflict),
                 }

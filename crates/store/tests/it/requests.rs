@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Mutations: the audit row goes in with them or not at all, and a repeated request is told from a new one.
 
+use std::time::Duration;
+
 use cap_core::id::ProjectId;
 use cap_core::page::Page;
 use cap_store::{Mutation, ProjectRecord, Request, StoreError};
+use cap_testkit::mongo::ReplicaSet;
+use cap_testkit::wait::{self, Pending};
 use mongodb::bson::{Document, doc};
 
 use crate::world::World;
@@ -41,28 +45,64 @@ async fn a_refused_mutation_leaves_no_audit_row_and_a_carried_out_one_leaves_one
     assert_eq!(outbox(&world).await, 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_same_request_again_is_a_replay_of_the_first() {
-    let world = World::new().await;
-    let first = project(&world, "one");
-    let request = |project: &ProjectRecord| Request {
+/// Asks for a project of one name under one key; answers what its id would be.
+async fn ask(world: &World) -> (ProjectId, Result<(), StoreError>) {
+    let (asked, audit) = (project(world, "one"), world.row().await);
+    let request = Request {
         id: "caller/route/key".into(),
         body_sha256: "ab".into(),
         status: 201,
-        resource: project.id.to_string(),
-        remembered_until: world.clock.now(),
+        resource: asked.id.to_string(),
+        remembered_until: world.clock.now() + Duration::from_secs(60),
     };
-    let audit = world.row().await;
-    let sent = request(&first);
-    world.store.create_project(&first, Mutation { audit: &audit, request: Some(&sent) }).await.unwrap();
-    let (second, audit) = (project(&world, "one"), world.row().await);
-    let sent = request(&second);
-    let replayed =
-        world.store.create_project(&second, Mutation { audit: &audit, request: Some(&sent) }).await;
-    match replayed {
-        Err(StoreError::Replayed(replay)) => assert_eq!(replay.resource, first.id.to_string()),
+    let mutation = Mutation { audit: &audit, request: Some(&request) };
+    (asked.id, world.store.create_project(&asked, mutation).await)
+}
+
+fn assert_replays(asked: &Result<(), StoreError>, first: ProjectId) {
+    match asked {
+        Err(StoreError::Replayed(replay)) => assert_eq!(replay.resource, first.to_string()),
         other => panic!("not a replay: {other:?}"),
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_request_again_is_a_replay_of_the_first() {
+    let world = World::new().await;
+    let (first, asked) = ask(&world).await;
+    asked.unwrap();
+    assert_replays(&ask(&world).await.1, first);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_no_majority_has_yet_is_not_in_its_own_way() {
+    let set = ReplicaSet::start().await.unwrap();
+    let world = World::at(set.uri_for("requests")).await;
+    let primary = set.primary().await.unwrap();
+    let replicate = async |goes_on: bool| {
+        let mode = if goes_on { "off" } else { "alwaysOn" };
+        for index in (0..set.len()).filter(|index| *index != primary) {
+            set.command(index, doc! { "configureFailPoint": "stopReplProducer", "mode": mode })
+                .await
+                .unwrap();
+        }
+    };
+    // Stores the key of audit rows, which takes a majority too.
+    world.row().await;
+    replicate(false).await;
+    let (first, unclear) = ask(&world).await;
+    assert!(matches!(unclear, Err(StoreError::Unavailable { .. })), "{unclear:?}");
+    // The primary has the project by now, so its name is taken: by this very request.
+    let (_, again) = ask(&world).await;
+    assert!(matches!(again, Err(StoreError::Unavailable { .. })), "{again:?}");
+    replicate(true).await;
+    let replayed = wait::until("the request to be answered", Duration::from_secs(60), || async {
+        match ask(&world).await.1 {
+            Err(StoreError::Unavailable { cause, .. }) => Err(Pending::not_yet(cause)),
+            answer => Ok(answer),
+        }
+    });
+    assert_replays(&replayed.await.unwrap(), first);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -137,16 +137,14 @@ async fn overtake(world: &mut World, lease: Duration) -> anyhow::Result<usize> {
         "failCommands": ["update"], "namespace": gauges.namespace().to_string(), "blockConnection": true,
         "blockTimeMS": i64::try_from(held_up.as_millis())?,
     };
-    let command = doc! { "configureFailPoint": "failCommand", "mode": { "times": 1 }, "data": held };
     let primary = sides::primary(world).await?;
-    world.replica_set()?.command(primary, command).await?;
-    let set = world.stack.infrastructure.replica_set.as_ref().context("a replica set of the drill's own")?;
+    let set = world.replica_set()?;
+    let held_before = set.fail_commands(primary, 1, held).await?;
     wait::until("a write of the leader to be held up", PATIENCE, || async {
-        let look = doc! { "getParameter": 1, "failpoint.failCommand": 1 };
-        let found = set.command(primary, look).await.map_err(Pending::not_yet)?;
-        let point = found.get_document("failpoint.failCommand").map_err(Pending::not_yet)?;
-        let met = point.get_i64("timesEntered").or_else(|_| point.get_i32("timesEntered").map(i64::from));
-        if matches!(met, Ok(met) if met > 0) { Ok(()) } else { Err(Pending::not_yet(point)) }
+        match set.failed_commands(primary).await.map_err(Pending::not_yet)? {
+            held if held > held_before => Ok(()),
+            _ => Err(Pending::not_yet("none is")),
+        }
     })
     .await?;
     let began = Instant::now();

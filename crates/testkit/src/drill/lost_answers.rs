@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
-use bson::{Document, doc};
+use bson::doc;
 use futures_util::future::try_join_all;
 
 use super::sides;
@@ -50,7 +49,7 @@ pub(super) async fn lose(world: &mut World, network: &Network, round: u32) -> an
     let mut minted = Minted::default();
     for (kind, lost) in (0..).zip(KINDS) {
         let primary = sides::primary(world).await?;
-        let met_before = arm(world, primary, network, lost).await?;
+        let lost_before = arm(world, primary, network, lost).await?;
         let api = world.api()?;
         let made = (0..MINTED).map(|n| mint(world, &api, format!("minted-{round}-{kind}-{n}.example.test")));
         let made = try_join_all(made);
@@ -68,16 +67,20 @@ pub(super) async fn lose(world: &mut World, network: &Network, round: u32) -> an
             world.demo.wait_valid(&api, id).await?;
         }
         minted.certificates.extend(made);
-        if !matches!(lost, Lost::Dropped) {
-            let off = doc! { "configureFailPoint": "failCommand", "mode": "off" };
-            minted.lost += set_fail_point(world, primary, off).await?.saturating_sub(met_before);
+        if let Some(before) = lost_before {
+            minted.lost += world.replica_set()?.fail_no_commands(primary).await?.saturating_sub(before);
         }
     }
     Ok(minted)
 }
 
-/// Has answers get lost; answers how often the fail point was met before.
-async fn arm(world: &mut World, primary: usize, network: &Network, lost: Lost) -> anyhow::Result<usize> {
+/// Has answers get lost; answers how many the database had kept back before, where it does.
+async fn arm(
+    world: &mut World,
+    primary: usize,
+    network: &Network,
+    lost: Lost,
+) -> anyhow::Result<Option<usize>> {
     let fails = match lost {
         Lost::Before => doc! { "closeConnection": true },
         Lost::Doubted => doc! { "writeConcernError": { "code": STEPPED_DOWN, "errmsg": "a drill" } },
@@ -86,20 +89,12 @@ async fn arm(world: &mut World, primary: usize, network: &Network, lost: Lost) -
             let services = world.services().map(|service| network.host(service.name()));
             let services = services.collect::<anyhow::Result<Vec<_>>>()?;
             network.cut_one_way(services.iter().map(|service| (&*primary, &**service)))?;
-            return Ok(0);
+            return Ok(None);
         }
     };
     let mut data = doc! { "failCommands": ["commitTransaction"] };
     data.extend(fails);
-    let command = doc! { "configureFailPoint": "failCommand", "mode": { "times": COMMITS }, "data": data };
-    set_fail_point(world, primary, command).await
-}
-
-/// Answers how often the fail point of this member was met since it was started.
-async fn set_fail_point(world: &mut World, primary: usize, command: Document) -> anyhow::Result<usize> {
-    let answer = world.replica_set()?.command(primary, command).await?;
-    let met = answer.get_i64("count").or_else(|_| answer.get_i32("count").map(i64::from));
-    Ok(usize::try_from(met.with_context(|| format!("how often the fail point was met: {answer}"))?)?)
+    Ok(Some(world.replica_set()?.fail_commands(primary, COMMITS, data).await?))
 }
 
 /// Asks for a certificate, again under the same key until that is acknowledged; answers its id and name.

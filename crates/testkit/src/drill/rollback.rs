@@ -55,6 +55,10 @@ const CANARY_PACE: Duration = Duration::from_millis(50);
 const STRANDED: u32 = 6;
 const STRANDED_PACE: Duration = Duration::from_millis(100);
 const STRANDED_FOR: Duration = Duration::from_secs(4);
+/// Commits that the primary holds back until the network is cut, fewer than there are clients, and for how long: shorter
+/// than any try of ours lasts.
+const HELD: usize = 4;
+const HELD_FOR: Duration = Duration::from_secs(2);
 /// The services on the primary's side. `api-0` answers the CA and the drill, so it is the other one.
 const INSIDERS: [&str; 2] = ["api-1", "worker-1"];
 const VICTIM_API: usize = 1;
@@ -152,11 +156,24 @@ impl Rollback {
         let api = self.world.stack.client(VICTIM_API)?;
         let direct = self.direct_uri(index)?;
 
-        // In the middle of these the network is cut: some are under way, some come when it is.
+        // The network is cut while some of these are being committed; others come when it is.
         self.load.wait_more(1, PATIENCE).await?;
+        let held = doc! {
+            "failCommands": ["commitTransaction"], "appName": "certautopilot-api", "blockConnection": true,
+            "blockTimeMS": i64::try_from(HELD_FOR.as_millis())?,
+        };
+        let held_before = self.world.replica_set()?.fail_commands(index, i32::try_from(HELD)?, held).await?;
         let until = Instant::now() + STRANDED_FOR;
         let stranded: Vec<_> =
             (0..STRANDED).map(|n| tokio::spawn(strand(api.clone(), round, n, until))).collect();
+        let set = self.world.replica_set()?;
+        wait::until("commits to be held back", PATIENCE, || async {
+            match set.failed_commands(index).await.map_err(Pending::not_yet)? - held_before {
+                HELD => Ok(()),
+                held => Err(Pending::not_yet(held)),
+            }
+        })
+        .await?;
         let cut = Instant::now();
         hosts.part(&self.network, &[&[name.as_str(), insider.name()], &INSIDERS[..]].concat())?;
         let canaries = tokio::task::spawn_blocking(move || insider.run(|| write_canaries(&direct, round)));

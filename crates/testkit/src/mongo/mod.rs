@@ -4,6 +4,7 @@
 mod access;
 mod admin;
 mod database;
+mod fail_point;
 mod member;
 mod replica_set;
 mod scans;
