@@ -27,7 +27,7 @@ async fn answer(
     let member = cap_boot::enrol(&process, &cluster.store, || Doing::Api);
     let challenges = ChallengeCache::new(cluster.store.clone(), process.clock.clone());
     let app = Arc::new(App {
-        store: cluster.store.keeping(retention).recording_in_groups(),
+        store: cluster.store.keeping(retention).working_in_groups(),
         keyring: cluster.keyring,
         auditor: cluster.auditor,
         canary: cluster.canary,

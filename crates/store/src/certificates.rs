@@ -280,8 +280,7 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn version_material(&self, id: VersionId) -> Result<Option<(String, Sealed)>, StoreError> {
-        let versions = self.collection::<Document>("certificate_versions");
-        let found = bounded("read a version", versions.find_one(doc! { "_id": id.to_string() })).await?;
+        let found = self.find_record("read a version", "certificate_versions", &id.to_string()).await?;
         let found: Option<VersionDocument> =
             found.map(|document| read("certificate_versions", document)).transpose()?;
         Ok(found.map(|version| (version.chain_pem, version.key)))

@@ -21,7 +21,7 @@ const UNAUTHORIZED: i32 = 13;
 const QUOTED_COMMAND: &str = " to execute command";
 
 /// Why a store call did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The database did not answer, or not in time. Whether a write happened is unknown.
     #[error(
@@ -65,6 +65,18 @@ pub enum StoreError {
         /// What the driver said.
         cause: String,
     },
+}
+
+impl StoreError {
+    /// The same, of what one of several wanted that asked together.
+    pub(crate) fn while_doing(self, doing: &'static str) -> Self {
+        match self {
+            Self::Unavailable { cause, .. } => Self::Unavailable { doing, cause },
+            Self::Refused { cause, .. } => Self::Refused { doing, cause },
+            Self::Conflict { what, .. } => Self::Conflict { doing, what },
+            Self::Fenced | Self::Replayed(_) | Self::Corrupt { .. } => self,
+        }
+    }
 }
 
 /// A driver's error, with what it means for a transaction.

@@ -98,7 +98,7 @@ impl Update {
 
 impl Store {
     /// Writes one fact, together with what other tasks of this process write in the same moment where the store
-    /// records in groups.
+    /// works in groups.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] when a record was not as the fact demands, [`StoreError::Conflict`] when a unique index

@@ -25,6 +25,7 @@ mod leases;
 mod notices;
 mod orders;
 mod projects;
+mod reader;
 mod recorder;
 mod renewal_info;
 mod renewals;
@@ -72,6 +73,7 @@ pub use topology::{MemberStanding, MemberState, ReplicaSetState};
 pub use totals::{COUNT_PAGE, TotalRecord};
 
 use crate::error::{classify, timed_out};
+use crate::reader::Look;
 
 /// The longest that one try of anything may take; beyond it the outcome is unknown.
 pub const TRY_BOUND: Duration = Duration::from_secs(5);
@@ -98,6 +100,7 @@ pub struct Store {
     client: Client,
     database: Database,
     recorder: Option<recorder::Recorder>,
+    reader: Option<reader::Reader>,
     retention: Retention,
 }
 
@@ -136,7 +139,7 @@ impl Store {
         let name = database.map(str::to_owned).or_else(|| options.default_database.clone());
         let client = Client::with_options(options).map_err(unusable)?;
         let database = client.database(name.as_deref().unwrap_or(DATABASE));
-        Ok(Self { client, database, recorder: None, retention: Retention::default() })
+        Ok(Self { client, database, recorder: None, reader: None, retention: Retention::default() })
     }
 
     /// Whether the database has a primary that a majority follows. A primary that is cut off answers other reads until
@@ -168,14 +171,35 @@ impl Store {
     async fn record_of(
         &self,
         doing: &'static str,
-        collection: &str,
+        collection: &'static str,
         project: ProjectId,
         id: &str,
     ) -> Result<Option<Document>, StoreError> {
-        let records = self.collection::<Document>(collection);
-        let found = bounded(doing, records.find_one(doc! { "_id": id })).await?;
+        let found = self.find_record(doing, collection, id).await?;
         let project = project.to_string();
         Ok(found.filter(|record| record.get_str("project").is_ok_and(|of| of == project)))
+    }
+
+    /// The record of this id, found together with what other tasks of this process ask for where the store works in groups.
+    async fn find_record(
+        &self,
+        doing: &'static str,
+        collection: &'static str,
+        id: &str,
+    ) -> Result<Option<Document>, StoreError> {
+        Ok(self.look_up(doing, Look::Records(collection), vec![id.to_owned()]).await?.pop())
+    }
+
+    async fn look_up(
+        &self,
+        doing: &'static str,
+        look: Look,
+        ids: Vec<String>,
+    ) -> Result<Vec<Document>, StoreError> {
+        match &self.reader {
+            Some(reader) => reader.find(doing, look, ids).await,
+            None => bounded(doing, look.find(self, &ids)).await,
+        }
     }
 
     fn collection<T: Send + Sync>(&self, name: &str) -> Collection<T> {

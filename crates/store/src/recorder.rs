@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{Failure, StoreError, timed_out};
 use crate::fact::Fact;
+use crate::reader::Reader;
 use crate::{Store, TRY_BOUND};
 
 /// Facts of one transaction at most.
@@ -36,7 +37,7 @@ pub(crate) struct Recorder {
 }
 
 /// How many have announced that they write fact after fact.
-type Writers = Arc<AtomicUsize>;
+pub(crate) type Writers = Arc<AtomicUsize>;
 
 /// Somebody who writes fact after fact, until dropped: the more there are, the longer a group gathers.
 #[derive(Debug)]
@@ -49,17 +50,19 @@ impl Drop for Writer {
 }
 
 impl Store {
-    /// The same store, whose facts share transactions from now on. Needs a Tokio runtime; its task ends with the last
-    /// clone of what is answered.
+    /// The same store, whose facts share transactions and whose reads by id share questions from now on. Needs a Tokio
+    /// runtime; its tasks end with the last clone of what is answered.
     #[must_use]
-    pub fn recording_in_groups(self) -> Self {
+    pub fn working_in_groups(self) -> Self {
         let (facts, waiting) = mpsc::channel(WAITING);
-        let (alone, writers) = (Self { recorder: None, ..self }, Writers::default());
+        let (alone, writers) = (Self { recorder: None, reader: None, ..self }, Writers::default());
         tokio::spawn(record(alone.clone(), waiting, writers.clone()));
-        Self { recorder: Some(Recorder { facts, store: Box::new(alone.clone()), writers }), ..alone }
+        let reader = Reader::start(alone.clone(), writers.clone());
+        let recorder = Recorder { facts, store: Box::new(alone.clone()), writers };
+        Self { recorder: Some(recorder), reader: Some(reader), ..alone }
     }
 
-    /// Announces somebody who will write fact after fact; nothing where the store does not record in groups.
+    /// Announces somebody who will write fact after fact; nothing where the store does not work in groups.
     #[must_use]
     pub fn writer(&self) -> Option<Writer> {
         let writers = &self.recorder.as_ref()?.writers;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! API tokens: digests only.
 
-use bson::{Document, doc};
+use bson::doc;
 use cap_core::actor::{Role, Scope};
 use cap_core::id::{ProjectId, TokenId};
 use cap_core::name::Label;
@@ -9,11 +9,11 @@ use cap_core::page::{Page, Slice};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::Store;
 use crate::document::{as_date, as_date_option, date, document, read};
 use crate::error::StoreError;
 use crate::fact::Fact;
 use crate::idempotency::Mutation;
-use crate::{Store, bounded};
 
 /// A token as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,8 +88,7 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn token(&self, id: TokenId) -> Result<Option<TokenRecord>, StoreError> {
-        let tokens = self.collection::<Document>("tokens");
-        let found = bounded("read a token", tokens.find_one(doc! { "_id": id.to_string() })).await?;
+        let found = self.find_record("read a token", "tokens", &id.to_string()).await?;
         found.map(|document| read("tokens", document)).transpose()
     }
 

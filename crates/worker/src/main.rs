@@ -38,7 +38,7 @@ async fn work(
     let acme = Acme::new(clock.clone(), request, process.metrics.registry()).or_exit(Exit::Bug)?;
     let store = cluster.store.clone();
     let world = World {
-        store: cluster.store.keeping(retention).recording_in_groups(),
+        store: cluster.store.keeping(retention).working_in_groups(),
         ca: Arc::new(acme),
         lookout: Arc::new(TlsLookout::new(outbound.rule)),
         keyring: cluster.keyring,

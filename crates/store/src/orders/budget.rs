@@ -13,10 +13,11 @@ use cap_core::problem::Problem;
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use crate::Store;
 use crate::document::{bson, database_now_plus, read};
 use crate::error::StoreError;
 use crate::fact::Fact;
-use crate::{Store, bounded};
+use crate::reader::Look;
 
 /// Writes of one limit: two workers that meet it first in the same moment both make its record, and one of them comes second.
 const TRIES: u32 = 3;
@@ -42,6 +43,16 @@ fn is_sane() -> Document {
     let until = doc! { "$ifNull": ["$until", null] };
     let latest = database_now_plus(RATE_LIMIT_MAX);
     doc! { "$and": [{ "$ne": [until, null] }, { "$lte": ["$until", latest] }] }
+}
+
+/// A condition: the limit is being kept.
+pub(crate) fn kept() -> Document {
+    doc! { "$expr": { "$and": [{ "$gt": ["$until", "$$NOW"] }, is_sane()] } }
+}
+
+/// A projection: for how long a limit is still kept, and why.
+pub(crate) fn left() -> Document {
+    doc! { "problem": 1, "left": { "$subtract": ["$until", "$$NOW"] } }
 }
 
 impl Fact {
@@ -89,14 +100,7 @@ impl Store {
     /// When the database does not answer.
     pub async fn parked(&self, issuer: IssuerId, buckets: &[Bucket]) -> Result<Option<Parked>, StoreError> {
         let keys: Vec<String> = buckets.iter().map(|bucket| bucket.key(issuer)).collect();
-        let kept =
-            doc! { "_id": { "$in": keys }, "$expr": { "$and": [{ "$gt": ["$until", "$$NOW"] }, is_sane()] } };
-        let left = doc! { "problem": 1, "left": { "$subtract": ["$until", "$$NOW"] } };
-        let found: Vec<Document> = bounded("look for rate limits", async {
-            use futures_util::TryStreamExt;
-            self.collection::<Document>("budgets").find(kept).projection(left).await?.try_collect().await
-        })
-        .await?;
+        let found = self.look_up("look for rate limits", Look::Limits, keys).await?;
         let found = found.into_iter().map(|found| read::<Found>("budgets", found));
         let found = found.collect::<Result<Vec<_>, _>>()?;
         let longest = found.into_iter().max_by_key(|found| found.left);

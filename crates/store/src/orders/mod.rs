@@ -2,7 +2,7 @@
 //! Orders: how they begin, how a claim takes them over; how they go on is in `ledger`.
 
 mod aside;
-mod budget;
+pub(crate) mod budget;
 mod fuse;
 mod ledger;
 
@@ -123,8 +123,7 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn order(&self, id: OrderId) -> Result<Option<Order>, StoreError> {
-        let orders = self.collection::<Document>("orders");
-        let found = bounded("read an order", orders.find_one(doc! { "_id": id.to_string() })).await?;
+        let found = self.find_record("read an order", "orders", &id.to_string()).await?;
         found.map(|document| read::<OrderDocument>("orders", document).map(Order::from)).transpose()
     }
 }

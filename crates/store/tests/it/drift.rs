@@ -211,7 +211,7 @@ async fn what_was_seen_is_stored_with_the_end_of_its_job_and_once() {
     set(&world, "certificates", doc! { "$set": { "drift_fence": 100_i64 } }).await;
     let claim = claimed(&world).await;
     let found = found(&world, &certificate, DriftState::Drifted, 1);
-    let writer = world.store.clone().recording_in_groups();
+    let writer = world.store.clone().working_in_groups();
     writer.record_drift(&claim, &found).await.unwrap();
     assert!(matches!(writer.record_drift(&claim, &found).await, Err(StoreError::Fenced)));
     let stored = read(&world, certificate.id).await;

@@ -25,6 +25,7 @@ mod orders;
 mod plans;
 mod queue;
 mod ranks;
+mod reader;
 mod recorder;
 mod renewal_info;
 mod requests;

@@ -65,7 +65,7 @@ async fn transactions(client: &Client, database: &Database) -> u64 {
 async fn facts_of_the_same_moment_share_a_transaction() {
     let world = World::new().await;
     let (client, database) = database(&world).await;
-    let store = world.store.clone().recording_in_groups();
+    let store = world.store.clone().working_in_groups();
     let orders = begin(&world, &store).await;
     let begun = transactions(&client, &database).await;
     assert!((1..=5).contains(&begun), "{ORDERS} orders began in {begun} transactions");
@@ -80,7 +80,7 @@ async fn facts_of_the_same_moment_share_a_transaction() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fact_that_is_refused_takes_no_other_with_it() {
     let world = World::new().await;
-    let store = world.store.clone().recording_in_groups();
+    let store = world.store.clone().working_in_groups();
     let orders = begin(&world, &store).await;
     let lost = &orders[7];
     world.store.take_order(lost.certificate, lost.fence + 1).await.unwrap().unwrap();
@@ -102,7 +102,7 @@ async fn a_fact_that_is_refused_takes_no_other_with_it() {
 async fn a_record_that_somebody_holds_holds_up_only_its_own_fact() {
     let world = World::new().await;
     let (client, database) = database(&world).await;
-    let store = world.store.clone().recording_in_groups();
+    let store = world.store.clone().working_in_groups();
     let orders = begin(&world, &store).await;
     let held = &orders[3];
     let mut session = client.start_session().await.unwrap();
@@ -123,7 +123,7 @@ async fn a_record_that_somebody_holds_holds_up_only_its_own_fact() {
 async fn a_fact_behind_one_that_hangs_is_answered_in_the_time_of_one() {
     let set = ReplicaSet::start().await.unwrap();
     let world = World::at(set.uri_for("recorder")).await;
-    let store = world.store.clone().recording_in_groups();
+    let store = world.store.clone().working_in_groups();
     let orders = begin(&world, &store).await;
     for index in 0..set.len() {
         set.pause(index).unwrap();
@@ -148,7 +148,7 @@ async fn a_fact_behind_one_that_hangs_is_answered_in_the_time_of_one() {
 async fn a_fact_that_nobody_waits_for_is_not_written_later() {
     let set = ReplicaSet::start().await.unwrap();
     let world = World::at(set.uri_for("recorder")).await;
-    let store = world.store.clone().recording_in_groups();
+    let store = world.store.clone().working_in_groups();
     let orders = begin(&world, &store).await;
     for index in 0..set.len() {
         set.pause(index).unwrap();

@@ -222,7 +222,7 @@ impl House {
         let keyring = self.keyring().await;
         let (clock, entropy) = (self.clock.clone(), self.entropy.clone());
         let world = World {
-            store: store.keeping(Retention::default()).recording_in_groups(),
+            store: store.keeping(Retention::default()).working_in_groups(),
             ca: Arc::new(Authority(ca.clone())),
             lookout: Arc::new(Nowhere),
             auditor: Auditor::new(name.to_owned(), keyring.clone(), clock.clone(), entropy.clone()),

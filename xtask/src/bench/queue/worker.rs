@@ -176,7 +176,7 @@ pub(crate) async fn run(orders: &str) -> anyhow::Result<ExitCode> {
     let ended = match orders.task {
         Task::Run(concurrency) => {
             let world = cap_worker::World {
-                store: cluster.store.recording_in_groups(),
+                store: cluster.store.working_in_groups(),
                 ca: Arc::new(InstantCa(clock.clone())),
                 lookout: Arc::new(TlsLookout::new(Outbound::default())),
                 keyring: cluster.keyring,

@@ -48,6 +48,7 @@ pub(super) async fn run(
     if let Err(outcome) = place.enter(claim.project_lane(), mandate).await {
         return Ok(outcome);
     }
+    let _writer = world.store.writer();
     for _ in 0..STEPS {
         // As it is now, and not as it was before the wait or the last step.
         let Some(issuer) = world.store.issuer(claim.project, &issuer.to_string()).await? else {
