@@ -56,13 +56,15 @@ fn warned(cluster: &Value, of: &str) -> bool {
     cluster["warnings"].as_array().unwrap().iter().any(|warning| warning.as_str().unwrap().contains(of))
 }
 
-/// All seven are ready, nothing is amiss, and a scheduler stands by for whoever leads.
+/// All seven are ready, nothing is amiss, the leader has said that it leads, and the other schedulers stand by.
 async fn wait_whole(world: &World) -> Value {
     wait_cluster(world, "seven ready instances", |cluster| {
         let all = cluster["instances"].as_array().unwrap();
         let ready = all.iter().filter(|one| one["state"] == "ready").count();
         let is_whole = (ready, all.len(), &cluster["leader"]["standbys"]) == (7, 7, &json!(2));
-        (is_whole && cluster["leader"]["expired"] == false).then(|| cluster.clone())
+        let epoch = &cluster["leader"]["epoch"];
+        let is_led = all.iter().any(|one| one["standing"] == "leads" && one["epoch"] == *epoch);
+        (is_whole && is_led && cluster["leader"]["expired"] == false).then(|| cluster.clone())
     })
     .await
 }
