@@ -132,7 +132,7 @@ pub const LOST_CLAIMS: u32 = 20;
 /// Partitions of the job queue: claimers that look at different ones do not meet.
 pub const JOB_PARTITIONS: u16 = 64;
 /// Jobs claimed at once: more only adds latency.
-pub const CLAIM_BATCH: usize = 50;
+pub const CLAIM_BATCH: usize = 100;
 /// Jobs that are counted to tell how deep the queue is; beyond it the depth is an estimate, since counting them all takes
 /// half a second with a million of them.
 pub const QUEUE_COUNT: u64 = 10_000;

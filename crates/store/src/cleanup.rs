@@ -189,7 +189,7 @@ impl Store {
             let failed = transaction.failed();
             let certificate = order.certificate.to_string();
             let jobs = self.collection::<Document>("jobs");
-            let living = jobs.find_one(doc! { "subject": &certificate, "alive": true, "work.kind": "issue" });
+            let living = jobs.find_one(doc! { "lists": &certificate, "alive": true, "work.kind": "issue" });
             let living = living.projection(doc! { "_id": 1 }).session(&mut transaction.session);
             let orders = self.collection::<Document>("orders");
             if living.await.map_err(&failed)?.is_some() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Between values and BSON.
 
-use bson::{Bson, DateTime, Document, doc};
+use bson::{Bson, DateTime, Document, RawDocument, doc};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -42,6 +42,17 @@ pub(crate) fn read<T: DeserializeOwned>(
     let id = document.get("_id").map(ToString::to_string).unwrap_or_default();
     bson::deserialize_from_document(document)
         .map_err(|error| StoreError::Corrupt { collection, cause: format!("{id}: {error}") })
+}
+
+/// The same of one that is still as the database sent it.
+pub(crate) fn read_raw<T: DeserializeOwned>(
+    collection: &'static str,
+    document: &RawDocument,
+) -> Result<T, StoreError> {
+    bson::deserialize_from_slice(document.as_bytes()).map_err(|error| {
+        let id = document.get_str("_id").unwrap_or_default();
+        StoreError::Corrupt { collection, cause: format!("{id}: {error}") }
+    })
 }
 
 /// An expression: the database's own time, later by `by`.

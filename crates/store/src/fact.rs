@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Facts: writes that happen together or not at all. Several facts can share a transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use bson::{Bson, Document, doc};
 use cap_core::fault::{self, Mutant};
@@ -91,8 +91,48 @@ impl Fact {
 }
 
 impl Update {
-    fn statement(&self) -> Document {
-        doc! { "q": &self.filter, "u": &self.change, "upsert": self.demand == Demand::Upsert }
+    /// What the filter asks of the record, but for its id.
+    fn but_id(&self) -> impl Iterator<Item = (&String, &Bson)> {
+        self.filter.iter().filter(|(name, _)| *name != "_id")
+    }
+}
+
+/// The statements that make these changes, which are of one kind of demand. What changes several records alike is one
+/// statement, which the database plans once. A record's later changes are made after its earlier ones.
+fn statements(updates: &[&Update]) -> Vec<Document> {
+    let mut statements: Vec<Statement<'_>> = Vec::new();
+    let mut seen = HashSet::new();
+    for update in updates {
+        let id = update.filter.get_str("_id").ok();
+        let is_first = id.is_some_and(|id| seen.insert(id));
+        let alike = statements.iter_mut().find(|statement| is_first && statement.is_like(update));
+        match (id, alike) {
+            (Some(id), Some(alike)) => alike.ids.push(id),
+            _ => statements.push(Statement { update, ids: id.into_iter().collect() }),
+        }
+    }
+    statements.iter().map(Statement::command).collect()
+}
+
+/// One change of one record, or of several.
+struct Statement<'a> {
+    update: &'a Update,
+    ids: Vec<&'a str>,
+}
+
+impl Statement<'_> {
+    fn is_like(&self, other: &Update) -> bool {
+        let may_be_many = other.demand != Demand::Upsert && !self.ids.is_empty();
+        may_be_many && self.update.change == other.change && self.update.but_id().eq(other.but_id())
+    }
+
+    fn command(&self) -> Document {
+        let Update { demand, filter, change, .. } = self.update;
+        let mut filter = filter.clone();
+        if self.ids.len() > 1 {
+            filter.insert("_id", doc! { "$in": &self.ids });
+        }
+        doc! { "q": filter, "u": change, "upsert": *demand == Demand::Upsert, "multi": self.ids.len() > 1 }
     }
 }
 
@@ -138,12 +178,12 @@ impl Store {
         transaction: &mut Transaction,
         facts: &[Fact],
     ) -> Result<(), Failure> {
-        let mut updates: BTreeMap<(Demand, &'static str), Vec<Document>> = BTreeMap::new();
+        let mut updates: BTreeMap<(Demand, &'static str), Vec<&Update>> = BTreeMap::new();
         for update in facts.iter().flat_map(|fact| &fact.updates) {
-            updates.entry((update.demand, update.collection)).or_default().push(update.statement());
+            updates.entry((update.demand, update.collection)).or_default().push(update);
         }
-        for ((demand, collection), statements) in updates {
-            self.apply_updates(transaction, collection, demand, statements).await?;
+        for ((demand, collection), updates) in updates {
+            self.apply_updates(transaction, collection, demand, &updates).await?;
         }
         for point in facts.iter().filter_map(|fact| fact.within) {
             fault::point(point);
@@ -166,11 +206,11 @@ impl Store {
         transaction: &mut Transaction,
         collection: &'static str,
         demand: Demand,
-        statements: Vec<Document>,
+        updates: &[&Update],
     ) -> Result<(), Failure> {
         let failed = transaction.failed();
-        let wanted = statements.len();
-        let command = doc! { "update": collection, "updates": statements };
+        let wanted = updates.len();
+        let command = doc! { "update": collection, "updates": statements(updates) };
         let run = self.database.run_command(command).session(&mut transaction.session);
         let answer = run.await.map_err(failed)?;
         if let Some(Bson::Document(error)) =
@@ -202,5 +242,73 @@ impl Store {
             (Demand::Must, 0) => Err(StoreError::Fenced.into()),
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(fact: &Fact) -> Vec<(Bson, Bson, bool)> {
+        let updates: Vec<&Update> = fact.updates.iter().collect();
+        let part = |statement: &Document, name: &str| statement.get(name).unwrap().clone();
+        let made = statements(&updates);
+        made.iter().map(|made| (part(made, "q"), part(made, "u"), made.get_bool("multi").unwrap())).collect()
+    }
+
+    fn own(id: &str, token: &str) -> Document {
+        doc! { "_id": id, "token": token }
+    }
+
+    fn many(ids: &[&str], token: &str) -> Bson {
+        doc! { "_id": { "$in": ids }, "token": token }.into()
+    }
+
+    #[test]
+    fn what_changes_several_records_alike_is_one_statement() {
+        let over = || doc! { "$set": { "state": "succeeded" } };
+        let other = || doc! { "$set": { "state": "dead" } };
+        let fact = Fact::new("settle jobs")
+            .may("jobs", own("a", "one"), over())
+            .may("jobs", own("b", "one"), over())
+            .may("jobs", own("c", "two"), over())
+            .may("jobs", own("d", "one"), other())
+            .may("jobs", own("e", "one"), over());
+        let expected = [
+            (many(&["a", "b", "e"], "one"), over().into(), true),
+            (own("c", "two").into(), over().into(), false),
+            (own("d", "one").into(), other().into(), false),
+        ];
+        assert_eq!(made(&fact), expected);
+    }
+
+    #[test]
+    fn a_record_that_is_changed_twice_is_changed_in_turn() {
+        let set = |n: i32| doc! { "$set": { "n": n } };
+        let fact = Fact::new("count")
+            .may("jobs", own("a", "one"), set(1))
+            .may("jobs", own("a", "one"), set(2))
+            .may("jobs", own("b", "one"), set(2))
+            .may("jobs", own("a", "one"), set(1))
+            .may("jobs", own("b", "one"), set(1));
+        let expected = [
+            (own("a", "one").into(), set(1).into(), false),
+            (many(&["a", "b"], "one"), set(2).into(), true),
+            (own("a", "one").into(), set(1).into(), false),
+            (own("b", "one").into(), set(1).into(), false),
+        ];
+        assert_eq!(made(&fact), expected);
+    }
+
+    #[test]
+    fn what_is_made_where_it_is_absent_or_has_no_id_is_a_statement_of_its_own() {
+        let set = || doc! { "$set": { "n": 1 } };
+        let made_of = |fact: Fact| made(&fact).len();
+        let absent =
+            Fact::new("make").upsert("fuses", own("a", ""), set()).upsert("fuses", own("b", ""), set());
+        assert_eq!(made_of(absent), 2);
+        let unnamed = doc! { "token": "" };
+        let unnamed = Fact::new("change").may("jobs", unnamed, set()).may("jobs", own("a", ""), set());
+        assert_eq!(made_of(unnamed), 2);
     }
 }

@@ -15,7 +15,7 @@ use crate::reader::Reader;
 use crate::{Store, TRY_BOUND};
 
 /// Facts of one transaction at most.
-const GROUP: usize = 50;
+const GROUP: usize = 100;
 /// Facts that wait for the recorder at most; beyond it their tasks wait to hand them over.
 const WAITING: usize = 1_024;
 /// How long the first fact of a group waits for others at most, for each who writes.

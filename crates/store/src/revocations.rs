@@ -225,7 +225,7 @@ impl Store {
     ) -> Result<bool, Failure> {
         let failed = transaction.failed();
         let jobs = self.collection::<Document>("jobs");
-        let living = doc! { "subject": certificate.to_string(), "alive": true, "work.kind": "revoke" };
+        let living = doc! { "lists": certificate.to_string(), "alive": true, "work.kind": "revoke" };
         let found = jobs.find_one(living).projection(doc! { "_id": 1 }).session(&mut transaction.session);
         Ok(found.await.map_err(failed)?.is_some())
     }

@@ -21,7 +21,7 @@ use crate::document::{database_now_plus, date, read, time};
 use crate::duties::Duty;
 use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
-use crate::jobs::SCAN_KEPT;
+use crate::jobs::{SCAN_KEPT, lists};
 use crate::transaction::{Transaction, transact};
 
 /// Jobs counted in one transaction at most: few enough that a slow database still does them within one try.
@@ -141,7 +141,9 @@ impl Store {
         let kept = |time: std::time::Duration| database_now_plus(time.min(self.retention.jobs));
         let is_look = doc! { "$in": ["$work.kind", ["drift-scan", "renewal-look"]] };
         let expire_at = doc! { "$cond": [is_look, kept(SCAN_KEPT), kept(self.retention.jobs)] };
-        let counted = vec![doc! { "$set": { "expire_at": expire_at } }, doc! { "$unset": "uncounted" }];
+        // A build from before there were lists did not change them with the state.
+        let counted = doc! { "expire_at": expire_at, "lists": lists::when("$state") };
+        let counted = vec![doc! { "$set": counted }, doc! { "$unset": "uncounted" }];
         let jobs = self.collection::<Document>("jobs");
         let update = jobs.update_many(doc! { "_id": { "$in": ids }, "uncounted": true }, counted);
         let marked = update.session(&mut transaction.session).await.map_err(failed)?.matched_count;

@@ -106,6 +106,7 @@ impl World {
         let mut copy = job.clone();
         copy.insert("_id", id.to_string());
         copy.insert("project", project.to_string());
+        copy.insert("lists", lists(&project, &issuer, copy.get_str("state").unwrap_or_default()));
         copy.insert("subject", issuer.to_string());
         copy.insert("key", Work::RegisterIssuer { issuer }.key());
         copy.insert("p", i32::from(partition(id)));
@@ -205,4 +206,11 @@ impl World {
         certificate.insert("plan_at", DateTime::from_millis(renew_at.as_millisecond()));
         Ok(certificate)
     }
+}
+
+/// The lists of a job that registers an issuer, as the store keeps them.
+fn lists(project: &ProjectId, issuer: &IssuerId, state: &str) -> [String; 4] {
+    let state = if state == "queued" { "living" } else { state };
+    let [in_state, of_kind] = [state, "register-issuer"].map(|name| format!("{project}/{name}"));
+    [project.to_string(), in_state, of_kind, issuer.to_string()]
 }

@@ -29,6 +29,7 @@ pub(super) async fn look(duties: &Duties<'_>) -> anyhow::Result<()> {
     result = result.and(pages(duties, PAGE, async || end_wrong_waits(duties).await).await);
     result = result.and(forget_ahead(duties).await);
     result = result.and(restore_bounds(duties).await);
+    result = result.and(pages(duties, PAGE, async || duties.store.mend_lists(PAGE).await).await);
     result.and(end_abandoned_orders(duties).await)
 }
 

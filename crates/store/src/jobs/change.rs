@@ -10,7 +10,7 @@ use crate::document::read;
 use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
 use crate::idempotency::Mutation;
-use crate::jobs::{JobDocument, JobRecord, fence_field, forward, rank, settle, subject};
+use crate::jobs::{JobDocument, JobRecord, fence_field, forward, lists, rank, settle, subject};
 use crate::renewals::plan;
 use crate::transaction::{Transaction, transact};
 
@@ -182,7 +182,7 @@ fn as_seen(job: &JobDocument) -> Document {
 fn revive(fence: i64, stages: Vec<Document>) -> Vec<Document> {
     let queued = doc! {
         "state": "queued", "alive": true, "claim_at": "$$NOW", "wait_ms": 0_i64, "fence": { "$max": ["$fence", fence] },
-        "setbacks": null, "lost": 0, "finished_at": null,
+        "setbacks": null, "lost": 0, "finished_at": null, "lists": lists::when(lists::LIVING),
     };
     let mut all = vec![doc! { "$set": queued }, doc! { "$unset": ["expire_at", "uncounted"] }];
     all.extend(stages);

@@ -78,10 +78,13 @@ impl Store {
         candidates: &[JobDocument],
         lease: Duration,
     ) -> Result<Vec<JobDocument>, StoreError> {
-        // As they were seen: nobody claimed them, and nobody settled them, since.
-        let seen = candidates.iter().map(|job| {
-            let holder = job.token.map(|token| token.to_string());
-            doc! { "_id": job.id.to_string(), "attempt": job.attempt, "token": holder }
+        // As they were seen: nobody claimed them since, which would count an attempt, and nobody settled them.
+        let mut seen = BTreeMap::<(i32, &str), Vec<String>>::new();
+        for job in candidates {
+            seen.entry((job.attempt, job.state.as_str())).or_default().push(job.id.to_string());
+        }
+        let seen = seen.into_iter().map(|((attempt, state), ids)| {
+            doc! { "_id": { "$in": ids }, "attempt": attempt, "state": state }
         });
         let due = doc! {
             "$or": seen.collect::<Vec<_>>(), "claim_at": { "$exists": true },

@@ -32,8 +32,8 @@ const LOOK: &str = Work::KINDS[3];
 const REVOKE: &str = Work::KINDS[4];
 /// Everything that works for a CA.
 const FOR_CAS: &str = "for-cas";
-/// The parts of the queue that are looked at.
-const PARTS: [&str; 5] = [FOR_CAS, REGISTER, SCAN, LOOK, REVOKE];
+/// The parts of the queue that have partitions of their own.
+const PARTS: [&str; 4] = [FOR_CAS, SCAN, LOOK, REVOKE];
 
 #[derive(Deserialize)]
 struct GaugeDocument {
@@ -67,6 +67,13 @@ struct Running {
     kinds: BTreeMap<String, u64>,
 }
 
+/// How many registrations are due, and since when the oldest has been.
+#[derive(Debug)]
+struct Registrations {
+    due: u64,
+    oldest: Option<DateTime>,
+}
+
 impl Running {
     fn of(&self, kind: &str) -> u64 {
         self.kinds.get(kind).copied().unwrap_or(0)
@@ -87,7 +94,9 @@ impl Store {
             cause: format!("its answer has no time: {error}"),
         })?;
         let measured_at = time(now);
-        let oldest = self.oldest_due(now).await?;
+        let mut oldest = self.oldest_due(now).await?;
+        let registrations = self.registrations(now).await?;
+        oldest.extend(registrations.oldest.map(|since| (REGISTER.to_owned(), since)));
         let running = self.count_running(now).await?;
         let age = |part| oldest.get(part).map_or(Duration::ZERO, |since| until(time(*since), measured_at));
         let waiting = if oldest.contains_key(FOR_CAS) {
@@ -102,10 +111,10 @@ impl Store {
         let mut kinds = ByKind::default();
         for (kind, of_kind) in Work::KINDS.into_iter().zip(&mut kinds) {
             if kind != ISSUE {
-                let due = if oldest.contains_key(kind) {
-                    self.count_due(due_of(kind, now), QUEUE_COUNT).await?
-                } else {
-                    0
+                let due = match kind {
+                    REGISTER => registrations.due,
+                    _ if oldest.contains_key(kind) => self.count_due(due_of(kind, now), QUEUE_COUNT).await?,
+                    _ => 0,
                 };
                 let running = running.of(kind);
                 *of_kind = OfKind { due, running, capped: due > QUEUE_COUNT, oldest_age: age(kind) };
@@ -197,6 +206,26 @@ impl Store {
         Ok(found.into_iter().filter_map(oldest).collect())
     }
 
+    /// The registrations that are due. They are among the other work for CAs, but few: to look at each that lives, up to a
+    /// bound, costs less than an index more.
+    async fn registrations(&self, now: DateTime) -> Result<Registrations, StoreError> {
+        let stages = vec![
+            doc! { "$match": { "alive": true, "key": { "$gte": format!("{REGISTER}/"), "$lt": format!("{REGISTER}0") } } },
+            doc! { "$limit": i64::try_from(QUEUE_COUNT + 1).unwrap_or(i64::MAX) },
+            doc! { "$match": { "claim_at": { "$lte": now } } },
+            doc! { "$group": { "_id": null, "due": { "$sum": 1_i64 }, "oldest": { "$min": "$claim_at" } } },
+        ];
+        let found: Option<Document> = bounded("look for registrations", async {
+            self.collection::<Document>("jobs").aggregate(stages).await?.try_next().await
+        })
+        .await?;
+        let found = found.unwrap_or_default();
+        Ok(Registrations {
+            due: natural(found.get_i64("due").unwrap_or(0)),
+            oldest: found.get_datetime("oldest").ok().copied(),
+        })
+    }
+
     /// How long the oldest job that is due and no registration has been due, where a registration is older; none where so many
     /// registrations are older that it is not looked any further.
     async fn oldest_to_issue(&self, now: DateTime) -> Result<Duration, StoreError> {
@@ -281,9 +310,6 @@ fn whole_millis(time: Duration) -> i64 {
 /// Jobs of this part whose time has come at `now`, the database's: in an index alone, without a look at the jobs.
 fn due_of(part: &str, now: DateTime) -> Document {
     match part {
-        REGISTER => {
-            doc! { "work.kind": REGISTER, "state": { "$in": ["queued", "running"] }, "claim_at": { "$lte": now } }
-        }
         SCAN => due(now, JOB_PARTITIONS..ARI_PARTITION),
         LOOK => due(now, ARI_PARTITION..REVOCATION_PARTITION),
         REVOKE => due(now, REVOCATION_PARTITION..PARTITIONS),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bson::{DateTime, Document, doc};
+use bson::{DateTime, Document, RawDocumentBuf, doc};
 use cap_core::clock::Clock;
 use cap_core::id::ProjectId;
 use cap_core::job::{JobState, ProjectLane, RANKS, Room, Waiting, deal};
@@ -12,7 +12,7 @@ use cap_core::limits;
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
 
-use crate::document::{date, millis, read, time};
+use crate::document::{date, millis, read_raw, time};
 use crate::error::StoreError;
 use crate::jobs::JobDocument;
 use crate::{Store, bounded};
@@ -32,6 +32,8 @@ const LANE_ROUNDS: usize = 4;
 /// So many times the free places are read from all lanes together, so that one may leave its share to another.
 const SPARE: usize = 4;
 
+/// Jobs that the database answers at once: all that are wanted of some lanes. It would answer 101, and the rest when asked again.
+const AT_ONCE: u32 = 1_000;
 /// How much later than it says a job may come into sight; as for a quick look that goes by no lanes.
 const LATE: Duration = Duration::from_secs(10);
 
@@ -138,9 +140,10 @@ impl Store {
             "$expr": search.comes(),
         };
         let limit = i64::try_from(wanted + UNREADABLE).unwrap_or(i64::MAX);
-        let found: Vec<Document> = bounded("look for jobs", async {
-            let jobs = self.collection::<Document>("jobs");
-            jobs.find(filter).sort(doc! { "claim_at": 1 }).limit(limit).await?.try_collect().await
+        let found: Vec<RawDocumentBuf> = bounded("look for jobs", async {
+            let jobs = self.collection::<RawDocumentBuf>("jobs");
+            let due = jobs.find(filter).sort(doc! { "claim_at": 1 }).limit(limit).batch_size(AT_ONCE);
+            due.await?.try_collect().await
         })
         .await?;
         Ok(readable(found).take(wanted).collect())
@@ -270,8 +273,10 @@ impl Store {
             let pipeline = Vec::from(head(lane));
             stages.push(doc! { "$unionWith": { "coll": "jobs", "pipeline": pipeline } });
         }
-        let found: Vec<Document> = bounded("look for jobs", async {
-            self.collection::<Document>("jobs").aggregate(stages).await?.try_collect().await
+        let found: Vec<RawDocumentBuf> = bounded("look for jobs", async {
+            let jobs = self.collection::<Document>("jobs");
+            let heads = jobs.aggregate(stages).batch_size(AT_ONCE);
+            heads.with_type::<RawDocumentBuf>().await?.try_collect().await
         })
         .await?;
         let mut heads: BTreeMap<ProjectLane, Vec<JobDocument>> = BTreeMap::new();
@@ -378,8 +383,8 @@ fn oldest(jobs: &[JobDocument]) -> Option<Timestamp> {
     waiting.claim_at.map(time)
 }
 
-fn readable(found: Vec<Document>) -> impl Iterator<Item = JobDocument> {
-    found.into_iter().filter_map(|job| match read("jobs", job) {
+fn readable(found: Vec<RawDocumentBuf>) -> impl Iterator<Item = JobDocument> {
+    found.into_iter().filter_map(|job| match read_raw("jobs", &job) {
         Ok(job) => Some(job),
         Err(error) => {
             tracing::error!(%error, "a job that is due cannot be read, so it is not run");

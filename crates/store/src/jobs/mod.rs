@@ -6,6 +6,7 @@ mod bounds;
 mod change;
 mod claim;
 mod gauge;
+pub(crate) mod lists;
 mod look;
 mod rank;
 mod settle;
@@ -15,7 +16,7 @@ mod wrong;
 use bson::{Bson, DateTime, Document, doc};
 use cap_core::id::{ClaimId, JobId, ProjectId};
 use cap_core::job::{JobDraft, JobState, Lane, Listed, Need, ProjectLane, Setbacks, Work, place_in_queue};
-use cap_core::page::{Order, Page, Slice};
+use cap_core::page::Order;
 use cap_core::problem::Problem;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -124,30 +125,6 @@ pub struct JobFilter {
 }
 
 impl Store {
-    /// A page of a project's jobs.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn jobs(
-        &self,
-        project: ProjectId,
-        wanted: &JobFilter,
-        page: &Page,
-    ) -> Result<Slice<JobRecord>, StoreError> {
-        let mut filter = doc! { "project": project.to_string() };
-        let wanted_fields = [
-            ("state", wanted.state.map(JobState::as_str)),
-            ("subject", wanted.subject.as_deref()),
-            ("work.kind", wanted.kind.as_deref()),
-        ];
-        filter.extend(
-            wanted_fields.into_iter().filter_map(|(field, value)| Some((field.to_owned(), value?.into()))),
-        );
-        let id = |job: &JobDocument<Listed>| job.id.to_string();
-        let found = self.list_in(wanted.order, "jobs", filter, page, id).await?;
-        Ok(found.map(JobRecord::from))
-    }
-
     /// A project's job.
     ///
     /// # Errors
@@ -217,7 +194,7 @@ impl Store {
     ) -> Result<(), Failure> {
         let failed = transaction.failed();
         let jobs = self.collection::<Document>("jobs");
-        let living = doc! { "subject": subject, "alive": true };
+        let living = doc! { "lists": subject, "alive": true };
         let cancel = jobs.update_many(living, settle::over("cancelled")).session(&mut transaction.session);
         cancel.await.map_err(failed)?;
         Ok(())
@@ -244,6 +221,12 @@ fn lane(draft: &JobDraft) -> Option<ProjectLane> {
             Some(ProjectLane { project: draft.project, lane: Lane::Main })
         }
         Work::DriftScan { .. } | Work::RenewalLook { .. } | Work::Revoke { .. } => None,
+    }
+}
+
+impl<W> JobDocument<W> {
+    fn id(&self) -> String {
+        self.id.to_string()
     }
 }
 
@@ -286,6 +269,7 @@ impl Fact {
         };
         let made = vec![
             doc! { "$replaceWith": { "$mergeObjects": [{ "$literal": record }, times] } },
+            doc! { "$set": { "lists": lists::when(lists::LIVING) } },
             rank::stage(),
         ];
         Ok(self.upsert("jobs", absent, made))

@@ -55,7 +55,7 @@ impl Store {
         let jobs = self.collection::<Document>("jobs");
         // Whether it has come is for the database's clock to say; the leader's only narrows the search.
         let passed = doc! {
-            "rank_at": { "$lte": date(before) }, "claim_at": { "$exists": true },
+            "uncounted": null, "finished_at": null, "rank_at": { "$lte": date(before) }, "claim_at": { "$exists": true },
             "$expr": { "$lt": ["$rank_at", "$$NOW"] },
         };
         let found: Vec<Document> = bounded(DOING, async {

@@ -13,7 +13,7 @@ use crate::Store;
 use crate::document::{bson, database_now_plus, date, millis};
 use crate::error::StoreError;
 use crate::fact::Fact;
-use crate::jobs::{fence_field, rank, subject};
+use crate::jobs::{fence_field, lists, rank, subject};
 use crate::renewals::plan;
 
 /// What needs a person is tried again after this part of the life that is left, where that is sooner than a day.
@@ -27,6 +27,7 @@ pub(super) fn over(state: &str) -> Vec<Document> {
     vec![
         doc! { "$set": {
             "state": state, "alive": false, "owner": null, "finished_at": "$$NOW", "uncounted": true,
+            "lists": lists::when(state),
         } },
         doc! { "$unset": ["claim_at", "token"] },
     ]

@@ -195,7 +195,7 @@ async fn an_order_that_no_job_goes_on_with_is_ended_and_gives_its_names_free() {
     assert!(!end(&world, &order, 1).await.unwrap(), "its job lives");
     let over = doc! { "$set": { "alive": false, "state": "cancelled" } };
     let jobs = raw(&world).await.collection::<Document>("jobs");
-    jobs.update_many(doc! { "subject": order.certificate.to_string() }, over).await.unwrap();
+    jobs.update_many(doc! { "lists": order.certificate.to_string() }, over).await.unwrap();
     let moved_on = Order { revision: order.revision + 1, ..order.clone() };
     assert!(!end(&world, &moved_on, 1).await.unwrap(), "it is not as it was seen");
     assert!(end(&world, &order, 3).await.unwrap());
@@ -211,7 +211,7 @@ async fn an_order_that_no_job_goes_on_with_is_ended_and_gives_its_names_free() {
     assert_eq!(certificate.order, None);
 
     let other = in_flight(&world, "b.example.test").await;
-    jobs.update_many(doc! { "subject": other.certificate.to_string() }, doc! { "$set": { "alive": false } })
+    jobs.update_many(doc! { "lists": other.certificate.to_string() }, doc! { "$set": { "alive": false } })
         .await
         .unwrap();
     let late = end(&world, &other, 2).await;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use cap_core::id::JobId;
 use cap_core::job::{JobState, Settlement, Work};
 use cap_core::page::{Order, Page};
+use cap_core::problem::{Class, Problem};
 use cap_store::{JobFilter, JobRecord, StoreError};
 use cap_testkit::mongo::driver::Client;
 use cap_testkit::mongo::driver::bson::{DateTime, Document, doc};
@@ -134,8 +135,9 @@ async fn jobs_are_listed_by_what_is_wanted_the_newest_first_and_by_an_index() {
     let kind =
         |kind: &str| JobFilter { kind: Some(kind.to_owned()), order: Order::Desc, ..JobFilter::default() };
     let database = crate::queue::raw(&world).await;
-    let dead = doc! { "$set": { "state": "dead" } };
-    database.collection::<Document>("jobs").update_one(doc! { "_id": &all[0] }, dead).await.unwrap();
+    let dead = world.claim("one", LEASE).await.remove(0);
+    let problem = Problem::new(Class::Protocol, "odd", "nobody can read it");
+    world.store.settle(&dead, &Settlement::Dead(problem), world.clock.now()).await.unwrap();
     let mut seen = Vec::new();
     let commands = asked(&database, async {
         for wanted in [
@@ -150,13 +152,66 @@ async fn jobs_are_listed_by_what_is_wanted_the_newest_first_and_by_an_index() {
     .await;
     let newest: Vec<String> = all.iter().rev().cloned().collect();
     assert_eq!(seen[0], newest);
-    assert_eq!((seen[1].len(), &seen[2], seen[3].len()), (3, &vec![all[0].clone()], 1));
+    assert_eq!((seen[1].len(), &seen[2], seen[3].len()), (3, &vec![dead.job.to_string()], 1));
     assert!(seen[1].is_sorted_by(|one, next| one > next), "{seen:?}");
     for command in &commands {
         let plan = explain(&database, command).await;
         plan.goes_by_an_index(command);
         assert!(plan.keys <= 4 && plan.documents <= 3, "{plan:?} of {command}");
     }
+}
+
+/// What runs is in no list of its own: it is found where claims are made.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_and_what_runs_is_listed_page_by_page_in_either_order() {
+    let world = World::new().await;
+    for name in ["a.example.test", "b.example.test", "c.example.test", "d.example.test"] {
+        world.certificate(name).await;
+    }
+    let claims = world.claim("one", LEASE).await;
+    assert_eq!(claims.len(), 4, "their issuers' registrations are due later");
+    world.store.settle(&claims[0], &Settlement::HandedBack, world.clock.now()).await.unwrap();
+    world.store.settle(&claims[1], &Settlement::Succeeded, world.clock.now()).await.unwrap();
+    let mut runs: Vec<String> = claims[2..].iter().map(|claim| claim.job.to_string()).collect();
+    runs.sort();
+    let wanted = |state, order| JobFilter { state: Some(state), order, ..JobFilter::default() };
+    assert_eq!(listed(&world, &wanted(JobState::Running, Order::Asc)).await, runs);
+    runs.reverse();
+    assert_eq!(listed(&world, &wanted(JobState::Running, Order::Desc)).await, runs);
+    let waits = JobFilter { kind: Some("issue".to_owned()), ..wanted(JobState::Queued, Order::Asc) };
+    assert_eq!(listed(&world, &waits).await, [claims[0].job.to_string()]);
+    assert_eq!(listed(&world, &wanted(JobState::Succeeded, Order::Asc)).await, [claims[1].job.to_string()]);
+    let of_kind = JobFilter { kind: Some("issue".to_owned()), ..wanted(JobState::Running, Order::Asc) };
+    assert_eq!(listed(&world, &of_kind).await.len(), issue_jobs(&claims[2..]));
+    let other = crate::lanes::project(&world);
+    let page = Page::parse::<JobId>(None, None).unwrap();
+    let others = world.store.jobs(other, &wanted(JobState::Running, Order::Asc), &page).await.unwrap();
+    assert!(others.items.is_empty(), "{others:?}");
+}
+
+/// Processes of a build from before there were lists run beside this one while they are replaced.
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_of_a_build_that_knew_no_lists_come_into_theirs() {
+    let world = World::new().await;
+    world.certificate("a.example.test").await;
+    let ended = world.claim("one", LEASE).await.remove(0);
+    world.store.settle(&ended, &Settlement::Succeeded, world.clock.now()).await.unwrap();
+    let jobs = crate::queue::raw(&world).await.collection::<Document>("jobs");
+    let without = doc! { "$unset": { "lists": "" } };
+    jobs.update_one(doc! { "work.kind": "register-issuer" }, without).await.unwrap();
+    let living = doc! { "$set": { "lists.1": format!("{}/living", world.project) } };
+    let own = doc! { "_id": ended.job.to_string() };
+    assert_eq!(jobs.update_one(own, living).await.unwrap().modified_count, 1);
+
+    let all = JobFilter::default();
+    assert_eq!(listed(&world, &all).await, [ended.job.to_string()]);
+    assert_eq!(world.store.mend_lists(10).await.unwrap(), 1);
+    assert_eq!(world.store.mend_lists(10).await.unwrap(), 0);
+    assert_eq!(listed(&world, &all).await.len(), 2);
+    let succeeded = JobFilter { state: Some(JobState::Succeeded), ..all };
+    assert!(listed(&world, &succeeded).await.is_empty());
+    assert_eq!(world.store.count_finished(1).await.unwrap(), 1);
+    assert_eq!(listed(&world, &succeeded).await, [ended.job.to_string()]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -31,6 +31,7 @@ pub(crate) fn job(world: &World, project: ProjectId, lane: Lane, rank: i32, sinc
     let lane = ProjectLane { project, lane }.to_string();
     doc! {
         "_id": id.to_string(), "project": project.to_string(), "subject": certificate.to_string(),
+        "lists": [project.to_string(), format!("{project}/living"), format!("{project}/issue"), certificate.to_string()],
         "key": id.to_string(), "alive": true, "p": i32::from(partition(id)),
         "work": { "kind": "issue", "certificate": certificate.to_string(), "made_for": null },
         "lane": lane, "rank": rank, "rank_floor": 5, "state": "queued", "claim_at": since,

@@ -141,8 +141,10 @@ async fn each_kind_is_counted_by_itself_with_the_age_of_its_oldest() {
     let now_ms = world.clock.now().as_millisecond();
     let ago = |seconds: i64| DateTime::from_millis(now_ms - 1_000 * seconds);
     let job = |n: i32, kind: &str, p: u16, state: &str, at| {
-        let id = format!("{kind}-{n}");
-        doc! { "_id": &id, "key": &id, "p": i32::from(p), "work": { "kind": kind }, "state": state, "claim_at": at }
+        let id = format!("{kind}/{n}");
+        doc! {
+            "_id": &id, "key": &id, "alive": true, "p": i32::from(p), "work": { "kind": kind }, "state": state, "claim_at": at,
+        }
     };
     let hour = DateTime::from_millis(now_ms + 3_600_000);
     jobs.insert_many([

@@ -64,7 +64,7 @@ pub(super) async fn queued_otherwise(
 ) -> anyhow::Result<usize> {
     let mut wrong = 0;
     for certificate in watched {
-        let filter = doc! { "subject": certificate, "work.kind": "issue" };
+        let filter = doc! { "lists": certificate, "work.kind": "issue" };
         let jobs = world.collection("jobs").count_documents(filter).await?;
         wrong += usize::from(usize::try_from(jobs)? != windows + 1);
     }

@@ -121,7 +121,7 @@ pub(super) async fn judge(world: &World, minted: &[Minted], figures: &mut Figure
     for (id, name) in minted.iter().flat_map(|minted| &minted.certificates) {
         asked += 1;
         twice_bought += usize::from(counts.of(&[name]).finalized != 1);
-        let queued = jobs.count_documents(doc! { "subject": id, "work.kind": "issue" }).await?;
+        let queued = jobs.count_documents(doc! { "lists": id, "work.kind": "issue" }).await?;
         twice_queued += usize::from(queued != 1);
     }
     figures.count("answers to commits that the database kept back", lost);

@@ -70,9 +70,9 @@ async fn harm(world: &World, certificates: &[String], project: &str) {
     assert_eq!(gone.deleted_count, 1);
     // Due in the year 2100: no worker takes it.
     let later = doc! { "$set": { "state": "queued", "claim_at": DateTime::from_millis(4_102_444_800_000) } };
-    let job = doc! { "subject": &certificates[1], "state": "succeeded" };
+    let job = doc! { "lists": &certificates[1], "state": "succeeded" };
     assert_eq!(world.collection("jobs").update_one(job.clone(), later).await.unwrap().modified_count, 1);
     let dead = doc! { "$set": { "state": "dead" } };
-    let job = doc! { "subject": &certificates[2], "state": "succeeded" };
+    let job = doc! { "lists": &certificates[2], "state": "succeeded" };
     assert_eq!(world.collection("jobs").update_one(job, dead).await.unwrap().modified_count, 1);
 }

@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(200);
 pub(crate) struct Claims {
     pub(crate) claimers: usize,
     pub(crate) rate: f64,
-    /// Of one claim of up to fifty.
+    /// Of one claim.
     pub(crate) times: Times,
     pub(crate) aborts_a_job: f64,
 }

@@ -13,6 +13,7 @@ pub(super) mod worker;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use cap_core::limits::CLAIM_BATCH;
 use cap_testkit::mongo::ReplicaSetOptions;
 use cap_testkit::progress::say;
 use clap::{Args, ValueEnum};
@@ -155,7 +156,7 @@ async fn speed(args: &QueueArgs, verdicts: &mut Verdicts) -> anyhow::Result<()> 
         println!("  {in_flight:>4} in flight {rate:8.0}/s   p50 {median:6.1} ms, p99 {p99:6.1} ms");
     }
     if wants_claims {
-        println!("\nclaims of up to 50 jobs, each claimer a process");
+        println!("\nclaims of up to {CLAIM_BATCH} jobs, each claimer a process");
         for one in &claimed {
             let (median, p99) = (ms(one.times.median()), ms(one.times.p99()));
             println!(
