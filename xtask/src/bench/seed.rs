@@ -124,7 +124,7 @@ impl World {
     pub(crate) async fn release(&self, project: ProjectId) -> anyhow::Result<()> {
         let ago = doc! { "$multiply": [{ "$add": [1, { "$rand": {} }] }, DAY_MS] };
         let since = doc! { "$subtract": ["$$NOW", { "$toLong": ago }] };
-        let own = doc! { "project": project.to_string(), "state": "queued" };
+        let own = doc! { "lists": living(project), "state": "queued" };
         self.collection("jobs").update_many(own, vec![doc! { "$set": { "claim_at": since } }]).await?;
         Ok(())
     }
@@ -210,7 +210,11 @@ impl World {
 
 /// The lists of a job that registers an issuer, as the store keeps them.
 fn lists(project: &ProjectId, issuer: &IssuerId, state: &str) -> [String; 4] {
-    let state = if state == "queued" { "living" } else { state };
-    let [in_state, of_kind] = [state, "register-issuer"].map(|name| format!("{project}/{name}"));
-    [project.to_string(), in_state, of_kind, issuer.to_string()]
+    let in_state = if state == "queued" { living(*project) } else { format!("{project}/{state}") };
+    [project.to_string(), in_state, format!("{project}/register-issuer"), issuer.to_string()]
+}
+
+/// The list of a project's jobs that are not over.
+pub(crate) fn living(project: ProjectId) -> String {
+    format!("{project}/living")
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use cap_core::limits::JOB_PARTITIONS;
 use cap_testkit::mongo::driver::bson::doc;
 use cap_testkit::wait::{self, Pending};
 
@@ -45,13 +46,16 @@ pub(crate) async fn run(
     for worker in &mut running {
         worker.begin().await?;
     }
-    let waiting = doc! { "project": project.to_string(), "state": "queued" };
+    let all: Vec<i32> = (0..JOB_PARTITIONS).map(i32::from).collect();
+    let waiting = doc! {
+        "p": { "$in": all }, "state": "queued", "claim_at": { "$exists": true }, "project": project.to_string(),
+    };
     wait::until("every job to be claimed", LIMIT, || async {
         tokio::time::sleep(LOOK).await;
         let jobs = world.collection("jobs");
-        match jobs.count_documents(waiting.clone()).limit(1).await.map_err(Pending::not_yet)? {
-            0 => Ok(()),
-            _ => Err(Pending::not_yet("some wait")),
+        match jobs.find_one(waiting.clone()).await.map_err(Pending::not_yet)? {
+            None => Ok(()),
+            Some(_) => Err(Pending::not_yet("some wait")),
         }
     })
     .await?;
@@ -63,8 +67,8 @@ pub(crate) async fn run(
         all.push(claimed);
     }
     let claimed: usize = all.iter().map(|one| one.jobs).sum();
-    let own = doc! { "project": project.to_string() };
-    let once = doc! { "project": project.to_string(), "attempt": 1 };
+    let own = doc! { "lists": project.to_string() };
+    let once = doc! { "lists": project.to_string(), "attempt": 1 };
     let once = world.collection("jobs").count_documents(once).await?;
     ensure!(once == u64::try_from(jobs)?, "{once} of {jobs} jobs were claimed once");
     // A claim whose answer was lost holds its jobs all the same; it does not count as done.
