@@ -6,8 +6,8 @@ use cap_core::drift::{DriftSettings, DriftTarget};
 use cap_core::job::Work;
 use cap_runtime::config::format_duration;
 use cap_store::{
-    CertificateRecord, DriftRecord, IssuerRecord, JobRecord, NoticeRecord, ProjectDrift, ProjectRecord,
-    RenewalInfoRecord, RenewalInfoSeen, TokenRecord, TotalRecord, VersionRecord,
+    CertificateRecord, DriftRecord, IssuerRecord, JobAttempt, JobRecord, NoticeRecord, ProjectDrift,
+    ProjectRecord, RenewalInfoRecord, RenewalInfoSeen, TokenRecord, TotalRecord, VersionRecord,
 };
 use jiff::Timestamp;
 
@@ -153,6 +153,11 @@ pub(crate) fn job(record: JobRecord) -> wire::Job {
         Some(Work::RegisterIssuer { issuer } | Work::RenewalLook { issuer }) => (None, Some(*issuer)),
         None => (None, None),
     };
+    let attempt = |attempt: JobAttempt| wire::JobAttempt {
+        number: attempt.number,
+        owner: attempt.owner,
+        started_at: attempt.started_at,
+    };
     wire::Job {
         id: record.id,
         project: record.project,
@@ -162,6 +167,7 @@ pub(crate) fn job(record: JobRecord) -> wire::Job {
         state: record.state,
         lane: record.lane,
         attempt: record.attempt,
+        attempts: record.attempts.into_iter().map(attempt).collect(),
         owner: record.owner,
         due_at: record.due_at,
         problem: record.problem,

@@ -133,6 +133,9 @@ pub struct Job {
     pub lane: Option<Lane>,
     /// How often it was claimed.
     pub attempt: i32,
+    /// The last attempts, ten at most, the latest last.
+    #[serde(default)]
+    pub attempts: Vec<JobAttempt>,
     /// The process that has it.
     pub owner: Option<String>,
     /// When it runs (queued) or its lease ends (running).
@@ -143,6 +146,17 @@ pub struct Job {
     pub created_at: Timestamp,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
+}
+
+/// An attempt at a job.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JobAttempt {
+    /// Counts the attempts, from 1.
+    pub number: i32,
+    /// The process that made it.
+    pub owner: String,
+    /// When it began.
+    pub started_at: Timestamp,
 }
 
 /// The answer to `POST /projects/{p}/jobs/{j}/cancel`.

@@ -58,7 +58,7 @@ pub use instances::Beat;
 pub use issuers::{
     ExternalRecord, HoldRecord, IssuerChange, IssuerRecord, IssuerUser, Registration, Rolled, RolloverRecord,
 };
-pub use jobs::{Claimed, JobFilter, JobRecord, JobRefusal, JobWatch, LanesSeen, Search};
+pub use jobs::{Claimed, JobAttempt, JobFilter, JobRecord, JobRefusal, JobWatch, LanesSeen, Search};
 pub use leases::{LeaseWatch, SCHEDULER_LEASE};
 pub use notices::{Due, NoticeRecord, Noticed};
 pub use orders::{OpenOrder, Opened, Parked};

@@ -122,7 +122,7 @@ impl Shown for Certificate {
 
 impl Shown for Job {
     const HEAD: &'static [&'static str] = &["ID", "KIND", "STATE", "ATTEMPT", "DUE", "PROBLEM"];
-    const WIDE: &'static [&'static str] = &["FOR", "LANE", "OWNER", "CREATED", "FINISHED"];
+    const WIDE: &'static [&'static str] = &["FOR", "LANE", "OWNER", "BEGAN", "CREATED", "FINISHED"];
 
     fn id(&self) -> String {
         self.id.to_string()
@@ -145,6 +145,7 @@ impl Shown for Job {
             or_dash(subject),
             or_dash(self.lane.map(|lane| lane.as_str().to_owned())),
             or_dash(self.owner.clone()),
+            or_dash(self.attempts.last().map(|attempt| instant(attempt.started_at))),
             instant(self.created_at),
             or_dash(self.finished_at.map(instant)),
         ]

@@ -73,6 +73,10 @@ async fn a_job_is_retried_and_cancelled_and_what_is_over_is_a_conflict() {
     })
     .await
     .unwrap();
+    let again = cli.run(&["job", "get", &job, "-o", "json"]).await.ends(0).json();
+    let last = again["attempts"].as_array().and_then(|attempts| attempts.last()).unwrap();
+    assert_eq!(last["number"], again["attempt"], "{again}");
+    assert!(last["owner"].as_str().unwrap().starts_with("worker"), "{last}");
 
     hold(&world, &job).await;
     let rehearsed = cli.run(&["job", "cancel", &job, "--dry-run"]).await.ends(0).data;

@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::Store;
-use crate::document::{database_now_plus, date, document, millis, read, time};
+use crate::document::{as_date, database_now_plus, date, document, millis, read, time};
 use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
 use crate::transaction::Transaction;
@@ -66,6 +66,9 @@ struct JobDocument<W = Work> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     claim_at: Option<DateTime>,
     attempt: i32,
+    /// The last attempts: claims add to them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    attempts: Vec<JobAttempt>,
     fence: i64,
     failures: u32,
     /// Claims in a row whose worker was never heard of again.
@@ -84,6 +87,18 @@ struct JobDocument<W = Work> {
     finished_at: Option<DateTime>,
 }
 
+/// An attempt at a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobAttempt {
+    /// Counts the attempts, from 1.
+    pub number: i32,
+    /// The process that made it.
+    pub owner: String,
+    /// When it began.
+    #[serde(with = "as_date")]
+    pub started_at: Timestamp,
+}
+
 /// A job as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobRecord {
@@ -99,6 +114,8 @@ pub struct JobRecord {
     pub lane: Option<Lane>,
     /// How often it was claimed.
     pub attempt: i32,
+    /// The last attempts, the latest last.
+    pub attempts: Vec<JobAttempt>,
     /// The process that has it.
     pub owner: Option<String>,
     /// When it runs (queued) or its lease ends (running).
@@ -293,6 +310,7 @@ impl From<&JobDraft> for JobDocument {
             state: JobState::Queued,
             claim_at: None,
             attempt: 0,
+            attempts: Vec::new(),
             fence: draft.fence,
             failures: 0,
             lost: 0,
@@ -316,6 +334,7 @@ impl From<JobDocument<Listed>> for JobRecord {
             work: job.work,
             state: job.state,
             attempt: job.attempt,
+            attempts: job.attempts,
             owner: job.owner,
             due_at: job.claim_at.map(time),
             problem: job.problem,
