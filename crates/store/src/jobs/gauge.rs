@@ -209,8 +209,10 @@ impl Store {
     /// The registrations that are due. They are among the other work for CAs, but few: to look at each that lives, up to a
     /// bound, costs less than an index more.
     async fn registrations(&self, now: DateTime) -> Result<Registrations, StoreError> {
+        // Their keys are the kind, `/` and an id; `0` comes next after `/`.
+        let keys = doc! { "$gte": format!("{REGISTER}/"), "$lt": format!("{REGISTER}0") };
         let stages = vec![
-            doc! { "$match": { "alive": true, "key": { "$gte": format!("{REGISTER}/"), "$lt": format!("{REGISTER}0") } } },
+            doc! { "$match": { "alive": true, "key": keys } },
             doc! { "$limit": i64::try_from(QUEUE_COUNT + 1).unwrap_or(i64::MAX) },
             doc! { "$match": { "claim_at": { "$lte": now } } },
             doc! { "$group": { "_id": null, "due": { "$sum": 1_i64 }, "oldest": { "$min": "$claim_at" } } },

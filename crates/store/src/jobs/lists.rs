@@ -48,23 +48,10 @@ impl Store {
     /// # Errors
     /// When the database does not answer; doing it again is safe.
     pub async fn mend_lists(&self, limit: u32) -> Result<u32, StoreError> {
-        const DOING: &str = "look for jobs without lists";
-        let jobs = self.collection::<Document>("jobs");
         let without = doc! { "lists": null, "project": { "$gt": "" } };
-        let found: Vec<Document> = bounded(DOING, async {
-            let page = jobs.find(without.clone()).limit(i64::from(limit)).projection(doc! { "_id": 1 });
-            page.await?.try_collect().await
-        })
-        .await?;
-        let ids: Vec<&str> = found.iter().filter_map(|job| job.get_str("_id").ok()).collect();
-        if ids.is_empty() {
-            return Ok(0);
-        }
-        let mut still = doc! { "_id": { "$in": ids } };
-        still.extend(without);
         let state = bson!({ "$cond": ["$alive", LIVING, "$state"] });
-        let mended = jobs.update_many(still, vec![doc! { "$set": { "lists": when(state) } }]);
-        Ok(u32::try_from(bounded(DOING, mended).await?.modified_count).unwrap_or(u32::MAX))
+        let mend = vec![doc! { "$set": { "lists": when(state) } }];
+        self.change_page("give jobs their lists", &without, None, limit, mend).await
     }
 
     /// A page of a project's jobs.

@@ -18,14 +18,16 @@ use cap_core::id::{ClaimId, JobId, ProjectId};
 use cap_core::job::{JobDraft, JobState, Lane, Listed, Need, ProjectLane, Setbacks, Work, place_in_queue};
 use cap_core::page::Order;
 use cap_core::problem::Problem;
+use futures_util::TryStreamExt;
 use jiff::Timestamp;
+use mongodb::action::{Action, Find};
 use serde::{Deserialize, Serialize};
 
-use crate::Store;
 use crate::document::{as_date, database_now_plus, date, document, millis, read, time};
 use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
 use crate::transaction::Transaction;
+use crate::{Store, bounded};
 
 pub use change::JobRefusal;
 pub use claim::Claimed;
@@ -201,6 +203,32 @@ impl Store {
             .projection(doc! { "fence": 1 })
             .session(&mut transaction.session);
         Ok(cancel.await.map_err(failed)?.and_then(|job| job.get_i64("fence").ok()))
+    }
+
+    /// Changes up to `limit` jobs that `which` is true of, in the order of `by` where it is given, as long as it is still true of
+    /// them. Answers how many.
+    async fn change_page(
+        &self,
+        doing: &'static str,
+        which: &Document,
+        by: Option<Document>,
+        limit: u32,
+        change: Vec<Document>,
+    ) -> Result<u32, StoreError> {
+        let jobs = self.collection::<Document>("jobs");
+        let found: Vec<Document> = bounded(doing, async {
+            let page = jobs.find(which.clone()).optional(by, Find::sort).limit(i64::from(limit));
+            page.projection(doc! { "_id": 1 }).await?.try_collect().await
+        })
+        .await?;
+        let ids: Vec<&str> = found.iter().filter_map(|job| job.get_str("_id").ok()).collect();
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let mut still = doc! { "_id": { "$in": ids } };
+        still.extend(which.clone());
+        let changed = bounded(doing, jobs.update_many(still, change)).await?.matched_count;
+        Ok(u32::try_from(changed).unwrap_or(u32::MAX))
     }
 
     /// Ends every living job on a subject that is going away.

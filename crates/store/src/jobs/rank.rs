@@ -4,12 +4,11 @@
 
 use bson::{Bson, Document, doc};
 use cap_core::job::{EXPIRY_RANKS, RANK_LATER};
-use futures_util::TryStreamExt;
 use jiff::Timestamp;
 
+use crate::Store;
 use crate::document::{date, millis};
 use crate::error::StoreError;
-use crate::{Store, bounded};
 
 /// A stage that ranks a job for the time at which it is due.
 pub(super) fn stage() -> Document {
@@ -51,26 +50,12 @@ impl Store {
     /// # Errors
     /// When the database does not answer; doing it again is safe.
     pub async fn age_ranks(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        const DOING: &str = "rank jobs anew";
-        let jobs = self.collection::<Document>("jobs");
         // Whether it has come is for the database's clock to say; the leader's only narrows the search.
         let passed = doc! {
             "uncounted": null, "finished_at": null, "rank_at": { "$lte": date(before) }, "claim_at": { "$exists": true },
             "$expr": { "$lt": ["$rank_at", "$$NOW"] },
         };
-        let found: Vec<Document> = bounded(DOING, async {
-            let page = jobs.find(passed.clone()).sort(doc! { "rank_at": 1 }).limit(i64::from(limit));
-            page.projection(doc! { "_id": 1 }).await?.try_collect().await
-        })
-        .await?;
-        let ids: Vec<&str> = found.iter().filter_map(|job| job.get_str("_id").ok()).collect();
-        if ids.is_empty() {
-            return Ok(0);
-        }
-        let mut still = doc! { "_id": { "$in": &ids } };
-        still.extend(passed);
         let anew = vec![stage_at(&doc! { "$max": ["$claim_at", "$$NOW"] }.into())];
-        bounded(DOING, jobs.update_many(still, anew)).await?;
-        Ok(u32::try_from(ids.len()).unwrap_or(u32::MAX))
+        self.change_page("rank jobs anew", &passed, Some(doc! { "rank_at": 1 }), limit, anew).await
     }
 }

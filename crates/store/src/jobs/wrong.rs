@@ -7,7 +7,6 @@ use bson::{Document, doc};
 use cap_core::clock::later;
 use cap_core::lease::WRONG_AHEAD;
 use cap_core::limits::PARTITIONS;
-use futures_util::TryStreamExt;
 use jiff::Timestamp;
 
 use super::rank;
@@ -45,31 +44,15 @@ impl Store {
     /// # Errors
     /// When the database does not answer; doing it again is safe.
     pub async fn end_wrong_waits(&self, now: Timestamp, limit: u32) -> Result<u32, StoreError> {
-        const DOING: &str = "end wrong waits";
         let all: Vec<i32> = (0..PARTITIONS).map(i32::from).collect();
         let ahead = doc! { "$subtract": ["$claim_at", "$$NOW"] };
         // One that was queued by an earlier version does not say how long it was to wait.
         let asked = doc! { "$ifNull": ["$wait_ms", i64::MAX / 2] };
         let wrong = doc! {
-            "claim_at": { "$gt": date(later(now, LOOKED_AT)) }, "state": "queued",
+            "p": { "$in": all }, "state": "queued", "claim_at": { "$gt": date(later(now, LOOKED_AT)) },
             "$expr": { "$gt": [ahead, { "$add": [asked, millis(SLACK)] }] },
         };
-        let jobs = self.collection::<Document>("jobs");
-        let mut look = doc! { "p": { "$in": all } };
-        look.extend(wrong.clone());
-        let found: Vec<Document> = bounded(DOING, async {
-            let page = jobs.find(look).limit(i64::from(limit)).projection(doc! { "_id": 1 });
-            page.await?.try_collect().await
-        })
-        .await?;
-        let ids: Vec<&str> = found.iter().filter_map(|job| job.get_str("_id").ok()).collect();
-        if ids.is_empty() {
-            return Ok(0);
-        }
-        let mut filter = doc! { "_id": { "$in": ids } };
-        filter.extend(wrong);
         let due = vec![doc! { "$set": { "claim_at": "$$NOW", "hastened": "$$NOW" } }, rank::stage()];
-        let ended = bounded(DOING, jobs.update_many(filter, due)).await?.modified_count;
-        Ok(u32::try_from(ended).unwrap_or(u32::MAX))
+        self.change_page("end wrong waits", &wrong, None, limit, due).await
     }
 }

@@ -100,7 +100,8 @@ async fn fill(world: &World) {
             );
             let id = if collection == "orders" { order } else { job };
             let mut record = doc! {
-                "_id": &id, "key": &id, "project": "other", "subject": &id, "lists": ["other", &id], "alive": false, "live": false, "open": false,
+                "_id": &id, "key": &id, "project": "other", "subject": &id, "lists": ["other", &id],
+                "alive": false, "live": false, "open": false,
                 "state": "succeeded", "finished_at": soon, "expires_at": soon, "notice_at": soon, "n": i32::try_from(n).unwrap(),
             };
             if collection != "certificates" && collection != "tokens" {

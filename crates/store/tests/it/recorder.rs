@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
+use cap_core::job::{JobState, Settlement};
 use cap_core::order::{Ledger, LedgerError, Order, OrderState, Placed};
-use cap_store::{OpenOrder, Opened, Store, TRY_BOUND};
+use cap_store::{OpenOrder, Opened, Store, StoreError, TRY_BOUND};
 use cap_testkit::mongo::ReplicaSet;
 use cap_testkit::mongo::driver::bson::{Document, doc};
 use cap_testkit::mongo::driver::{Client, Database};
@@ -95,6 +96,33 @@ async fn a_fact_that_is_refused_takes_no_other_with_it() {
         } else {
             assert_eq!(stored, advanced.unwrap());
         }
+    }
+}
+
+/// Their ends are alike, and so one statement, which must not end what is a peer's.
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_that_end_alike_end_together_but_for_one_that_a_peer_has() {
+    const JOBS: usize = 6;
+    let world = World::new().await;
+    let store = world.store.clone().working_in_groups();
+    for n in 0..JOBS {
+        world.certificate(&format!("h{n}.example.test")).await;
+    }
+    let claims = world.claim("one", Duration::ZERO).await;
+    assert_eq!(claims.len(), JOBS);
+    let kept: Vec<_> = claims[1..].iter().map(|claim| (claim.job, claim.token)).collect();
+    assert_eq!(world.store.extend_claims(&kept, LEASE).await.unwrap().len(), JOBS - 1);
+    let taken = world.claim("two", LEASE).await;
+    assert_eq!(taken.iter().map(|claim| claim.job).collect::<Vec<_>>(), [claims[0].job]);
+    let _writers: Vec<_> = (0..2 * JOBS).map(|_| store.writer()).collect();
+    let now = world.clock.now();
+    let ended = join_all(claims.iter().map(|claim| store.settle(claim, &Settlement::Succeeded, now))).await;
+    assert!(matches!(ended[0], Err(StoreError::Fenced)), "{ended:?}");
+    assert!(ended[1..].iter().all(Result::is_ok), "{ended:?}");
+    for claim in &claims {
+        let job = store.job(world.project, claim.job).await.unwrap().unwrap();
+        let expected = if claim.job == claims[0].job { JobState::Running } else { JobState::Succeeded };
+        assert_eq!(job.state, expected);
     }
 }
 
