@@ -97,6 +97,26 @@ impl Action {
         }
     }
 
+    /// Whether it is about an order or a part of one.
+    pub(crate) fn is_of_orders(self) -> bool {
+        match self {
+            Self::NewOrder
+            | Self::Order
+            | Self::Authorization
+            | Self::Challenge
+            | Self::Finalize
+            | Self::Certificate => true,
+            Self::Directory
+            | Self::Nonce
+            | Self::Account
+            | Self::Binding
+            | Self::KeyChange
+            | Self::Deactivation
+            | Self::RenewalInfo
+            | Self::Revocation => false,
+        }
+    }
+
     /// As people say it, at the head of "... failed".
     pub(crate) fn phrase(self) -> &'static str {
         match self {

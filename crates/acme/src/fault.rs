@@ -68,15 +68,26 @@ fn refusal(action: Action, status: u16, answer: &Answer, now: Timestamp) -> CaEr
             "the CA has paused this name after failures without end: mend what fails, open the URL above to unpause it, \
              and renew the certificate"
         }
+        Verdict::Later(_) if answer.retry_after.is_none() => {
+            "the CA does not say until when; it is asked again in an hour"
+        }
         Verdict::Later(_) => "the CA asks to come back later",
         Verdict::Again => "it is tried again",
         Verdict::OutOfStep => "the order is looked at again",
         Verdict::Refused(_) if action == Action::Binding && is_binding(kind) => {
             "the CA does not accept the external account: set eab_kid and eab_hmac_key anew, to what it handed out"
         }
+        // What the account has to do with it is found out by whoever placed the order.
+        Verdict::Account if action.is_of_orders() => "",
+        Verdict::Account if action == Action::Revocation => {
+            "the CA does not take the revocation from this account; revoke it at the CA with the certificate's own key"
+        }
         Verdict::Account => "the CA does not accept this account",
         Verdict::Refused(_) if action == Action::Directory => "check the directory URL",
         Verdict::Refused(_) if known.is_some() => known.map_or("", |(_, advice)| advice),
+        Verdict::Refused(_) | Verdict::Gone if matches!(action, Action::Revocation | Action::KeyChange) => {
+            "it is not tried again by itself"
+        }
         Verdict::Refused(_) | Verdict::Gone => "a new attempt is made",
     };
     let class = match verdict {
@@ -87,7 +98,8 @@ fn refusal(action: Action, status: u16, answer: &Answer, now: Timestamp) -> CaEr
         Verdict::Gone => Class::Protocol,
     };
     let kind = document.as_ref().map_or("ca-error", Document::kind);
-    let problem = Problem::new(class, kind, format!("{} failed: {said}; {advice}", action.phrase()));
+    let problem = Problem::new(class, kind, format!("{} failed: {said}", action.phrase()));
+    let problem = if advice.is_empty() { problem } else { problem.advised(advice) };
     match verdict {
         Verdict::Again => CaError::Transient(problem),
         Verdict::OutOfStep => CaError::OutOfStep(problem),

@@ -100,6 +100,8 @@ pub(crate) fn version(record: VersionRecord) -> wire::Version {
             reason: revocation.reason,
             asked_at: revocation.asked_at,
             revoked_at: revocation.revoked_at,
+            problem: revocation.problem,
+            next_attempt_at: revocation.next_attempt_at,
         }),
         not_before: record.not_before,
         not_after: record.not_after,

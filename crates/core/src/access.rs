@@ -28,6 +28,8 @@ pub enum Verdict {
     Granted,
     /// They may know that it exists, but not do this: the role they need.
     Denied(Role),
+    /// No token of a project may: the role that it takes in the whole organisation.
+    DeniedToProjects(Role),
     /// They may not even know whether it exists.
     Hidden,
 }
@@ -49,8 +51,8 @@ pub fn decide(actor: &Actor, action: Action) -> Verdict {
     };
     match (scope, project) {
         (Scope::Project(own), Some(project)) if own != project => Verdict::Hidden,
-        // No role in a project is enough: who may is an owner, for one.
-        (Scope::Project(_), None) if action != Action::ReadCluster => Verdict::Denied(Role::Owner),
+        // No role in a project is enough.
+        (Scope::Project(_), None) if action != Action::ReadCluster => Verdict::DeniedToProjects(needed),
         _ if role >= needed => Verdict::Granted,
         _ => Verdict::Denied(needed),
     }
@@ -76,7 +78,10 @@ mod tests {
             for action in [Action::ReadProject, Action::OperateProject, Action::AdministerProject] {
                 assert_eq!(decide(&actor, action(project('2'))), Verdict::Hidden);
             }
-            assert_eq!(decide(&actor, Action::AdministerOrganisation), Verdict::Denied(Role::Owner));
+            assert_eq!(
+                decide(&actor, Action::AdministerOrganisation),
+                Verdict::DeniedToProjects(Role::Owner)
+            );
         }
     }
 
@@ -97,7 +102,8 @@ mod tests {
         let asked = |role, scope| decide(&bearer(role, scope), Action::AdministerCluster);
         for role in [Role::Admin, Role::Owner] {
             assert_eq!(asked(role, Scope::Organisation), Verdict::Granted);
-            assert_eq!(asked(role, Scope::Project(project('1'))), Verdict::Denied(Role::Owner));
+            let own = Scope::Project(project('1'));
+            assert_eq!(asked(role, own), Verdict::DeniedToProjects(Role::Admin));
         }
         for role in [Role::Viewer, Role::Operator] {
             assert_eq!(asked(role, Scope::Organisation), Verdict::Denied(Role::Admin));

@@ -51,6 +51,7 @@ pub enum Action {
     CertificateRenewalRequested,
     CertificateRenewalPlanned,
     CertificateIssued,
+    CertificateRefused,
     CertificateAttemptFailed,
     CertificateKeyExported,
     CertificateExpiryNoticed,
@@ -65,7 +66,7 @@ pub enum Action {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::AdminBootstrapped,
         Self::AdminTokenRecovered,
         Self::TokenCreated,
@@ -89,6 +90,7 @@ impl Action {
         Self::CertificateRenewalRequested,
         Self::CertificateRenewalPlanned,
         Self::CertificateIssued,
+        Self::CertificateRefused,
         Self::CertificateAttemptFailed,
         Self::CertificateKeyExported,
         Self::CertificateExpiryNoticed,
@@ -128,6 +130,7 @@ impl Action {
             Self::CertificateRenewalRequested => "certificate.renewal_requested",
             Self::CertificateRenewalPlanned => "certificate.renewal_planned",
             Self::CertificateIssued => "certificate.issued",
+            Self::CertificateRefused => "certificate.refused",
             Self::CertificateAttemptFailed => "certificate.attempt_failed",
             Self::CertificateKeyExported => "certificate.key_exported",
             Self::CertificateExpiryNoticed => "certificate.expiry_noticed",

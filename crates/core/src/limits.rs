@@ -101,6 +101,13 @@ pub const OVERDUE_MIN: Duration = Duration::from_secs(600);
 pub const OVERDUE_FIRST: Duration = Duration::from_secs(3_600);
 /// And this part of the life that is left of the version in use, where that is longer.
 pub const OVERDUE_LIFE_DIVISOR: u32 = 10;
+/// How often in a row it is noted for the audit that the CA gave something else than the certificate that was asked for.
+pub const MIX_UPS_NOTED: u32 = 3;
+/// Passing faults in a row after which an order that was set aside is not asked for any more before a younger one is finalized:
+/// some minutes of them.
+pub const ELDER_FAULTS: u32 = 8;
+/// The longest that a CA may ask to be left alone with it, each time.
+pub const ELDER_WAIT: Duration = Duration::from_secs(600);
 /// Orders of one certificate that are watched beside its attempt: a CA that is stuck with them all gets no more.
 pub const WATCHED_ORDERS: usize = 2;
 /// How long past an order's expiry one that may have been finalized is still watched: this host's clock may be ahead of
@@ -140,8 +147,8 @@ pub const QUEUE_COUNT: u64 = 10_000;
 pub const QUEUE_COUNT_IN_ONE: u64 = 100_000;
 /// Partitions of the queue that drift scans have to themselves: whoever claims work for a CA does not see them.
 pub const DRIFT_PARTITIONS: u16 = 8;
-/// Drift scans that one worker runs at once, beside its work for CAs.
-pub const DRIFT_SCANS: usize = 4;
+/// Drift scans that one worker runs at once, beside its work for CAs: half of them of one project, as of all that stands apart.
+pub const DRIFT_SCANS: usize = 8;
 /// Names that one drift scan looks at at once.
 pub const DRIFT_LOOKS: usize = 16;
 /// How long a look at one name may take: its addresses are resolved, connected to and shaken hands with.
@@ -186,11 +193,11 @@ pub const ARI_PARTITION: u16 = JOB_PARTITIONS + DRIFT_PARTITIONS;
 /// The partition of the queue that revocations have to themselves: a key that somebody else has waits behind no renewal.
 pub const REVOCATION_PARTITION: u16 = ARI_PARTITION + 1;
 /// Revocations that one worker runs at once.
-pub const REVOCATIONS: usize = 2;
+pub const REVOCATIONS: usize = 4;
 /// All partitions of the queue.
 pub const PARTITIONS: u16 = REVOCATION_PARTITION + 1;
 /// Issuers at whose renewal information one worker looks at once.
-pub const ARI_ISSUERS: usize = 2;
+pub const ARI_ISSUERS: usize = 4;
 /// Looks that one job makes at once.
 pub const ARI_LOOKS: usize = 4;
 /// Certificates that one job reads, looks at, and writes down at once.

@@ -114,7 +114,7 @@ impl FromStr for Identifier {
         }
         let name = format!("{star}{ascii}");
         if name.len() > limits::DNS_NAME_OCTETS {
-            return Err(bad("it is longer than 253 octets"));
+            return Err(bad(TOO_LONG));
         }
         let Some((_, top)) = ascii.rsplit_once('.') else {
             return Err(bad("it has a single label; no public or private CA issues for those"));
@@ -125,6 +125,9 @@ impl FromStr for Identifier {
         Ok(Self::Dns(name))
     }
 }
+
+/// Of a name that no resolver takes (RFC 1035, 2.3.4).
+const TOO_LONG: &str = "it is longer than 253 octets";
 
 /// An address that one host can have.
 fn host_address(address: IpAddr) -> Result<IpAddr, BadName> {
@@ -170,6 +173,8 @@ fn diagnose(host: &str) -> &'static str {
         "a label starts or ends with a hyphen; remove it"
     } else if labels().any(|label| label.is_ascii() && label.len() > limits::LABEL_CHARS) {
         "a label is longer than 63 octets; shorten what stands between two dots"
+    } else if host.is_ascii() && host.len() > limits::DNS_NAME_OCTETS {
+        TOO_LONG
     } else {
         "a label has characters that no host name may have, or is too long; use letters, digits and hyphens"
     }

@@ -42,6 +42,12 @@ impl Problem {
         let kind = kind.chars().take(KIND_CHARS).collect();
         Self { class, kind, detail }
     }
+
+    /// The same, with what follows from it or is to be done behind it.
+    #[must_use]
+    pub fn advised(&self, advice: &str) -> Self {
+        Self::new(self.class, &self.kind, format!("{}; {advice}", self.detail))
+    }
 }
 
 /// The type of what is shown while a CA is waited for.

@@ -10,6 +10,7 @@ use cap_core::certificate::{Spec, Status};
 use cap_core::envelope::Sealed;
 use cap_core::id::{CertificateId, IssuerId, OrderId, ProjectId, VersionId};
 use cap_core::job::JobDraft;
+use cap_core::order::{goes_past, predecessor};
 use cap_core::page::{Page, Slice};
 use cap_core::problem::Problem;
 use cap_core::renewal_info::AriId;
@@ -22,7 +23,7 @@ use crate::error::StoreError;
 use crate::fact::Fact;
 use crate::idempotency::{Mutation, Request};
 use crate::jobs::JobRecord;
-use crate::renewal_info::RenewalInfoRecord;
+use crate::renewal_info::{RenewalInfoRecord, RenewalInfoSeen};
 use crate::revocations::RevocationRecord;
 use crate::transaction::transact;
 use crate::{Store, bounded};
@@ -137,6 +138,16 @@ impl CertificateRecord {
     #[must_use]
     pub fn keeps_key(&self) -> bool {
         self.spec.key_reuse && !self.new_key
+    }
+
+    /// Whether its next order is placed in spite of a limit of the CA's that is kept `until` then.
+    #[must_use]
+    pub fn goes_past_limit(&self, until: Timestamp, now: Timestamp) -> bool {
+        let Some(version) = &self.version else { return false };
+        let replaces = predecessor(version.issuer, version.ari_id.as_ref(), self.issuer).is_some();
+        let suggestion = self.renewal_info.seen.as_ref().and_then(RenewalInfoSeen::suggestion);
+        let is_suggested = replaces && suggestion.is_some_and(|it| it.window.start() <= now);
+        goes_past(until, version.not_after, now, is_suggested)
     }
 }
 

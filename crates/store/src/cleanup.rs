@@ -93,7 +93,11 @@ impl Store {
         let kept = which.kept(&self.retention);
         let far = doc! { "$gt": date(later(now, kept + STAMP_SLACK)) };
         let records = self.collection::<Document>(which.collection());
-        let filter = doc! { "expire_at": &far };
+        let mut filter = doc! { "expire_at": &far };
+        if which == Expiring::Orders {
+            // What was set aside is watched for as long as the CA may issue for it.
+            filter.insert("state.phase", doc! { "$ne": "ready" });
+        }
         let ids = self.page_of_ids(which.collection(), filter, "expire_at", limit).await?;
         if ids.is_empty() {
             return Ok(0);

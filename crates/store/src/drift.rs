@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::certificates::CertificateRecord;
 use crate::document::{as_date, as_date_option, bson, database_now_plus, date, millis, read};
-use crate::duties::in_turn;
+use crate::duties::{DueBy, in_turn};
 use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
 use crate::idempotency::{Mutation, Request};
@@ -103,30 +103,23 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn due_drift(&self, before: Timestamp, limit: u32) -> Result<Vec<DriftCandidate>, StoreError> {
-        let filter = doc! {
-            "drift_at": { "$lte": date(before) }, "$expr": { "$lte": ["$drift_at", "$$NOW"] },
+        let by = DueBy {
+            doing: "read which drift scans are due",
+            field: "drift_at",
+            before,
+            projection: Some(doc! { "project": 1, "drift_at": 1, "drift_fence": 1 }),
+            left_out: "scanned",
         };
-        let found: Vec<Document> = bounded("read which drift scans are due", async {
-            let certificates = self.collection::<Document>("certificates");
-            let due = certificates.find(filter).sort(doc! { "drift_at": 1 }).limit(i64::from(limit));
-            let due = due.projection(doc! { "project": 1, "drift_at": 1, "drift_fence": 1 });
-            due.await?.try_collect().await
+        self.due(&by, limit, |document| {
+            let due: DueDocument = read("certificates", document)?;
+            Ok(DriftCandidate {
+                certificate: due.id,
+                project: due.project,
+                drift_at: due.at,
+                fence: due.fence.unwrap_or(0),
+            })
         })
-        .await?;
-        let readable =
-            found.into_iter().filter_map(|document| match read::<DueDocument>("certificates", document) {
-                Ok(due) => Some(DriftCandidate {
-                    certificate: due.id,
-                    project: due.project,
-                    drift_at: due.at,
-                    fence: due.fence.unwrap_or(0),
-                }),
-                Err(error) => {
-                    tracing::error!(%error, "a certificate that is due cannot be read, so it is not scanned");
-                    None
-                }
-            });
-        Ok(readable.collect())
+        .await
     }
 
     /// The drift settings of these projects; a project without any has none here.
@@ -334,9 +327,12 @@ pub(crate) fn rescan_stage() -> Document {
 }
 
 impl Fact {
-    /// With a certificate's scan due now, if it is scanned at all: it is served elsewhere from now on.
+    /// With a certificate's scan due now, if it is scanned at all: it is served elsewhere from now on, and what was seen says
+    /// nothing of that.
     pub(crate) fn scanning_now(self, certificate: CertificateId) -> Self {
         let scanned = doc! { "_id": certificate.to_string(), "drift_at": { "$exists": true } };
-        self.may("certificates", scanned, vec![doc! { "$set": { "drift_at": "$$NOW" } }])
+        let anew =
+            vec![doc! { "$set": { "drift_at": "$$NOW" } }, doc! { "$unset": ["drift_state", "drift_seen"] }];
+        self.may("certificates", scanned, anew)
     }
 }

@@ -21,6 +21,7 @@ use crate::document::{as_date, as_date_option, bson, date, document, read};
 use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
 use crate::idempotency::Mutation;
+use crate::orders::budget;
 use crate::transaction::{Transaction, transact};
 use crate::{Store, bounded};
 
@@ -219,13 +220,40 @@ impl Store {
                     "status": "registering", "problem": null, "next_attempt_at": null, "hold": null,
                 });
                 facts.push(self.replacing(&mut transaction, DOING, now.fence, job).await?);
+            } else {
+                // What the CA said of the settings before may be mended now.
+                set.insert("problem", bson::Bson::Null);
             }
             let update = issuers.update_one(own, doc! { "$set": set }).session(&mut transaction.session);
-            update.await.map_err(failed)?;
+            update.await.map_err(&failed)?;
+            // Somebody may have had the CA lift them; where it has not, the next order meets them once more.
+            let limits = self.collection::<Document>("budgets");
+            let lift = limits.delete_many(budget::of(id)).session(&mut transaction.session);
+            lift.await.map_err(failed)?;
             self.write_within(&mut transaction, &facts).await?;
             transaction.commit().await?;
             Ok(true)
         })
+    }
+
+    /// Shows on an issuer whose account is accepted what its CA says of its settings, or that they are good after all. Nothing is
+    /// written where `seen` shows it already.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn show_on_issuer(
+        &self,
+        seen: &IssuerRecord,
+        problem: Option<&Problem>,
+    ) -> Result<(), StoreError> {
+        if seen.problem.as_ref() == problem {
+            return Ok(());
+        }
+        let issuers = self.collection::<Document>("issuers");
+        let ready = doc! { "_id": seen.id.to_string(), "status": "ready", "hold": null };
+        let shown =
+            doc! { "$set": { "problem": problem.map(|problem| bson("issuers", problem)).transpose()? } };
+        bounded("show a problem on an issuer", issuers.update_one(ready, shown)).await.map(drop)
     }
 
     /// Removes an issuer that no certificate uses, and its job. Answers some that do, and removes nothing then.

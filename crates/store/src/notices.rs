@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::certificates::{CertificateRecord, VersionRecord};
 use crate::document::{as_date, as_date_option, database_now_plus, date, document, read, time};
-use crate::duties::in_turn;
+use crate::duties::{DueBy, in_turn};
 use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
 use crate::transaction::{Transaction, transact};
@@ -84,22 +84,14 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn due_notices(&self, now: Timestamp, limit: u32) -> Result<Vec<Due>, StoreError> {
-        // Whether it is due is for the database's clock to say; the leader's only narrows the search.
-        let filter = doc! {
-            "notice_at": { "$lte": date(now) }, "$expr": { "$lte": ["$notice_at", "$$NOW"] },
+        let by = DueBy {
+            doing: "read what runs out",
+            field: "notice_at",
+            before: now,
+            projection: None,
+            left_out: "told about when they run out",
         };
-        let found: Vec<Document> = bounded("read what runs out", async {
-            let certificates = self.collection::<Document>("certificates");
-            certificates
-                .find(filter)
-                .sort(doc! { "notice_at": 1 })
-                .limit(i64::from(limit))
-                .await?
-                .try_collect()
-                .await
-        })
-        .await?;
-        let mut due: Vec<Due> = found.into_iter().filter_map(due).collect();
+        let mut due: Vec<Due> = self.due(&by, limit, due).await?.into_iter().flatten().collect();
         let problems = self.issuer_problems(&due).await?;
         for due in &mut due {
             due.issuer_problem = problems.get(&due.certificate.issuer).cloned();
@@ -238,14 +230,12 @@ impl Fact {
 }
 
 /// A certificate with a version, and when it was due; nothing, and a line in the log, when it cannot be read.
-fn due(document: Document) -> Option<Due> {
-    let notice_at = time(*document.get_datetime("notice_at").ok()?);
-    let told = |error: &StoreError| {
-        tracing::error!(%error, "a certificate that runs out cannot be read, so nobody is told about it");
-    };
-    let certificate: CertificateRecord = read("certificates", document).inspect_err(told).ok()?;
-    let version = certificate.version.clone()?;
-    Some(Due { certificate, version, issuer_problem: None, notice_at })
+/// The due certificate, if it has a version.
+fn due(document: Document) -> Result<Option<Due>, StoreError> {
+    let notice_at = document.get_datetime("notice_at").ok().copied();
+    let certificate: CertificateRecord = read("certificates", document)?;
+    let (Some(version), Some(notice_at)) = (certificate.version.clone(), notice_at) else { return Ok(None) };
+    Ok(Some(Due { certificate, version, issuer_problem: None, notice_at: time(notice_at) }))
 }
 
 /// The certificate, as long as it is as it was seen and no later leader was here.

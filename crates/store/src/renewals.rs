@@ -8,17 +8,16 @@ use cap_core::audit::Row;
 use cap_core::duty::Candidate;
 use cap_core::id::CertificateId;
 use cap_core::job::JobDraft;
-use futures_util::TryStreamExt;
 use jiff::Timestamp;
 
+use crate::Store;
 use crate::certificates::CertificateRecord;
-use crate::document::{date, read};
-use crate::duties::in_turn;
+use crate::document::read;
+use crate::duties::{DueBy, in_turn};
 use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
 use crate::transaction::Transaction;
 use crate::transaction::transact;
-use crate::{Store, bounded};
 
 /// What the first issuance is planned for: there is no version yet.
 const FIRST: &str = "first";
@@ -48,8 +47,7 @@ impl Store {
     ) -> Result<Vec<Candidate>, StoreError> {
         let mut found = self.page_to_plan(before, limit).await?;
         for _ in 0..PAGES_MENDED {
-            let planned: Vec<String> =
-                found.iter().filter(|found| !is_to_plan(found)).filter_map(id).collect();
+            let planned: Vec<String> = found.iter().filter_map(InPlan::done).collect();
             if planned.is_empty() {
                 break;
             }
@@ -57,16 +55,8 @@ impl Store {
             self.replan(&planned).await?;
             found = self.page_to_plan(before, limit).await?;
         }
-        found.retain(is_to_plan);
         let mut candidates = Vec::with_capacity(found.len());
-        for document in found {
-            let certificate: CertificateRecord = match read("certificates", document) {
-                Ok(certificate) => certificate,
-                Err(error) => {
-                    tracing::error!(%error, "a certificate that is due cannot be read, so it is not renewed");
-                    continue;
-                }
-            };
+        for certificate in found.into_iter().filter_map(InPlan::due) {
             if let Some(renew_at) = certificate.renew_at {
                 let suggested = certificate.renewal_info.seen.as_ref().and_then(|seen| seen.renew_at);
                 candidates.push(Candidate {
@@ -84,15 +74,17 @@ impl Store {
         Ok(candidates)
     }
 
-    async fn page_to_plan(&self, before: Timestamp, limit: u32) -> Result<Vec<Document>, StoreError> {
-        // Whether it is due is for the database's clock to say; the leader's only narrows the search.
-        let filter = doc! {
-            "plan_at": { "$lte": date(before) }, "$expr": { "$lte": ["$plan_at", "$$NOW"] },
+    async fn page_to_plan(&self, before: Timestamp, limit: u32) -> Result<Vec<InPlan>, StoreError> {
+        let by = DueBy {
+            doing: "read what is due",
+            field: "plan_at",
+            before,
+            projection: None,
+            left_out: "renewed",
         };
-        bounded("read what is due", async {
-            let certificates = self.collection::<Document>("certificates");
-            let due = certificates.find(filter).sort(doc! { "plan_at": 1 }).limit(i64::from(limit));
-            due.await?.try_collect().await
+        self.due(&by, limit, |document| match is_to_plan(&document) {
+            true => Ok(InPlan::Due(Box::new(read("certificates", document)?))),
+            false => Ok(InPlan::Done(id(&document).unwrap_or_default())),
         })
         .await
     }
@@ -159,6 +151,29 @@ impl Store {
             return Err(StoreError::Conflict { doing: "request a renewal", what }.into());
         }
         Ok(())
+    }
+}
+
+/// A certificate in the plan.
+enum InPlan {
+    Due(Box<CertificateRecord>),
+    /// There is nothing to plan, and an earlier build left it there.
+    Done(String),
+}
+
+impl InPlan {
+    fn due(self) -> Option<CertificateRecord> {
+        match self {
+            Self::Due(certificate) => Some(*certificate),
+            Self::Done(_) => None,
+        }
+    }
+
+    fn done(&self) -> Option<String> {
+        match self {
+            Self::Due(_) => None,
+            Self::Done(id) => Some(id.clone()),
+        }
     }
 }
 

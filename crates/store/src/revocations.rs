@@ -9,6 +9,7 @@ use cap_core::audit::Row;
 use cap_core::certificate::{Affected, RevocationReason, is_replaced};
 use cap_core::id::{CertificateId, JobId, ProjectId, VersionId};
 use cap_core::job::{Claim, JobDraft, Need, Work};
+use cap_core::problem::Problem;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +36,12 @@ pub struct RevocationRecord {
     /// When the CA had done it; nothing before.
     #[serde(default, with = "as_date_option")]
     pub revoked_at: Option<Timestamp>,
+    /// What is in the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+    /// When the CA is asked again; nothing where it is not, unless somebody asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "as_date_option")]
+    pub next_attempt_at: Option<Timestamp>,
 }
 
 /// A version as it is revoked: its record, and its chain, PEM, leaf first.
@@ -312,20 +319,50 @@ impl Fact {
     ) -> Self {
         let mut own = of(certificate, version);
         own.insert("revocation.revoked_at", bson::Bson::Null);
-        let done = doc! { "$set": { "revocation.revoked_at": date(at) } };
+        let done = doc! {
+            "$set": { "revocation.revoked_at": date(at) },
+            "$unset": { "revocation.problem": "", "revocation.next_attempt_at": "" },
+        };
         let current = doc! { "_id": certificate.to_string(), "version.id": version.to_string() };
         let mut change = doc! { "$set": {
             "version.revocation.revoked_at": date(at), "new_key": true,
             "updated_at": date(audit.time), "last_event": audit.event.to_string(),
         } };
+        let mut gone = vec!["version.revocation.problem", "version.revocation.next_attempt_at"];
         if !is_replaced {
-            let gone = ["renew_at", "plan_at", "ari_at", "ari", "notice_at", "planned_for"];
-            change.insert(
-                "$unset",
-                gone.into_iter().map(|field| (field.to_owned(), "".into())).collect::<Document>(),
-            );
+            gone.extend(["renew_at", "plan_at", "ari_at", "ari", "notice_at", "planned_for"]);
         }
+        let gone = gone.into_iter().map(|field| (field.to_owned(), "".into()));
+        change.insert("$unset", gone.collect::<Document>());
         self.must("certificate_versions", own, done).may("certificates", current, change)
+    }
+
+    /// With what is in the way of a revocation shown on the version, and when the CA is asked again, if it is.
+    pub(crate) fn hindering(
+        self,
+        certificate: CertificateId,
+        version: VersionId,
+        problem: &Problem,
+        next: Option<Timestamp>,
+    ) -> Result<Self, StoreError> {
+        let shown = |within: &str| -> Result<Document, StoreError> {
+            let problem = bson("certificate_versions", problem)?;
+            Ok(doc! { "$set": {
+                format!("{within}.problem"): problem, format!("{within}.next_attempt_at"): next.map(date),
+            } })
+        };
+        let mut own = of(certificate, version);
+        own.insert("revocation.asked_at", doc! { "$exists": true });
+        own.insert("revocation.revoked_at", bson::Bson::Null);
+        let current = doc! {
+            "_id": certificate.to_string(), "version.id": version.to_string(),
+            "version.revocation.asked_at": { "$exists": true }, "version.revocation.revoked_at": bson::Bson::Null,
+        };
+        Ok(self.may("certificate_versions", own, shown("revocation")?).may(
+            "certificates",
+            current,
+            shown("version.revocation")?,
+        ))
     }
 
     /// With a revocation that was asked for and will not be carried out.

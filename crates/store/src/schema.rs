@@ -32,6 +32,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0010_budgets.json"),
     include_str!("../../../migrations/0011_due.json"),
     include_str!("../../../migrations/0012_lists.json"),
+    include_str!("../../../migrations/0013_lists_of_kinds.json"),
 ];
 /// The lease that keeps two migrations from running at once.
 pub(crate) const LEASE: &str = "schema";

@@ -114,6 +114,14 @@ impl Ledger for LeavingLedger<'_> {
         self.store.advance(order, next, answers).await
     }
 
+    async fn may_keep_key(&self, order: &Order) -> Result<bool, LedgerError> {
+        self.store.may_keep_key(order).await
+    }
+
+    async fn note(&self, order: &Order, audit: &Row) -> Result<(), LedgerError> {
+        self.store.note(order, audit).await
+    }
+
     async fn store(
         &self,
         claim: &Claim,

@@ -239,6 +239,7 @@ impl Runner {
                 lanes,
                 takes_over,
                 since,
+                each_project: None,
                 fair_until: Some((clock.as_ref(), memory.grace.fair_until(asked_at))),
                 now: clock.now(),
             };

@@ -3,15 +3,16 @@
 //! from partitions of its own into places of its own, so that no kind ever waits for another.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cap_core::clock::Clock;
 use cap_core::entropy;
 use cap_core::id::ClaimId;
-use cap_core::job::Room;
+use cap_core::job::{ProjectLane, Room};
 use cap_core::limits::{
-    ARI_ISSUERS, ARI_PARTITION, DRIFT_PARTITIONS, DRIFT_SCANS, JOB_PARTITIONS, REVOCATION_PARTITION,
-    REVOCATIONS,
+    ARI_ISSUERS, ARI_PARTITION, DRIFT_PARTITIONS, DRIFT_SCAN_AGAIN, DRIFT_SCANS, JOB_PARTITIONS,
+    REVOCATION_PARTITION, REVOCATIONS,
 };
 use cap_store::Search;
 use tokio::sync::Notify;
@@ -53,6 +54,53 @@ pub(crate) const RENEWAL_INFO: Side =
 pub(crate) const REVOCATION: Side =
     Side { what: "revocations", first: REVOCATION_PARTITION, partitions: 1, places: REVOCATIONS };
 
+impl Side {
+    /// Places that jobs of one project may have: the others are for whoever comes, however many of its jobs hang.
+    fn each_project(&self) -> usize {
+        self.places.div_ceil(2)
+    }
+}
+
+/// Jobs of one kind that this worker runs, by the lanes that they would be in.
+#[derive(Debug, Clone, Default)]
+struct Running(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    lanes: Mutex<BTreeMap<ProjectLane, usize>>,
+    /// Told when one ends: its project may have another.
+    ended: Notify,
+}
+
+impl Running {
+    fn lanes(&self) -> MutexGuard<'_, BTreeMap<ProjectLane, usize>> {
+        self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hold(&self, lane: ProjectLane) -> Holding {
+        *self.lanes().entry(lane).or_default() += 1;
+        Holding { running: self.clone(), lane }
+    }
+}
+
+/// One of them; dropped, it is none any more, however it ended.
+struct Holding {
+    running: Running,
+    lane: ProjectLane,
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        let mut lanes = self.running.lanes();
+        if let Some(jobs) = lanes.get_mut(&self.lane) {
+            *jobs -= 1;
+        }
+        lanes.retain(|_, jobs| *jobs > 0);
+        drop(lanes);
+        self.running.0.ended.notify_one();
+    }
+}
+
 impl Runner {
     /// Claims and runs the jobs of one kind until `stop`.
     pub(crate) async fn scan(
@@ -63,15 +111,26 @@ impl Runner {
         heart: &Heart,
         jobs: &mut JoinSet<()>,
     ) {
-        let places = Places::new(side.places);
+        let (places, held) = (Places::new(side.places), Running::default());
+        let mut is_woken = false;
         let mut grace = Grace::new(self.lease, self.world.clock.boottime());
         while let Some(place) = stop.run_until_cancelled(places.take()).await {
             while jobs.try_join_next().is_some() {}
             let mut free: Vec<Place> = place.into_iter().collect();
             free.extend(std::iter::from_fn(|| places.try_take()));
             // A claim that is under way is awaited, so that what it claims is handed back.
-            if !self.claim_scans(side, free, heart, jobs, &mut grace).await {
-                stop.run_until_cancelled(self.wait_for_scans(wake)).await;
+            match self.claim_scans(side, free, heart, jobs, (&held, &mut grace)).await {
+                true => is_woken = false,
+                false => {
+                    let wait = self.wait_for_scans(wake, is_woken);
+                    let wait = async {
+                        tokio::select! {
+                            is_woken = wait => is_woken,
+                            () = held.0.ended.notified() => false,
+                        }
+                    };
+                    is_woken = stop.run_until_cancelled(wait).await.unwrap_or(false);
+                }
             }
         }
     }
@@ -83,16 +142,18 @@ impl Runner {
         free: Vec<Place>,
         heart: &Heart,
         jobs: &mut JoinSet<()>,
-        grace: &mut Grace,
+        (held, grace): (&Running, &mut Grace),
     ) -> bool {
         let (clock, entropy) = (self.world.clock.as_ref(), self.world.entropy.as_ref());
         let partitions: Vec<u16> = (side.first..side.first + side.partitions).collect();
         let token = ClaimId::generate(clock, entropy);
         let asked_at = clock.boottime();
-        let (held, now) = (BTreeMap::new(), clock.now());
+        let (by_lane, now) = (held.lanes().clone(), clock.now());
         let room = Room { all: free.len(), side: 0 };
         grace.failed(heart.failed_at());
-        let search = fairly(Search::anything(room, &partitions, &held, now), grace, clock, asked_at);
+        let anything = Search::anything(room, &partitions, &by_lane, now);
+        let search = Search { each_project: Some(side.each_project()), ..anything };
+        let search = fairly(search, grace, clock, asked_at);
         let claims = match self.world.store.claim_jobs(&self.owner, token, self.lease, &search).await {
             Ok(claimed) => {
                 grace.answered(asked_at, clock.boottime());
@@ -106,16 +167,22 @@ impl Runner {
         };
         let found = !claims.is_empty();
         for (claim, place) in claims.into_iter().zip(free) {
-            let mandate = heart.hold(&claim, asked_at);
-            jobs.spawn(carry(self.world.clone(), heart.clone(), self.metrics.clone(), claim, mandate, place));
+            let (mandate, holding) = (heart.hold(&claim, asked_at), held.hold(claim.project_lane()));
+            let run = carry(self.world.clone(), heart.clone(), self.metrics.clone(), claim, mandate, place);
+            jobs.spawn(async move {
+                run.await;
+                drop(holding);
+            });
         }
         found
     }
 
-    async fn wait_for_scans(&self, wake: &Notify) {
+    /// Answers whether it was woken. Where that led to nothing, what was queued is due later, and by then at the latest.
+    async fn wait_for_scans(&self, wake: &Notify, is_woken: bool) -> bool {
         self.world.clock.sleep(LOOK).await;
         let jitter = entropy::between(self.world.entropy.as_ref(), Duration::ZERO, POLL / 2);
-        let _ = tokio::time::timeout(POLL + jitter, wake.notified()).await;
+        let wait = if is_woken { DRIFT_SCAN_AGAIN } else { POLL + jitter };
+        tokio::time::timeout(wait, wake.notified()).await.is_ok()
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::routes::jobs::again;
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
@@ -11,7 +12,7 @@ use cap_core::access::Action;
 use cap_core::actor::Role;
 use cap_core::audit::{self, Draft};
 use cap_core::drift::DriftState;
-use cap_core::id::{CertificateId, JobId, ProjectId};
+use cap_core::id::CertificateId;
 use cap_core::job::{JobDraft, Work};
 use cap_core::page::Slice;
 use cap_store::{JobRecord, Mutation, StoreError};
@@ -103,12 +104,6 @@ async fn scan(
         }
         Err(error) => Err(error.into()),
     }
-}
-
-/// The job of the same request before: jobs are kept for longer than requests.
-async fn again(app: &App, project: ProjectId, recorded: &str) -> Result<JobRecord, ApiError> {
-    let job = app.store.job(project, recorded.parse::<JobId>().map_err(ApiError::internal)?).await?;
-    job.ok_or_else(|| ApiError::internal(format!("job {recorded} of an earlier request is gone")))
 }
 
 fn answer(job: JobRecord) -> Response {

@@ -105,6 +105,9 @@ pub(crate) fn router() -> Router<Arc<App>> {
             ApiError::new(NOT_FOUND, format!("there is nothing at {}; the API is under /api/v1", uri.path()))
         })
         .method_not_allowed_fallback(|| async {
-            ApiError::new(METHOD_NOT_ALLOWED, "this path has no such method; see the API's reference")
+            ApiError::new(
+                METHOD_NOT_ALLOWED,
+                "this path has no such method; the Allow header names those that it has",
+            )
         })
 }

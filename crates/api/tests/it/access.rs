@@ -39,7 +39,7 @@ fn expected(access: Access, caller: &Caller) -> Told {
         Access::Project(_) => Told::Granted,
         Access::Organisation if caller.role == Role::Owner && caller.confined.is_none() => Told::Granted,
         Access::Organisation => Told::NeedsRole(Role::Owner),
-        Access::Cluster if caller.confined.is_some() => Told::NeedsRole(Role::Owner),
+        Access::Cluster if caller.confined.is_some() => Told::NeedsRole(Role::Admin),
         Access::Cluster if caller.role < Role::Admin => Told::NeedsRole(Role::Admin),
         Access::Cluster => Told::Granted,
     }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Drift by REST: off until an admin turns it on, asked for once however often it is asked for, and audited.
 
+use cap_testkit::mongo::driver::Client;
+use cap_testkit::mongo::driver::bson::{Document, doc};
 use cap_testkit::wait::{self, Pending};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -97,5 +99,10 @@ async fn a_scan_is_asked_for_once_and_only_of_what_was_issued() {
     assert_eq!(certificate["drift"]["state"], "unreachable", "its name leads nowhere: {certificate}");
     assert!(certificate["drift"]["names"][0]["detail"].is_string(), "{certificate}");
     assert_eq!(certificate["status"], "valid");
+
+    // Jobs may be kept for less long than requests are remembered.
+    let database = Client::with_uri_str(world.stack.mongo_uri()).await.unwrap().default_database().unwrap();
+    database.collection::<Document>("jobs").delete_one(doc! { "_id": first.id() }).await.unwrap();
+    assert!(ask().await.problem(409, "already-answered").contains("another Idempotency-Key"));
     api.patch(&project, &json!({ "drift": { "enabled": false } })).await.unwrap();
 }

@@ -65,6 +65,24 @@ async fn count(quiet: &Quiet, certificate: &str) -> usize {
 }
 
 #[tokio::test]
+async fn nonsense_in_a_query_is_refused_with_what_to_write_and_no_word_reaches_another_list() {
+    let quiet = quiet().await;
+    let project = quiet.path("").replace("/api/v1/projects/", "");
+    let cases = [
+        (format!("/jobs?subject={project}"), "id of a certificate or of an issuer"),
+        (format!("/jobs?subject={project}/succeeded"), "id of a certificate or of an issuer"),
+        ("/jobs?kind=odd".to_owned(), "drift-scan"),
+        ("/jobs?limit=-1".to_owned(), "whole number"),
+        ("/jobs/totals?since=yesterday".to_owned(), "RFC 3339"),
+    ];
+    for (path, told) in cases {
+        let answer = quiet.http().get(&quiet.path(&path), quiet.owner()).await;
+        let detail = answer.problem(400, "malformed-request");
+        assert!(detail.contains(told), "{path}: {detail}");
+    }
+}
+
+#[tokio::test]
 async fn a_registration_is_not_cancelled_but_mended_with_its_issuer() {
     let quiet = quiet().await;
     let _writing = quiet.writing.read().await;

@@ -176,7 +176,7 @@ pub struct RevokeCertificate {
 }
 
 /// That a version shall be revoked, and whether it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revocation {
     /// Why.
     pub reason: RevocationReason,
@@ -184,6 +184,12 @@ pub struct Revocation {
     pub asked_at: Timestamp,
     /// When the CA had done it; nothing before.
     pub revoked_at: Option<Timestamp>,
+    /// What is in the way.
+    #[serde(default)]
+    pub problem: Option<Problem>,
+    /// When the CA is asked again; nothing where it is not, unless somebody asks for the revocation once more.
+    #[serde(default)]
+    pub next_attempt_at: Option<Timestamp>,
 }
 
 fn yes() -> bool {

@@ -80,7 +80,7 @@ pub enum Outcome {
     /// The job is still ours and must be settled like this.
     Settle(Settlement),
     /// The same, with a rate limit to be kept by all.
-    Parked(Settlement, Park),
+    Parked(Settlement, Box<Park>),
     /// The job is not ours any more, or may not be: nothing is written.
     Lost,
 }
@@ -255,7 +255,12 @@ impl Engine<'_> {
 
     /// Writes down that finalize is next. Where the CA has not said yet that it may be, it is asked meanwhile.
     async fn mark_ready(&self, order: &mut Order, run: &mut Run) -> Result<(), Halt> {
-        self.look_back(order).await?;
+        self.look_back(order, run.progressed).await?;
+        // One that the CA issues for already is stored, and replaced at once.
+        let may_be_ended = matches!(run.known.seen, None | Some(Seen::Ready));
+        if may_be_ended && order.key.kept && !self.ledger.may_keep_key(order).await? {
+            return Err(Halt::Done(self.give_key_up(order).await?));
+        }
         let (placed, since) = (placed(order)?, self.clock.now());
         let writing = self.written(READY, order, OrderState::Ready { placed: placed.clone(), since }, &[]);
         let (written, heard) = match run.known.seen {
@@ -274,16 +279,21 @@ impl Engine<'_> {
     }
 
     /// Ends the run where the CA has issued for an order that was set aside: the next run takes that one. A CA that does not
-    /// say keeps nobody from going on.
-    async fn look_back(&self, order: &Order) -> Result<(), Halt> {
+    /// say is asked again some times, and then keeps nobody from going on.
+    async fn look_back(&self, order: &Order, progressed: bool) -> Result<(), Halt> {
         for url in self.watched {
             match self.ask(order, self.account.resume(url)).await {
                 Ok((reply, _)) if reply.said == Seen::Valid => {
                     let again = Settlement::Again { after: Duration::ZERO, problem: None, setbacks: None };
                     return Err(Halt::Done(Outcome::Settle(again)));
                 }
-                Err(halt @ Halt::Done(_)) => return Err(halt),
-                Ok(_) | Err(_) => {}
+                Ok(_) => {}
+                Err(Halt::Asked(error)) => {
+                    if let Some(again) = self.awaiting_elder(error, progressed) {
+                        return Err(Halt::Done(Outcome::Settle(again)));
+                    }
+                }
+                Err(halt) => return Err(halt),
             }
         }
         Ok(())
@@ -296,12 +306,29 @@ impl Engine<'_> {
         let reply = self.act(order, remote.finalize(&order.key.csr)).await;
         fault::point("finalize.after");
         run.known.finalized = true;
+        if let Err(Halt::Ca(CaError::Refused(problem) | CaError::Gone(problem))) = reply {
+            return self.refused_to_finalize(order, problem, run).await;
+        }
         // Only a verdict is taken from its answer. One that was processing then is asked before it is waited for; and one that
         // says that it waits for what it was just sent has it from a replica that lags.
         run.known.hear(reply?);
         run.known.seen = run.known.seen.take().filter(|seen| matches!(seen, Seen::Valid | Seen::Invalid(_)));
         run.looks = 0;
         Ok(())
+    }
+
+    /// CAs have refused what they did all the same: what became of the order, it says itself.
+    async fn refused_to_finalize(&self, order: &Order, problem: Problem, run: &mut Run) -> Result<(), Halt> {
+        let reply = self.seen(order, &placed(order)?, &mut run.remote).await?;
+        match reply.said {
+            // What it refused says more than what it has made of the order since.
+            Seen::Pending | Seen::Ready | Seen::Invalid(_) => Err(Halt::Ca(CaError::Refused(problem))),
+            Seen::Processing | Seen::Valid => {
+                run.known.hear(reply);
+                run.looks = 0;
+                Ok(())
+            }
+        }
     }
 
     async fn download(&self, order: &Order, run: &mut Run) -> Result<(), Halt> {

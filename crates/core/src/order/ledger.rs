@@ -70,6 +70,13 @@ pub trait Ledger: Send + Sync {
         answers: &[ChallengeAnswer],
     ) -> Result<Order, LedgerError>;
 
+    /// Whether an order may still be finalized whose key is that of the version before: not once that one is revoked for its key,
+    /// or is to be replaced.
+    async fn may_keep_key(&self, order: &Order) -> Result<bool, LedgerError>;
+
+    /// Writes down that what the CA gave for an order was not taken: an audit entry alone.
+    async fn note(&self, order: &Order, audit: &Row) -> Result<(), LedgerError>;
+
     /// Stores the certificate: version, certificate, order, job and audit entry together.
     async fn store(
         &self,

@@ -8,10 +8,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::certificate::Names;
-use crate::id::IssuerId;
+use crate::id::{IssuerId, OrderId};
 use crate::limits;
 use crate::name::Identifier;
+use crate::order::Order;
 use crate::problem::Problem;
 
 /// What a rate limit is about, at one issuer.
@@ -23,6 +26,8 @@ pub enum Bucket {
     Domain(String),
     /// What is ordered for this very set of names, by its hash.
     Names(String),
+    /// What is asked for this order.
+    Order(OrderId),
 }
 
 /// A rate limit that was met.
@@ -34,6 +39,9 @@ pub struct Park {
     pub bucket: Bucket,
     /// For how long.
     pub time: Duration,
+    /// The order that met it, where it is not placed, and for how long that is not sent again: whatever it goes past, it keeps
+    /// what it was told itself.
+    pub own: Option<(OrderId, Duration)>,
     /// What the CA said.
     pub problem: Problem,
 }
@@ -46,6 +54,7 @@ impl Bucket {
             Self::Account => format!("{issuer}/account"),
             Self::Domain(name) => format!("{issuer}/domain/{name}"),
             Self::Names(hash) => format!("{issuer}/names/{hash}"),
+            Self::Order(order) => format!("{issuer}/order/{order}"),
         }
     }
 
@@ -63,13 +72,34 @@ impl Bucket {
 }
 
 impl Park {
-    /// What becomes of other orders when one for these names was not placed because of `problem`, and the CA asked to come back
-    /// after `asked`.
+    /// What becomes of orders when one was refused because of `problem`: the CA asked to come back after `asked`, and the order
+    /// itself does so after `own`. What the CA says of one that is placed is about that one alone.
     #[must_use]
-    pub fn new(issuer: IssuerId, names: &Names, problem: Problem, asked: Duration) -> Self {
-        let bucket = Bucket::of(&problem.detail, names);
-        Self { issuer, bucket, time: asked.min(limits::RATE_LIMIT_MAX), problem }
+    pub fn new(order: &Order, problem: Problem, asked: Duration, own: Duration) -> Self {
+        let issuer = order.issuer;
+        match order.state.placed() {
+            Some(_) => Self { issuer, bucket: Bucket::Order(order.id), time: own, own: None, problem },
+            None => {
+                let bucket = Bucket::of(&problem.detail, &order.names);
+                let time = asked.min(limits::RATE_LIMIT_MAX);
+                Self { issuer, bucket, time, own: Some((order.id, own)), problem }
+            }
+        }
     }
+
+    /// Everything that it is kept by, and for how long.
+    pub fn kept(&self) -> impl Iterator<Item = (Bucket, Duration)> {
+        let own = self.own.map(|(order, time)| (Bucket::Order(order), time));
+        std::iter::once((self.bucket.clone(), self.time)).chain(own)
+    }
+}
+
+/// Whether an order is placed in spite of a limit that is kept until then: one that the CA suggested by now, since such orders
+/// are exempt (RFC 9773, 5), and one that could only be placed when what is in use, and is good yet, has expired. What the CA
+/// says to that one order is kept all the same.
+#[must_use]
+pub fn goes_past(until: Timestamp, expires: Timestamp, now: Timestamp, is_suggested: bool) -> bool {
+    is_suggested || (now < expires && expires <= until)
 }
 
 /// Everything that an order for these names may be parked by.
@@ -155,12 +185,10 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_parked_for_longer_than_cas_count() {
-        let issuer = format!("iss_{}", "0".repeat(32)).parse().unwrap();
-        let problem = Problem::new(crate::problem::Class::RateLimited, "rateLimited", "");
-        assert_eq!(
-            Park::new(issuer, &names(), problem, limits::RATE_LIMIT_MAX * 3).time,
-            limits::RATE_LIMIT_MAX
-        );
+    fn nobody_goes_past_a_limit_but_what_the_ca_suggested_and_what_would_expire() {
+        let at = |hour: i64| Timestamp::from_second(1_790_000_000 + hour * 3_600).unwrap();
+        let goes = |until, expires, is_suggested| goes_past(at(until), at(expires), at(0), is_suggested);
+        assert!(!goes(1, 2, false) && !goes(1, 0, false), "what is over has nothing to lose by waiting");
+        assert!(goes(2, 2, false) && goes(3, 2, false) && goes(1, 2, true));
     }
 }

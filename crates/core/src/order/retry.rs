@@ -48,6 +48,17 @@ pub fn transient_delay(count: u32, entropy: &dyn Entropy) -> Duration {
     entropy::between(entropy, wait / 2, wait)
 }
 
+/// The longest wait that a rate limit may impose, where the version in use `expires` then: a part of the life that is left,
+/// and not less than between any two looks.
+#[must_use]
+pub fn limit_wait_max(expires: Option<Timestamp>, now: Timestamp) -> Duration {
+    match expires {
+        Some(expires) if expires > now => (until(now, expires) / LIFE_LEFT_DIVISOR)
+            .clamp(limits::TRANSIENT_WAIT_MAX, limits::RATE_LIMIT_MAX),
+        _ => limits::RATE_LIMIT_MAX,
+    }
+}
+
 /// The problem types by which a CA refuses a key, or what was signed with it (RFC 8555, 6.7).
 const KEY_REFUSED: [&str; 2] =
     ["urn:ietf:params:acme:error:badCSR", "urn:ietf:params:acme:error:badPublicKey"];
@@ -189,6 +200,16 @@ mod tests {
         let closed = Problem::new(Class::Transient, "serverInternal", "closed for a year");
         let settlement = deferred(None, closed, Timestamp::MAX, now, &Seeded::new(1));
         assert!(matches!(settlement, Settlement::Again { after, .. } if after == limits::RETRY_AFTER_MAX));
+    }
+
+    #[test]
+    fn a_limit_leaves_most_of_the_life_that_is_left() {
+        let now = Timestamp::from_second(1_790_000_000).unwrap();
+        let most = |left_s| limit_wait_max(Some(later(now, Duration::from_secs(left_s))), now);
+        assert_eq!(most(1_000_000), Duration::from_secs(100_000));
+        assert_eq!(most(1), limits::TRANSIENT_WAIT_MAX);
+        assert_eq!(most(400 * 86_400), limits::RATE_LIMIT_MAX);
+        assert_eq!((limit_wait_max(None, now), most(0)), (limits::RATE_LIMIT_MAX, limits::RATE_LIMIT_MAX));
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl QueueGauges {
         Ok(Self {
             depth: IntGauge::new(
                 "certautopilot_queue_depth",
-                "Jobs that are due or running; beyond 10000 an estimate, never less. The leader alone shows it.",
+                "Jobs that are due or running, without those that stand apart (drift scans, looks at renewal information, revocations); beyond 10000 an estimate, never below that. The leader alone shows it.",
             )?,
             oldest_age: Gauge::new(
                 "certautopilot_queue_oldest_age_seconds",
@@ -47,7 +47,7 @@ impl QueueGauges {
             jobs: IntGaugeVec::new(
                 Opts::new(
                     "certautopilot_queue_jobs",
-                    "Jobs by kind that are due, or running; beyond 10000 no more are counted. The leader alone shows it.",
+                    "Jobs by kind that are due, or running; beyond 10000 no more are counted, and those of kind issue are an estimate. The leader alone shows it.",
                 ),
                 &["kind", "state"],
             )?,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The lists that a job is in: its project's, those of its kind and of its state there, and its subject's. They are kept with
+//! The lists that a job is in: its project's, those of its state and of its state and kind there, and its subject's. They are kept with
 //! the job, so that one index serves all of them: each index more makes every transaction dearer (ADR 14). What lives is in
 //! one list whether it waits or runs, which a claim does not change.
 
@@ -24,17 +24,28 @@ const RUNNING_MAX: i64 = 10_000;
 /// An expression: the lists of a job whose state has the list `state` from now on.
 pub(crate) fn when(state: impl Into<Bson>) -> Bson {
     let within = |name: Bson| bson!({ "$concat": ["$project", "/", name] });
-    bson!(["$project", within(state.into()), within("$work.kind".into()), "$subject"])
+    let state = state.into();
+    let of_kind = bson!({ "$concat": [&state, "/", "$work.kind"] });
+    bson!(["$project", within(state), within(of_kind), "$subject"])
 }
+
+/// The lists of states: what lives is in one.
+const STATES: [&str; 4] = [LIVING, "succeeded", "dead", "cancelled"];
 
 /// What is true of the jobs of a project that are wanted; of the lists that have them all, the shortest.
 fn filter(project: ProjectId, wanted: &JobFilter) -> Document {
-    let list = match (&wanted.subject, wanted.state, &wanted.kind) {
-        (Some(subject), ..) => subject.clone(),
-        (None, Some(JobState::Queued | JobState::Running), _) => format!("{project}/{LIVING}"),
-        (None, Some(state), _) => format!("{project}/{}", state.as_str()),
-        (None, None, Some(kind)) => format!("{project}/{kind}"),
-        (None, None, None) => project.to_string(),
+    let state = |state: JobState| match state {
+        JobState::Queued | JobState::Running => LIVING,
+        over => over.as_str(),
+    };
+    let list: Bson = match (&wanted.subject, wanted.state, &wanted.kind) {
+        (Some(subject), ..) => subject.clone().into(),
+        (None, Some(wanted), Some(kind)) => format!("{project}/{}/{kind}", state(wanted)).into(),
+        (None, Some(wanted), None) => format!("{project}/{}", state(wanted)).into(),
+        (None, None, Some(kind)) => {
+            bson!({ "$in": STATES.map(|state| format!("{project}/{state}/{kind}")).to_vec() })
+        }
+        (None, None, None) => project.to_string().into(),
     };
     let mut filter = doc! { "lists": list, "project": project.to_string() };
     filter.extend(wanted.state.map(|state| ("state".to_owned(), state.as_str().into())));
@@ -117,17 +128,26 @@ mod tests {
                 order: Order::Asc,
             };
             let mut filter = filter(project, &wanted);
-            let list =
-                filter.remove("lists").unwrap().as_str().unwrap().replace(&project.to_string(), "project");
+            let lists = match filter.remove("lists").unwrap() {
+                Bson::String(list) => vec![list],
+                several => {
+                    let several = several.as_document().unwrap().get_array("$in").unwrap().clone();
+                    several.iter().map(|list| list.as_str().unwrap().to_owned()).collect()
+                }
+            };
             assert_eq!(filter.remove("project"), Some(project.to_string().into()));
-            (list, filter)
+            let named = |list: &String| list.replace(&project.to_string(), "project");
+            (lists.iter().map(named).collect::<Vec<_>>(), filter)
         };
-        let list = |list: &str| list.to_owned();
+        let list = |list: &str| vec![list.to_owned()];
         assert_eq!(of(None, None, None), (list("project"), doc! {}));
-        assert_eq!(of(None, None, Some("revoke")), (list("project/revoke"), doc! { "work.kind": "revoke" }));
+        let everywhere =
+            ["living", "succeeded", "dead", "cancelled"].map(|state| format!("project/{state}/revoke"));
+        let revocations = doc! { "work.kind": "revoke" };
+        assert_eq!(of(None, None, Some("revoke")), (everywhere.to_vec(), revocations));
         let dead = Some(JobState::Dead);
         let both = doc! { "state": "dead", "work.kind": "issue" };
-        assert_eq!(of(dead, None, Some("issue")), (list("project/dead"), both));
+        assert_eq!(of(dead, None, Some("issue")), (list("project/dead/issue"), both));
         assert_eq!(of(dead, Some("crt_1"), None), (list("crt_1"), doc! { "state": "dead" }));
         let waits = Some(JobState::Queued);
         assert_eq!(of(waits, None, None), (list("project/living"), doc! { "state": "queued" }));

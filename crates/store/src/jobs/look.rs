@@ -32,6 +32,8 @@ const LANE_ROUNDS: usize = 4;
 /// So many times the free places are read from all lanes together, so that one may leave its share to another.
 const SPARE: usize = 4;
 
+/// Jobs in no lane that one look goes through for those of projects that have places left.
+const APART_SEEN: i64 = 5_000;
 /// Jobs that the database answers at once: all that are wanted of some lanes. It would answer 101, and the rest when asked again.
 const AT_ONCE: u32 = 1_000;
 /// How much later than it says a job may come into sight; as for a quick look that goes by no lanes.
@@ -88,6 +90,8 @@ pub struct Search<'a> {
     /// Only what is queued and due since then: the index is full of traces of jobs that were due before. Nothing for a look
     /// that goes all the way back.
     pub since: Option<Timestamp>,
+    /// Places that jobs of one project may have, where they are in no lane.
+    pub each_project: Option<usize>,
     /// A clock, and the boot time after which jobs whose lease ran out are left all the same: a look that was answered so late
     /// waited for a primary, and without one their holders could not extend their leases.
     pub fair_until: Option<(&'a dyn Clock, Duration)>,
@@ -114,7 +118,10 @@ impl Store {
     pub(super) async fn look(&self, search: &Search<'_>) -> Result<Found, StoreError> {
         let room = Room { all: search.room.all.min(limits::CLAIM_BATCH), ..search.room };
         if !search.by_lanes {
-            let jobs = self.due_jobs(search, room.all).await?;
+            let jobs = match search.each_project {
+                Some(each) => self.due_apart(search, room.all, each).await?,
+                None => self.due_jobs(search, room.all).await?,
+            };
             return Ok(Found { oldest: oldest(&jobs), jobs, ..Found::default() });
         }
         if search.is_crowded {
@@ -147,6 +154,45 @@ impl Store {
         })
         .await?;
         Ok(readable(found).take(wanted).collect())
+    }
+
+    /// Whatever is due of what is in no lane, the longest due first, and no more of a project than it has places for.
+    async fn due_apart(
+        &self,
+        search: &Search<'_>,
+        wanted: usize,
+        each: usize,
+    ) -> Result<Vec<JobDocument>, StoreError> {
+        let mut held: BTreeMap<ProjectId, usize> = BTreeMap::new();
+        for (lane, jobs) in search.held {
+            *held.entry(lane.project).or_default() += jobs;
+        }
+        let full = held.iter().filter(|(_, jobs)| **jobs >= each).map(|(project, _)| project.to_string());
+        let due = doc! {
+            "p": { "$in": search.partitions() }, "state": { "$in": ["queued", "running"] },
+            "claim_at": { "$exists": true }, "$expr": search.comes(),
+        };
+        let limit = i64::try_from(wanted * SPARE + UNREADABLE).unwrap_or(i64::MAX);
+        let stages = vec![
+            doc! { "$match": due },
+            doc! { "$sort": { "claim_at": 1 } },
+            doc! { "$limit": APART_SEEN },
+            doc! { "$match": { "project": { "$nin": full.collect::<Vec<_>>() } } },
+            doc! { "$limit": limit },
+        ];
+        let found: Vec<RawDocumentBuf> = bounded("look for jobs that stand apart", async {
+            let jobs = self.collection::<Document>("jobs");
+            let due = jobs.aggregate(stages).batch_size(AT_ONCE);
+            due.with_type::<RawDocumentBuf>().await?.try_collect().await
+        })
+        .await?;
+        let fits = |job: &JobDocument| {
+            let held = held.entry(job.project).or_default();
+            let fits = *held < each;
+            *held += usize::from(fits);
+            fits
+        };
+        Ok(readable(found).filter(fits).take(wanted).collect())
     }
 
     /// A fair share of each of the next lanes in which something is due.
@@ -325,6 +371,7 @@ impl<'a> Search<'a> {
             lanes: None,
             takes_over: true,
             since: None,
+            each_project: None,
             fair_until: None,
             now,
         }

@@ -140,6 +140,9 @@ impl Fact {
     /// With what needs a person shown on the record that somebody looks at. A renewal is never given up: without anybody's
     /// help it is planned anew after a day, or a tenth of the life that is left.
     fn buried(self, claim: &Claim, problem: &Problem, now: Timestamp) -> Result<Self, StoreError> {
+        if let Work::Revoke { certificate, version } = claim.work {
+            return self.hindering(certificate, version, problem, None);
+        }
         if claim.work.is_apart() {
             // What it is about is as good as it was.
             return Ok(self.putting_off(&claim.work));
@@ -186,6 +189,9 @@ impl Fact {
 
     /// With what is in the way shown on the record that somebody looks at.
     fn showing(self, claim: &Claim, problem: &Problem, next: Timestamp) -> Result<Self, StoreError> {
+        if let Work::Revoke { certificate, version } = claim.work {
+            return self.hindering(certificate, version, problem, Some(next));
+        }
         if claim.work.is_apart() {
             // What it is about is as good as it was; the job says why it could not be done.
             return Ok(self);

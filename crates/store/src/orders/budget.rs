@@ -50,6 +50,12 @@ pub(crate) fn kept() -> Document {
     doc! { "$expr": { "$and": [{ "$gt": ["$until", "$$NOW"] }, is_sane()] } }
 }
 
+/// A condition: a limit of this issuer's CA.
+pub(crate) fn of(issuer: IssuerId) -> Document {
+    // What stands behind the slash in ASCII.
+    doc! { "_id": { "$gt": format!("{issuer}/"), "$lt": format!("{issuer}0") } }
+}
+
 /// A projection: for how long a limit is still kept, and why.
 pub(crate) fn left() -> Document {
     doc! { "problem": 1, "left": { "$subtract": ["$until", "$$NOW"] } }
@@ -57,15 +63,18 @@ pub(crate) fn left() -> Document {
 
 impl Fact {
     /// With a limit that is kept from now on, and no shorter than one that is kept already.
-    fn parking(self, park: &Park) -> Result<Self, StoreError> {
-        let until = database_now_plus(park.time);
+    fn parking(mut self, park: &Park) -> Result<Self, StoreError> {
         let known = doc! { "$cond": [is_sane(), "$until", DateTime::from_millis(0)] };
-        let is_longest = doc! { "$gt": [until.clone(), known.clone()] };
         let problem = doc! { "$literal": bson("budgets", &park.problem)? };
-        let change = vec![doc! { "$set": {
-            "problem": { "$cond": [is_longest, problem, "$problem"] }, "until": { "$max": [known, until] },
-        } }];
-        Ok(self.upsert("budgets", doc! { "_id": park.bucket.key(park.issuer) }, change))
+        for (bucket, time) in park.kept() {
+            let until = database_now_plus(time);
+            let is_longest = doc! { "$gt": [until.clone(), known.clone()] };
+            let change = vec![doc! { "$set": {
+                "problem": { "$cond": [is_longest, &problem, "$problem"] }, "until": { "$max": [&known, until] },
+            } }];
+            self = self.upsert("budgets", doc! { "_id": bucket.key(park.issuer) }, change);
+        }
+        Ok(self)
     }
 }
 

@@ -8,17 +8,17 @@ use cap_core::challenge::ChallengeAnswer;
 use cap_core::expiry::Threshold;
 use cap_core::job::{Claim, Settlement};
 use cap_core::order::{FailedAttempt, IssuedVersion, Ledger, LedgerError, Order, OrderState};
-use cap_core::problem::Problem;
+use cap_core::problem::{Class, Problem};
 use jiff::Timestamp;
 
 use super::{certificate_filter, fenced};
-use crate::Store;
 use crate::certificates::{VersionDocument, VersionRecord};
 use crate::document::{bson, date, document};
 use crate::drift::rescan_stage;
 use crate::error::StoreError;
 use crate::fact::Fact;
 use crate::renewals::plan;
+use crate::{Store, bounded};
 
 /// Looks at an order whose write was refused, and the wait between two: a new primary's majority lags for less.
 const LAG_LOOKS: u32 = 20;
@@ -43,6 +43,24 @@ impl Ledger for Store {
                 _ => Err(LedgerError::Fenced),
             },
             result => Ok(result.map(|()| advanced)?),
+        }
+    }
+
+    async fn may_keep_key(&self, order: &Order) -> Result<bool, LedgerError> {
+        let certificates = self.collection::<Document>("certificates");
+        let bad = doc! { "_id": order.certificate.to_string(), "new_key": true };
+        let found = bounded("look whether a key may be kept", certificates.find_one(bad));
+        Ok(found.await.map_err(LedgerError::from)?.is_none())
+    }
+
+    async fn note(&self, order: &Order, audit: &Row) -> Result<(), LedgerError> {
+        // As long as the order is ours: whoever lost it notes nothing.
+        let mine = doc! { "$set": { "fence": order.fence } };
+        let fact = Fact::new("note what was not taken").must("orders", fenced(order), mine).audited(audit);
+        match self.write(fact).await {
+            // By an earlier try.
+            Err(StoreError::Conflict { .. }) => Ok(()),
+            result => Ok(result?),
         }
     }
 
@@ -199,9 +217,25 @@ impl Fact {
         let stored: Document = document("certificate_versions", &stored)?;
         // The version before was planned for, and this one was not.
         let mut change = plan::stages(change);
+        if order.key.kept {
+            change.extend(replaced_if_its_key_is_bad(audit.time)?);
+        }
         change.push(rescan_stage());
         Ok(self.must("certificates", filter, change).insert("certificate_versions", stored))
     }
+}
+
+/// Stages: a version whose key somebody had revoked when it was under way already is replaced at once, and says so.
+fn replaced_if_its_key_is_bad(now: Timestamp) -> Result<[Document; 2], StoreError> {
+    let detail = "the key of this version was revoked or refused while it was issued: it is replaced at once where it is \
+                  renewed by itself; renew it otherwise, and it gets a new key";
+    let problem = bson("certificates", &Problem::new(Class::Protocol, "key-not-kept", detail))?;
+    let is_bad = doc! { "$eq": ["$new_key", true] };
+    let replaced = doc! { "$set": {
+        "renew_at": { "$cond": [&is_bad, date(now), "$renew_at"] },
+        "problem": { "$cond": [is_bad, { "$literal": problem }, "$problem"] },
+    } };
+    Ok([replaced, plan::stage()])
 }
 
 fn record(order: &Order, version: &IssuedVersion, issued_at: Timestamp) -> VersionRecord {

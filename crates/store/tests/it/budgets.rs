@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use cap_core::certificate::Names;
-use cap_core::id::IssuerId;
+use cap_core::id::{IssuerId, OrderId};
 use cap_core::job::{Claim, JobState, Settlement};
 use cap_core::order::{Bucket, Park, buckets};
 use cap_core::problem::{Class, Problem};
@@ -44,7 +44,7 @@ async fn what_one_worker_met_every_worker_keeps() {
     let world = World::new().await;
     let (claim, issuer) = claimed(&world, "a.example.test").await;
     let bucket = Bucket::Domain("example.test".into());
-    let limit = Park { issuer, bucket, time: HOUR, problem: problem("too many") };
+    let limit = Park { issuer, bucket, time: HOUR, own: None, problem: problem("too many") };
     park(&world, &claim, &limit).await.unwrap();
     let job = world.store.job(world.project, claim.job).await.unwrap().unwrap();
     assert_eq!((job.state, job.problem), (JobState::Queued, Some(problem("too many"))));
@@ -71,7 +71,7 @@ async fn a_limit_is_never_made_shorter_and_ends_by_itself() {
     ] {
         let (claim, of) = claimed(&world, name).await;
         let issuer = *issuer.get_or_insert(of);
-        let limit = Park { issuer, bucket: Bucket::Account, time, problem: problem(detail) };
+        let limit = Park { issuer, bucket: Bucket::Account, time, own: None, problem: problem(detail) };
         park(&world, &claim, &limit).await.unwrap();
         let found = world.store.parked(issuer, &account).await.unwrap().unwrap();
         assert_eq!(found.problem, problem(kept), "after {detail}");
@@ -79,7 +79,8 @@ async fn a_limit_is_never_made_shorter_and_ends_by_itself() {
     }
     let (claim, issuer) = claimed(&world, "d.example.test").await;
     let moment = Duration::from_millis(300);
-    let limit = Park { issuer, bucket: Bucket::Account, time: moment, problem: problem("a moment") };
+    let limit =
+        Park { issuer, bucket: Bucket::Account, time: moment, own: None, problem: problem("a moment") };
     park(&world, &claim, &limit).await.unwrap();
     wait::until("the limit to end", Duration::from_secs(30), async || {
         match world.store.parked(issuer, &account).await.unwrap() {
@@ -95,7 +96,7 @@ async fn a_limit_is_never_made_shorter_and_ends_by_itself() {
 async fn a_limit_that_a_clock_stamped_days_ahead_holds_nobody_up_and_hides_no_other() {
     let world = World::new().await;
     let (claim, issuer) = claimed(&world, "a.example.test").await;
-    let limit = Park { issuer, bucket: Bucket::Account, time: HOUR, problem: problem("too many") };
+    let limit = Park { issuer, bucket: Bucket::Account, time: HOUR, own: None, problem: problem("too many") };
     park(&world, &claim, &limit).await.unwrap();
     let account = [Bucket::Account];
     let budgets = raw(&world).await.collection::<Document>("budgets");
@@ -114,7 +115,7 @@ async fn a_limit_that_a_clock_stamped_days_ahead_holds_nobody_up_and_hides_no_ot
 async fn who_was_taken_over_parks_nothing() {
     let world = World::new().await;
     let (claim, issuer) = claimed(&world, "a.example.test").await;
-    let limit = Park { issuer, bucket: Bucket::Account, time: HOUR, problem: problem("too many") };
+    let limit = Park { issuer, bucket: Bucket::Account, time: HOUR, own: None, problem: problem("too many") };
     let stale = Claim { attempt: claim.attempt + 1, ..claim };
     let refused = park(&world, &stale, &limit).await;
     assert!(matches!(refused, Err(StoreError::Fenced)), "{refused:?}");
@@ -129,7 +130,7 @@ async fn workers_that_meet_a_limit_in_the_same_moment_both_keep_it() {
         met.push(claimed(&world, &format!("h{n}.example.test")).await);
     }
     let issuer = met[0].1;
-    let limit = Park { issuer, bucket: Bucket::Account, time: HOUR, problem: problem("too many") };
+    let limit = Park { issuer, bucket: Bucket::Account, time: HOUR, own: None, problem: problem("too many") };
     let parked = met.iter().map(|(claim, _)| park(&world, claim, &limit));
     for result in futures_util::future::join_all(parked).await {
         result.unwrap();
@@ -148,4 +149,47 @@ async fn limits_are_looked_for_by_their_ids() {
     .await;
     let [command] = commands.as_slice() else { panic!("{commands:#?}") };
     explain(&database, command).await.goes_by_an_index(command);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_keeps_what_it_was_told_itself_beside_what_others_were() {
+    let world = World::new().await;
+    let (claim, issuer) = claimed(&world, "a.example.test").await;
+    let order = OrderId::generate(world.clock.as_ref(), world.entropy.as_ref());
+    let limit = Park {
+        issuer,
+        bucket: Bucket::Account,
+        time: HOUR * 2,
+        own: Some((order, HOUR)),
+        problem: problem("too many"),
+    };
+    park(&world, &claim, &limit).await.unwrap();
+    for (bucket, most) in [(Bucket::Account, HOUR * 2), (Bucket::Order(order), HOUR)] {
+        let kept = world.store.parked(issuer, &[bucket]).await.unwrap().unwrap();
+        assert!(kept.left <= most && kept.left > most - Duration::from_secs(60), "{:?}", kept.left);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_ca_says_of_an_issuers_settings_is_shown_on_it_as_long_as_it_is_ready() {
+    let world = World::new().await;
+    let certificate = world.certificate("a.example.test").await;
+    let issuer = async || {
+        let found = world.store.issuer(world.project, &certificate.issuer.to_string()).await;
+        found.unwrap().unwrap()
+    };
+    let issuers = raw(&world).await.collection::<Document>("issuers");
+    let status = async |status: &str| {
+        let own = doc! { "_id": certificate.issuer.to_string() };
+        issuers.update_one(own, doc! { "$set": { "status": status } }).await.unwrap();
+    };
+    let settings = problem("choose other settings");
+    status("failing").await;
+    world.store.show_on_issuer(&issuer().await, Some(&settings)).await.unwrap();
+    assert_eq!(issuer().await.problem, None, "it says itself why it fails");
+    status("ready").await;
+    world.store.show_on_issuer(&issuer().await, Some(&settings)).await.unwrap();
+    assert_eq!(issuer().await.problem, Some(settings));
+    world.store.show_on_issuer(&issuer().await, None).await.unwrap();
+    assert_eq!(issuer().await.problem, None);
 }

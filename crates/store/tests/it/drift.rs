@@ -78,7 +78,7 @@ async fn set(world: &World, collection: &str, change: Document) {
 }
 
 /// Makes every certificate due that has a time, and answers what is due.
-async fn due(world: &World) -> Vec<DriftCandidate> {
+pub(crate) async fn due(world: &World) -> Vec<DriftCandidate> {
     let past = doc! { "$dateSubtract": { "startDate": "$$NOW", "unit": "second", "amount": 1 } };
     let past = doc! { "$cond": [{ "$ifNull": ["$drift_at", false] }, past, "$$REMOVE"] };
     set(world, "certificates", doc! { "$set": { "drift_at": past } }).await;
@@ -90,7 +90,7 @@ fn job(world: &World, candidate: &DriftCandidate) -> JobDraft {
     JobDraft::now(candidate.project, work, candidate.fence, world.clock.as_ref(), world.entropy.as_ref())
 }
 
-async fn plan(world: &World, candidate: &DriftCandidate, epoch: i64) -> Planned {
+pub(crate) async fn plan(world: &World, candidate: &DriftCandidate, epoch: i64) -> Planned {
     world.store.plan_drift(&job(world, candidate), candidate.drift_at, HOUR, epoch).await.unwrap()
 }
 

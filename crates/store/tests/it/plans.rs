@@ -195,3 +195,33 @@ async fn the_migration_fills_the_plan_and_has_the_ranks_of_what_waits_made_anew(
     assert_eq!(world.store.age_ranks(world.clock.now() + HOUR, 10).await.unwrap(), 1);
     assert_eq!(world.store.age_ranks(world.clock.now() + HOUR, 10).await.unwrap(), 0, "nothing is left");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_that_cannot_be_read_hold_up_nobody_however_many_are_due_first() {
+    const PAGE: u32 = 5;
+    let world = World::new().await;
+    let due = issued(&world, "due.example.test", HOUR, HOUR * 8).await;
+    let whole = stored(&world, &due).await;
+    let odd = |n: u32| {
+        let mut odd = whole.clone();
+        odd.extend(doc! { "_id": format!("crt_{n:032x}"), "status": "of another build" });
+        odd.extend(
+            ["plan_at", "notice_at", "drift_at"]
+                .map(|at| (at.to_owned(), DateTime::from_millis(n.into()).into())),
+        );
+        // What drift reads of it.
+        odd.insert("project", "of another build");
+        odd
+    };
+    let certificates = raw(&world).await.collection::<Document>("certificates");
+    certificates.insert_many((1..=PAGE * 4).map(odd)).await.unwrap();
+    let past = DateTime::from_millis(i64::from(PAGE) * 8);
+    set(&world, &due, doc! { "$set": { "notice_at": past, "drift_at": past } }).await;
+    let now = world.clock.now();
+    let planned = world.store.due_certificates(now, PAGE).await.unwrap();
+    assert_eq!(planned.iter().map(|found| found.certificate).collect::<Vec<_>>(), [due.id]);
+    let scanned = world.store.due_drift(now, PAGE).await.unwrap();
+    assert_eq!(scanned.iter().map(|found| found.certificate).collect::<Vec<_>>(), [due.id]);
+    let noticed = world.store.due_notices(now, PAGE).await.unwrap();
+    assert_eq!(noticed.iter().map(|found| found.certificate.id).collect::<Vec<_>>(), [due.id]);
+}

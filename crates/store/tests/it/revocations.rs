@@ -36,7 +36,14 @@ async fn ask(
 ) -> RevocationAsked {
     let work = Work::Revoke { certificate: certificate.id, version: current(certificate) };
     let job = JobDraft::now(world.project, work, 0, world.clock.as_ref(), world.entropy.as_ref()).awaited();
-    let wanted = RevocationRecord { reason, asked_at: world.clock.now(), replace, revoked_at: None };
+    let wanted = RevocationRecord {
+        reason,
+        asked_at: world.clock.now(),
+        replace,
+        revoked_at: None,
+        problem: None,
+        next_attempt_at: None,
+    };
     let audit = world.row().await;
     let mutation = Mutation { audit: &audit, request: None };
     world.store.request_revocation(&wanted, &job, mutation).await.unwrap()

@@ -39,9 +39,13 @@ impl Aside<'_> {
             return Ok(Ok((in_flight, vec![])));
         }
         let request = self.world.ca_request(issuer).await?;
-        // Whatever cannot be asked now is asked by a later run.
-        let Ok(account) = self.world.account(&request, account_url).await else {
-            return Ok(Ok((in_flight, vec![])));
+        let account = match self.world.account(&request, account_url).await {
+            Ok(account) => account,
+            // What was set aside is asked for before anything is placed beside it; an order in flight goes on meanwhile.
+            Err(error) if looks_back => {
+                return Ok(Err(Outcome::Settle(self.world.passing(self.claim, error))));
+            }
+            Err(_) => return Ok(Ok((in_flight, vec![]))),
         };
         let reviewing = async {
             match in_flight {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cap_core::certificate::Spec;
 use cap_core::clock::until;
 use cap_core::envelope::KeyOwner;
 use cap_core::fault::{self, Mutant};
@@ -12,7 +13,9 @@ use cap_core::issuer::IssuerStatus;
 use cap_core::job::{Claim, Mandate, Settlement};
 use cap_core::limits;
 use cap_core::name::Label;
-use cap_core::order::{Engine, Fuse, Order, OrderKey, OrderState, Outcome, buckets, may_issue, predecessor};
+use cap_core::order::{
+    Bucket, Engine, Fuse, Order, OrderKey, OrderState, Outcome, buckets, may_issue, predecessor,
+};
 use cap_core::problem::{Class, Problem};
 use cap_core::secret::ExposeSecret;
 use cap_store::{CertificateRecord, IssuerRecord, OpenOrder, Opened};
@@ -29,6 +32,9 @@ const ISSUER_LOOK: Duration = Duration::from_secs(1);
 /// How long a certificate waits that an issuer is to issue which will never issue again: it is shown what it needs, and looks
 /// now and then all the same, as every certificate does.
 const DEACTIVATED_LOOK: Duration = Duration::from_secs(3_600);
+
+/// Types of problems that are about a profile: the CA's, and ours where it says beforehand which ones it has.
+const OF_PROFILES: [&str; 2] = ["urn:ietf:params:acme:error:invalidProfile", "profile-not-offered"];
 
 pub(super) async fn run(
     world: &World,
@@ -66,10 +72,18 @@ pub(super) async fn run(
         Ok(reviewed) => reviewed,
         Err(outcome) => return Ok(outcome),
     };
-    // Whatever is placed already goes on; what would be placed keeps the limits that others met.
+    // Each order keeps the limits that it met itself, and what would be placed those that others met.
+    if let Some(order) = &in_flight
+        && let Some(settlement) =
+            world.parked(claim, issuer.id, &[Bucket::Order(order.id)], |_| false).await?
+    {
+        return Ok(Outcome::Settle(settlement));
+    }
     let is_placed = in_flight.as_ref().is_some_and(|order| order.state.placed().is_some());
+    let goes_past = |until| certificate.goes_past_limit(until, world.clock.now());
     if !is_placed
-        && let Some(settlement) = world.parked(claim, issuer.id, &buckets(&certificate.spec.names)).await?
+        && let Some(settlement) =
+            world.parked(claim, issuer.id, &buckets(&certificate.spec.names), goes_past).await?
     {
         return Ok(Outcome::Settle(settlement));
     }
@@ -118,16 +132,33 @@ pub(super) async fn run(
         watched: &watched,
     };
     if order.key.kept && certificate.new_key && !may_issue(&order.state, world.clock.surely()) {
-        let detail = "the key that the order was to keep was revoked or refused meanwhile; another order is placed with a new one";
-        return Ok(engine.refuse(&order, Problem::new(Class::Protocol, "key-not-kept", detail)).await);
+        return Ok(engine.refuse_key(&order).await);
     }
     Ok(match engine.run(order).await {
         Outcome::Halted(problem) => {
             let next = account::halt(world, &issuer, &problem).await?;
             Outcome::Settle(held_up(world, &issuer.name, &problem, Some(next)))
         }
-        outcome => outcome,
+        outcome => {
+            show_on_issuer(world, &issuer, &certificate.spec, &outcome).await;
+            outcome
+        }
     })
+}
+
+/// What the CA says of an issuer's settings when it refuses an order is shown on the issuer, until one goes through; a profile
+/// that the certificate has chosen is the certificate's. The job is settled by now, so a fault here changes nothing.
+async fn show_on_issuer(world: &World, issuer: &IssuerRecord, spec: &Spec, outcome: &Outcome) {
+    let is_chosen = |problem: &Problem| spec.profile.is_some() && OF_PROFILES.contains(&&*problem.kind);
+    let problem = match outcome {
+        Outcome::Failed(problem) if problem.class != Class::Configuration || is_chosen(problem) => return,
+        Outcome::Failed(problem) => Some(problem),
+        Outcome::Stored => None,
+        _ => return,
+    };
+    if let Err(error) = world.store.show_on_issuer(issuer, problem).await {
+        tracing::warn!(issuer = %issuer.id, %error, "what the CA says of the issuer could not be shown on it");
+    }
 }
 
 /// Seals the key and writes the order down: all that the CA is then told is stored before it is told.

@@ -10,6 +10,7 @@ use cap_core::job::{Claim, Settlement};
 use cap_core::order::Bucket;
 use cap_core::problem::Problem;
 use cap_store::StoreError;
+use jiff::Timestamp;
 
 use super::World;
 
@@ -17,15 +18,20 @@ use super::World;
 const SPREAD_MAX: Duration = Duration::from_secs(60);
 
 impl World {
-    /// How a run ends that would meet a limit which is kept; nothing when there is none.
+    /// How a run ends that would meet a limit which is kept; nothing when there is none, or none that `goes_past`, which is told
+    /// until when it is kept, holds up.
     pub(super) async fn parked(
         &self,
         claim: &Claim,
         issuer: IssuerId,
         buckets: &[Bucket],
+        goes_past: impl Fn(Timestamp) -> bool,
     ) -> Result<Option<Settlement>, StoreError> {
         let Some(parked) = self.store.parked(issuer, buckets).await? else { return Ok(None) };
         let until = later(self.clock.now(), parked.left);
+        if goes_past(until) {
+            return Ok(None);
+        }
         let detail = format!(
             "the CA's rate limit is kept until {until}, also when somebody asks for a renewal: {}",
             parked.problem.detail

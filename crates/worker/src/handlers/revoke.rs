@@ -6,12 +6,14 @@ use cap_core::audit::{Action, Draft, Origin};
 use cap_core::certificate::leaf_der;
 use cap_core::fault;
 use cap_core::id::{CertificateId, JobId, VersionId};
+use cap_core::issuer::Hold;
 use cap_core::job::{Claim, Mandate, Settlement};
 use cap_core::limits;
-use cap_core::order::{CaError, Outcome, deferred};
+use cap_core::order::{CaError, Outcome, Standing, deferred};
 use cap_core::problem::{Class, Problem};
-use cap_store::{IssuedChain, Revoked, StoreError};
+use cap_store::{IssuedChain, IssuerRecord, Revoked, StoreError};
 
+use super::account::{self, IssuerStanding};
 use super::{Trouble, World};
 
 pub(super) async fn run(
@@ -29,10 +31,11 @@ pub(super) async fn run(
         return superseded;
     };
     let issuer = record.issuer.unwrap_or(found.issuer);
-    let issuer = world.store.issuer(claim.project, &issuer.to_string()).await?;
-    let Some((issuer, account_url)) = issuer.and_then(|it| it.account_url.clone().map(|url| (it, url)))
-    else {
+    let Some(issuer) = world.store.issuer(claim.project, &issuer.to_string()).await? else {
         return Ok(Outcome::Settle(Settlement::Dead(no_account())));
+    };
+    let Some(account_url) = issuer.account_url.clone() else {
+        return Ok(Outcome::Settle(without_account(world, claim, &issuer)));
     };
     let Ok(leaf) = leaf_der(&chain_pem) else { return Ok(Outcome::Settle(Settlement::Dead(unreadable()))) };
     let request = world.ca_request(&issuer).await?;
@@ -43,8 +46,13 @@ pub(super) async fn run(
     fault::point("revoke.before");
     let done = account.revoke(&leaf, wanted.reason).await;
     fault::point("revoke.after");
-    if let Err(error) = done {
-        return Ok(Outcome::Settle(not_done(world, claim, error)));
+    match done {
+        Ok(()) => {}
+        Err(CaError::Account(problem)) => {
+            let standing = IssuerStanding { world, issuer: &issuer, request: &request };
+            return Ok(Outcome::Settle(not_accepted(&standing, claim, problem).await?));
+        }
+        Err(error) => return Ok(Outcome::Settle(not_done(world, claim, error))),
     }
     let (clock, entropy) = (world.clock.as_ref(), world.entropy.as_ref());
     let revoked =
@@ -59,19 +67,37 @@ pub(super) async fn run(
 
 /// What becomes of the job when the CA did not do it. What it refused it would refuse again: that is for a person.
 fn not_done(world: &World, claim: &Claim, error: CaError) -> Settlement {
-    let faults = claim.setbacks.map_or(0, |before| before.count);
     match error {
         CaError::Transient(problem) | CaError::OutOfStep(problem) => world.again(claim, problem),
         CaError::Later { problem, at } => {
             deferred(claim.setbacks, problem, at, world.clock.now(), world.entropy.as_ref())
         }
-        // A key that is being changed passes; an account that was closed does not.
-        CaError::Account(problem) if faults < limits::ACCOUNT_FAULTS => world.again(claim, problem),
         CaError::Account(problem)
         | CaError::Refused(problem)
         | CaError::NeedsPerson(problem)
         | CaError::Gone(problem) => Settlement::Dead(problem),
     }
+}
+
+/// What becomes of it when the CA says that the account may not. One that it does not accept at all is put on hold, and the
+/// revocation waits for it; one whose key is being changed is asked again.
+async fn not_accepted(
+    standing: &IssuerStanding<'_>,
+    claim: &Claim,
+    problem: Problem,
+) -> Result<Settlement, Trouble> {
+    let world = standing.world;
+    if standing.is_moving().await {
+        return Ok(world.again(claim, problem));
+    }
+    Ok(match standing.is_accepted().await {
+        Ok(true) => Settlement::Dead(problem),
+        Ok(false) => {
+            account::halt(world, standing.issuer, &problem).await?;
+            world.again(claim, problem)
+        }
+        Err(_) => world.again(claim, problem),
+    })
 }
 
 /// Writes it down, again and again while the database does not answer and the lease lasts.
@@ -101,8 +127,19 @@ async fn record_it(
     Ok(Outcome::Stored)
 }
 
+/// What becomes of the job while the issuer's account is of no use: one that the CA may accept again is waited for.
+fn without_account(world: &World, claim: &Claim, issuer: &IssuerRecord) -> Settlement {
+    if matches!(issuer.why_held(), Some(Hold::Deactivating | Hold::Deactivated)) {
+        return Settlement::Dead(no_account());
+    }
+    let why = issuer.problem.as_ref().map_or("it registers its account anew", |problem| &problem.detail);
+    let detail = format!("issuer {} cannot revoke now, and is asked again: {why}", issuer.name);
+    let class = issuer.problem.as_ref().map_or(Class::Transient, |problem| problem.class);
+    world.again(claim, Problem::new(class, "issuer-not-ready", detail))
+}
+
 fn no_account() -> Problem {
-    let detail = "the issuer that issued this version is gone, or has no account any more, so the CA cannot be asked by its \
+    let detail = "the issuer that issued this version is gone, or its account is deactivated, so the CA cannot be asked by its \
                   account; revoke it at the CA with the certificate's own key";
     Problem::new(Class::Configuration, "issuer-missing", detail)
 }

@@ -4,6 +4,9 @@
 use std::path::Path;
 
 use cap_core::fault::REVOKE_POINTS;
+use cap_testkit::ca::{Asked, Fault, FaultRule};
+use cap_testkit::mongo::driver::Client;
+use cap_testkit::mongo::driver::bson::{Document, doc};
 use cap_testkit::scratch::Scratch;
 use cap_testkit::wait::{self, Pending};
 use serde_json::{Value, json};
@@ -90,6 +93,84 @@ async fn a_worker_killed_at_any_failpoint_of_a_revocation_leaves_it_to_a_peer() 
         assert_eq!(at_the_ca(&bench, &record["version"]).await, (true, Some(SUPERSEDED)), "{point}");
         assert_eq!(versions(&bench, id).await.len(), 1, "{point}: it was not to be issued anew");
     }
+}
+
+/// The renewal that keeps the key is on its way already: not placed yet, and finalized.
+#[tokio::test]
+async fn a_key_that_is_revoked_while_it_is_certified_again_goes_out_of_use_all_the_same() {
+    let mut options = bench::workers(1);
+    options.schedulers = 1;
+    let (stack, bench) = bench::own(options).await;
+    let database = Client::with_uri_str(stack.mongo_uri()).await.unwrap().default_database().unwrap();
+    let orders = database.collection::<Document>("orders");
+    let holds = [
+        ("placing", FaultRule::always(Fault::Stall { ms: 4_000 }).at(&[Asked::NewOrder]), 2),
+        ("issuing", FaultRule::always(Fault::Processing { looks: 24 }).at(&[Asked::Finalize]), 3),
+    ];
+    for (what, hold, versions) in holds {
+        let name = format!("{what}.example.test");
+        let body = json!({
+            "names": [&name], "issuer": "pebble", "key": { "reuse": true }, "profile": bench.profile(),
+        });
+        let made = bench.api.post(&bench.path("certificates"), &body).await.unwrap();
+        let id = made["id"].as_str().unwrap();
+        bench.valid(id).await;
+        let key = Leaf::read(&bench.download(id, "leaf").await).spki;
+        bench.ca.inject(&hold.names(&name).times_each(1)).await.unwrap();
+        bench.api.post(&bench.path(&format!("certificates/{id}/renew")), &json!({})).await.unwrap();
+        let finalized = if what == "issuing" { 2 } else { 1 };
+        wait::until("its renewal", PATIENCE, || async {
+            let live = orders.find_one(doc! { "certificate": id, "live": true }).await;
+            match (live.map_err(Pending::not_yet)?, bench.counted(&name).await.finalized) {
+                (Some(_), counted) if counted == finalized => Ok(()),
+                (_, counted) => Err(Pending::not_yet(counted)),
+            }
+        })
+        .await
+        .unwrap();
+        revoke(&bench, id, json!({ "reason": "keyCompromise" })).await;
+        let last = |record: &Value| record["version"]["number"] == versions && record["problem"].is_null();
+        let record = bench.until_so(id, "a version with another key", last).await;
+        assert_eq!(record["status"], "valid");
+        assert_ne!(Leaf::read(&bench.download(id, "leaf").await).spki, key, "{what}: it is in use again");
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_waits_while_the_account_is_on_hold_and_goes_on_when_it_is_accepted_again() {
+    let (stack, bench) = bench::own(bench::workers(1)).await;
+    let id = bench.request("hold.example.test").await;
+    bench.valid(&id).await;
+    let database = Client::with_uri_str(stack.mongo_uri()).await.unwrap().default_database().unwrap();
+    let issuers = database.collection::<Document>("issuers");
+    let good = issuers.find_one(doc! { "name": "pebble" }).await.unwrap().unwrap();
+    let own = doc! { "_id": good.get("_id") };
+    let hold = doc! { "$set": {
+        "account_url": null, "status": "failing", "hold": { "why": "refused", "account_url": good.get("account_url") },
+    } };
+    issuers.update_one(own.clone(), hold).await.unwrap();
+    let job = revoke(&bench, &id, json!({ "reason": "superseded", "replace": false })).await;
+    let path = bench.path(&format!("jobs/{}", job["id"].as_str().unwrap()));
+    wait::until("the job to wait", PATIENCE, || async {
+        let job = bench.api.get(&path).await.map_err(Pending::not_yet)?;
+        match (job["state"].as_str(), job["problem"]["type"].as_str()) {
+            (Some("queued"), Some("issuer-not-ready")) => Ok(()),
+            (Some("dead"), _) => Err(Pending::Never(anyhow::anyhow!("it was given up: {job}"))),
+            _ => Err(Pending::not_yet(job)),
+        }
+    })
+    .await
+    .unwrap();
+    // Some tries later what is in the way stands on the version.
+    let is_shown = |record: &Value| record["version"]["revocation"]["problem"]["type"] == "issuer-not-ready";
+    let shown = bench.until_so(&id, "what is in the way", is_shown).await;
+    let revocation = &shown["version"]["revocation"];
+    assert!(revocation["next_attempt_at"].is_string() && revocation["revoked_at"].is_null(), "{revocation}");
+    issuers.replace_one(own, good).await.unwrap();
+    job_succeeded(&bench, &job).await;
+    let shown = bench.get(&id).await;
+    let revocation = &shown["version"]["revocation"];
+    assert!(revocation["problem"].is_null() && revocation["revoked_at"].is_string(), "{revocation}");
 }
 
 #[tokio::test]

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What cannot work says so, and works once its cause is gone.
 
+use std::time::Duration;
+
 use cap_core::clock::Clock;
 use cap_runtime::clock::SystemClock;
+use cap_testkit::ca::{Asked, Fault, FaultRule};
 use cap_testkit::mongo::driver::bson::Document;
 use cap_testkit::wait::{self, Pending};
 use jiff::Timestamp;
@@ -82,4 +85,56 @@ async fn failing(bench: &Bench, path: &str) -> Value {
     })
     .await
     .unwrap()
+}
+
+#[tokio::test]
+async fn a_profile_that_the_ca_does_not_have_is_no_fault_of_the_issuer() {
+    let bench = bench::shared("settings").await;
+    let body =
+        json!({ "names": ["settings.example.test"], "issuer": "pebble", "profile": "no-such-profile" });
+    let made = bench.api.post(&bench.path("certificates"), &body).await.unwrap();
+    let id = made["id"].as_str().unwrap();
+    let record = bench.until_so(id, "its failure", |record| record["status"] == "failing").await;
+    assert_eq!(record["problem"]["class"], "configuration");
+    let issuer = bench.api.get(&bench.path("issuers/pebble")).await.unwrap();
+    assert_eq!((&issuer["status"], &issuer["problem"]), (&json!("ready"), &Value::Null));
+}
+
+#[tokio::test]
+async fn a_limit_that_an_order_meets_which_is_placed_is_kept_whoever_asks_for_a_renewal() {
+    const LIMIT_S: u32 = 10;
+    let (_stack, bench) = bench::own(bench::workers(2)).await;
+    let name = "limited.example.test";
+    let limit = FaultRule::always(Fault::RateLimited { retry_after_s: LIMIT_S, as_date: false });
+    bench.ca.inject(&limit.at(&[Asked::Finalize]).names(name).times_each(1)).await.unwrap();
+    let asked_at = SystemClock.now();
+    let id = bench.request(name).await;
+    let jobs = bench.path(&format!("jobs?subject={id}"));
+    wait::until("the limit", PATIENCE, || async {
+        let job = bench.api.get(&jobs).await.map_err(Pending::not_yet)?["items"][0].clone();
+        if job["problem"]["class"] == "rate_limited" { Ok(()) } else { Err(Pending::not_yet(job)) }
+    })
+    .await
+    .unwrap();
+    for _ in 0..3 {
+        let job = bench.api.post(&bench.path(&format!("certificates/{id}/renew")), &json!({})).await.unwrap();
+        // A worker has looked at it, and leaves it.
+        wait::until("a worker", PATIENCE, || async {
+            let now = bench.api.get(&jobs).await.map_err(Pending::not_yet)?["items"][0].clone();
+            match now["attempt"].as_i64() > job["attempt"].as_i64() && now["state"] != "running" {
+                true => Ok(()),
+                false => Err(Pending::not_yet(now)),
+            }
+        })
+        .await
+        .unwrap();
+    }
+    // Another order of the same account has nothing to do with it.
+    let other = bench.request("other.example.test").await;
+    bench.valid(&other).await;
+    let record = bench.valid(&id).await;
+    let issued_at: Timestamp = record["version"]["issued_at"].as_str().unwrap().parse().unwrap();
+    assert!(issued_at >= asked_at + Duration::from_secs(LIMIT_S.into()), "{asked_at}: {record}");
+    let counts = bench.ca.counts().await.unwrap();
+    assert_eq!((counts.faults.get("rate-limited"), counts.totals.orders), (Some(&1), 2), "{counts:?}");
 }

@@ -8,7 +8,6 @@ use axum::response::Response;
 use cap_core::access::Action;
 use cap_core::audit::{self, Draft};
 use cap_core::clock::later;
-use cap_core::id::{JobId, ProjectId};
 use cap_core::job::{JobDraft, Work};
 use cap_core::order::buckets;
 use cap_store::{CertificateRecord, JobRecord, Mutation, StoreError};
@@ -19,6 +18,7 @@ use crate::auth::Caller;
 use crate::body::{At, NoBody};
 use crate::idempotency::IdempotencyKey;
 use crate::problem::{ApiError, CONFLICT};
+use crate::routes::jobs::again;
 use crate::view;
 
 pub(super) async fn renew(
@@ -69,16 +69,14 @@ async fn kept_waiting(
     if certificate.order.is_none()
         && let Some(parked) = app.store.parked(certificate.issuer, &buckets(&certificate.spec.names)).await?
     {
-        job.due_at = job.due_at.max(Some(later(app.clock.now(), parked.left)));
-        job.problem = Some(parked.problem);
+        let now = app.clock.now();
+        let until = later(now, parked.left);
+        if !certificate.goes_past_limit(until, now) {
+            job.due_at = job.due_at.max(Some(until));
+            job.problem = Some(parked.problem);
+        }
     }
     Ok(job)
-}
-
-/// The job of the same request before, queued or brought forward: jobs are kept for longer than requests.
-pub(super) async fn again(app: &App, project: ProjectId, recorded: &str) -> Result<JobRecord, ApiError> {
-    let job = app.store.job(project, recorded.parse::<JobId>().map_err(ApiError::internal)?).await?;
-    job.ok_or_else(|| ApiError::internal(format!("job {recorded} of an earlier request is gone")))
 }
 
 pub(super) fn answer(job: JobRecord) -> Response {

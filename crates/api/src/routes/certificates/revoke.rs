@@ -19,7 +19,8 @@ use crate::body::{At, Body};
 use crate::idempotency::IdempotencyKey;
 use crate::problem::{ApiError, CONFLICT};
 
-use super::renew::{again, answer};
+use super::renew::answer;
+use crate::routes::jobs::again;
 
 pub(super) async fn revoke(
     State(app): State<Arc<App>>,
@@ -37,8 +38,14 @@ pub(super) async fn revoke(
     let version = version(&certificate, body.value.version.as_deref())?;
     let work = Work::Revoke { certificate: certificate.id, version };
     let job = JobDraft::now(project, work, 0, app.clock.as_ref(), app.entropy.as_ref()).awaited();
-    let wanted =
-        RevocationRecord { reason, asked_at: app.now(), replace: body.value.replace, revoked_at: None };
+    let wanted = RevocationRecord {
+        reason,
+        asked_at: app.now(),
+        replace: body.value.replace,
+        revoked_at: None,
+        problem: None,
+        next_attempt_at: None,
+    };
     let draft = Draft::new(audit::Action::CertificateRevocationRequested, Some(project), certificate.id)
         .names(&certificate.spec.names)
         .detail("version", version.to_string())

@@ -35,6 +35,13 @@ pub(super) async fn roll_key(
     if key.earlier(&app, &caller, &body.sha256).await?.is_some() || issuer.is_rolling() {
         return Ok(answer(issuer));
     }
+    if matches!(issuer.shown_status(), IssuerStatus::Deactivating | IssuerStatus::Deactivated) {
+        let detail = format!(
+            "issuer {} is deactivated, for ever, so its account needs no other key; create another issuer",
+            issuer.name
+        );
+        return Err(ApiError::new(CONFLICT, detail));
+    }
     if issuer.shown_status() != IssuerStatus::Ready || issuer.account_url.is_none() {
         let detail = format!(
             "issuer {} is not ready, and only an account that the CA accepts can take another key; roll it when it is ready",

@@ -13,7 +13,7 @@ use cap_client::wire;
 use cap_core::access::Action;
 use cap_core::actor::Role;
 use cap_core::audit::{self, Draft};
-use cap_core::id::{JobId, ProjectId};
+use cap_core::id::{CertificateId, IssuerId, JobId, ProjectId};
 use cap_core::job::{JobState, Work};
 use cap_core::page::{Order, Page, Slice};
 use cap_store::{JobFilter, JobRecord, JobRefusal};
@@ -22,7 +22,7 @@ use serde::Deserialize;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::{At, Params};
-use crate::problem::{ApiError, CONFLICT, MALFORMED_REQUEST};
+use crate::problem::{ALREADY_ANSWERED, ApiError, CONFLICT, MALFORMED_REQUEST};
 use crate::routes::{Access, Route};
 use crate::view;
 
@@ -65,10 +65,19 @@ async fn list(
             format!("kind: {kind:?} is none; it is one of {known}"),
         ));
     }
+    if let Some(subject) = subject.as_deref().filter(|subject| !is_subject(subject)) {
+        let detail = format!("subject: {subject:?} is none; give the id of a certificate or of an issuer");
+        return Err(ApiError::new(MALFORMED_REQUEST, detail));
+    }
     let page = Page::parse_in::<JobId>(order, limit, cursor.as_deref());
     let page = page.map_err(|bad| ApiError::new(MALFORMED_REQUEST, bad.to_string()))?;
     let wanted = JobFilter { state, subject, kind, order };
     Ok(Json(app.store.jobs(project, &wanted, &page).await?.map(view::job)))
+}
+
+/// Whether jobs can be for it: no other word may reach the lists of jobs.
+fn is_subject(text: &str) -> bool {
+    text.parse::<CertificateId>().is_ok() || text.parse::<IssuerId>().is_ok()
 }
 
 async fn read(
@@ -84,6 +93,19 @@ async fn find(app: &App, project: ProjectId, job: &str) -> Result<JobRecord, Api
     let missing = || ApiError::not_found("job", job);
     let id: JobId = job.parse().map_err(|_| missing())?;
     app.store.job(project, id).await?.ok_or_else(missing)
+}
+
+/// The job of the same request before. Requests may be remembered for longer than jobs are kept: then it is over.
+pub(super) async fn again(app: &App, project: ProjectId, recorded: &str) -> Result<JobRecord, ApiError> {
+    let id: JobId = recorded.parse().map_err(ApiError::internal)?;
+    let over = || {
+        let detail = format!(
+            "this request was carried out before, by job {id}, which is over and no longer kept; send it with another \
+             Idempotency-Key to have it done again"
+        );
+        ApiError::new(ALREADY_ANSWERED, detail)
+    };
+    app.store.job(project, id).await?.ok_or_else(over)
 }
 
 /// A job of a kind that this build knows: what it does not know, it does not change.

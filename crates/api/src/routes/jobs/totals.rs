@@ -15,7 +15,7 @@ use serde::Deserialize;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::{At, Params, page};
-use crate::problem::ApiError;
+use crate::problem::{ApiError, MALFORMED_REQUEST};
 use crate::view;
 
 /// The query parameters of the list.
@@ -25,7 +25,7 @@ pub(super) struct ListTotals {
     limit: Option<u32>,
     cursor: Option<String>,
     /// Only from the hour on that this time is in.
-    since: Option<Timestamp>,
+    since: Option<String>,
 }
 
 pub(super) async fn totals(
@@ -36,5 +36,13 @@ pub(super) async fn totals(
 ) -> Result<Json<Slice<wire::JobTotal>>, ApiError> {
     let project = app.project(&caller, &project, Action::ReadProject).await?.id;
     let page = page::<TotalId>(params.limit, params.cursor.as_deref())?;
-    Ok(Json(app.store.job_totals(project, params.since, &page).await?.map(view::job_total)))
+    let since = params.since.as_deref().map(time).transpose()?;
+    Ok(Json(app.store.job_totals(project, since, &page).await?.map(view::job_total)))
+}
+
+fn time(text: &str) -> Result<Timestamp, ApiError> {
+    text.parse().map_err(|_| {
+        let detail = format!("since: {text:?} is no time; write it as in 2026-11-29T00:00:00Z (RFC 3339)");
+        ApiError::new(MALFORMED_REQUEST, detail)
+    })
 }

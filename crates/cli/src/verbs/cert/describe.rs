@@ -160,6 +160,13 @@ fn version(lines: &mut Lines, version: &Version, preferred: Option<&str>, now: T
             None => format!("asked for {}, not done yet", distance(revocation.asked_at, now)),
         };
         lines.add("  Revoked", &format!("{when}: {}", revocation.reason));
+        if let Some(problem) = &revocation.problem {
+            let next = revocation.next_attempt_at.map_or_else(
+                || "; it is not asked again by itself".to_owned(),
+                |at| format!("; the CA is asked again {}", instant_from(at, now)),
+            );
+            lines.add("  In the way", &format!("{problem}{next}"));
+        }
     }
 }
 

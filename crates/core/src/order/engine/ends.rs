@@ -14,8 +14,8 @@ use crate::job::{Cause, Setbacks, Settlement};
 use crate::limits;
 use crate::order::retry::needs_new_key;
 use crate::order::{
-    CaError, FailedAttempt, LedgerError, Order, OrderState, Park, attempt_delay, deferred, may_issue,
-    poll_delay, postponed,
+    CaError, FailedAttempt, LedgerError, Order, OrderState, Park, attempt_delay, deferred, limit_wait_max,
+    may_issue, poll_delay, postponed,
 };
 use crate::problem::{Class, Problem};
 
@@ -55,10 +55,10 @@ impl Engine<'_> {
             }
             CaError::Later { problem, at } => {
                 let (before, now) = (self.setbacks(progressed), self.clock.now());
-                let settlement = deferred(before, problem.clone(), at, now, self.entropy);
                 if problem.class == Class::RateLimited {
-                    return limited(order, settlement, problem, until(now, at));
+                    return self.limited(order, progressed, problem, until(now, at));
                 }
+                let settlement = deferred(before, problem.clone(), at, now, self.entropy);
                 self.setback(order, settlement, problem, Some(at)).await
             }
             CaError::NeedsPerson(problem) if self.is_watched(order) => {
@@ -79,6 +79,19 @@ impl Engine<'_> {
         }
     }
 
+    /// A rate limit of the CA's, which is kept whoever asks for what: where it is on orders, by whoever would place another one.
+    /// The order itself waits for no more at once than a part of the life that is left of the version in use: some CAs ask for
+    /// longer than a certificate lives.
+    fn limited(&self, order: &Order, progressed: bool, problem: Problem, asked: Duration) -> Outcome {
+        let (before, now) = (self.setbacks(progressed), self.clock.now());
+        let own = asked.min(limit_wait_max(self.expires, now));
+        let settlement = deferred(before, problem.clone(), later(now, own), now, self.entropy);
+        match asked.is_zero() {
+            true => Outcome::Settle(settlement),
+            false => Outcome::Parked(settlement, Box::new(Park::new(order, problem, asked, own))),
+        }
+    }
+
     /// Whether a refusal may be of an account that somebody changes in this moment, and not of what was asked.
     pub(super) async fn is_of_a_moving_account(&self, error: &CaError) -> bool {
         match error {
@@ -93,8 +106,13 @@ impl Engine<'_> {
     /// CAs say of an account that it may not, and mean at times that it may not have this name: the account is asked for
     /// before every order of it is held up.
     async fn end_by_account(&self, order: &Order, progressed: bool, problem: Problem) -> Outcome {
-        match self.standing.is_accepted().await {
-            Ok(false) => Outcome::Halted(problem),
+        let standing = self.standing.is_accepted().await;
+        let problem = match standing {
+            Ok(true) => Problem { class: Class::Validation, ..problem.advised(ACCEPTED_ALL_THE_SAME) },
+            Ok(false) | Err(_) => problem,
+        };
+        match standing {
+            Ok(false) => Outcome::Halted(problem.advised("the CA does not accept this account")),
             Ok(true) if self.is_watched(order) => {
                 Outcome::Settle(self.postponed(progressed, Cause::Ca, problem))
             }
@@ -141,10 +159,37 @@ impl Engine<'_> {
         more: impl FnOnce(Draft) -> Draft,
     ) -> Result<Outcome, Halt> {
         let settlement = self.postponed(progressed, Cause::Ca, problem.clone());
-        if faulty(&settlement) <= limits::TRANSIENT_SPAN_MAX {
-            return Ok(Outcome::Settle(settlement));
+        if faulty(&settlement) > limits::TRANSIENT_SPAN_MAX {
+            return self.failed(order, Failure { is_issued: true, ..Failure::of(problem) }, more).await;
         }
-        self.failed(order, Failure { is_issued: true, ..Failure::of(problem) }, more).await
+        if self.setbacks(progressed).map_or(0, |before| before.count) < limits::MIX_UPS_NOTED {
+            let draft = Draft::new(Action::CertificateRefused, Some(order.project), order.certificate);
+            let draft = draft.failed().names(&order.names).detail("problem", problem.kind);
+            let audit = self.audit(&more(draft)).await?;
+            while self.persisted(self.ledger.note(order, &audit).await).await.transpose()?.is_none() {}
+        }
+        Ok(Outcome::Settle(settlement))
+    }
+
+    /// How long a younger order is kept from being finalized by a CA that does not say what became of one that was set aside; not
+    /// after many faults in a row, nor for one that will not say soon. It is no fault of the younger one's.
+    pub(super) fn awaiting_elder(&self, error: CaError, progressed: bool) -> Option<Settlement> {
+        let (problem, asked) = match error {
+            CaError::Transient(problem) | CaError::OutOfStep(problem) => (problem, Duration::ZERO),
+            CaError::Later { problem, at } => (problem, until(self.clock.now(), at)),
+            CaError::Refused(_) | CaError::Account(_) | CaError::NeedsPerson(_) | CaError::Gone(_) => {
+                return None;
+            }
+        };
+        let faults = self.setbacks(progressed).map_or(0, |before| before.count);
+        if faults >= limits::ELDER_FAULTS || asked > limits::ELDER_WAIT {
+            return None;
+        }
+        let mut again = self.postponed(progressed, Cause::Other, problem);
+        if let Settlement::Again { after, .. } = &mut again {
+            *after = asked.max(*after);
+        }
+        Some(again)
     }
 
     /// The same step again, later, however often: nothing failed but what we lean on.
@@ -167,10 +212,16 @@ impl Engine<'_> {
         self.claim.setbacks.filter(|_| !progressed)
     }
 
-    /// Ends an order that nobody shall go on with, and that the CA cannot have issued for: another attempt follows.
-    pub async fn refuse(&self, order: &Order, problem: Problem) -> Outcome {
-        let again = self.postponed(false, Cause::Other, problem.clone());
-        ended(self.fail(order, problem).await, again)
+    /// Ends an order that was to keep a key which no other version may have now, and that the CA cannot have issued for:
+    /// another one follows at once, with a new key.
+    pub async fn refuse_key(&self, order: &Order) -> Outcome {
+        let again = self.postponed(false, Cause::Other, key_not_kept());
+        ended(self.give_key_up(order).await, again)
+    }
+
+    pub(super) async fn give_key_up(&self, order: &Order) -> Result<Outcome, Halt> {
+        let failure = Failure { is_at_once: true, ..Failure::of(key_not_kept()) };
+        self.failed(order, failure, |draft| draft).await
     }
 
     /// Writes down that the attempt failed, and when the next one starts.
@@ -185,9 +236,12 @@ impl Engine<'_> {
         failure: Failure,
         more: impl FnOnce(Draft) -> Draft,
     ) -> Result<Outcome, Halt> {
-        let Failure { problem, not_before, is_issued } = failure;
+        let Failure { problem, not_before, is_issued, is_at_once } = failure;
         let now = self.clock.now();
-        let delay = attempt_delay(self.claim.failures.saturating_add(1), self.expires, now, self.entropy);
+        let delay = match is_at_once {
+            true => Duration::ZERO,
+            false => attempt_delay(self.claim.failures.saturating_add(1), self.expires, now, self.entropy),
+        };
         let asked = not_before.map_or(Duration::ZERO, |at| until(now, at).min(limits::RETRY_AFTER_MAX));
         let next_attempt_at = later(now, delay.max(asked));
         let draft = drafted(order, &problem).detail("next_attempt_at", next_attempt_at.to_string());
@@ -214,6 +268,9 @@ impl Engine<'_> {
     }
 }
 
+/// What is to be done about a refusal by a CA that accepts the account, as it says when it is asked.
+const ACCEPTED_ALL_THE_SAME: &str = "the CA accepts the account, but not for this: ask it why";
+
 /// Why an attempt ends.
 struct Failure {
     problem: Problem,
@@ -221,12 +278,19 @@ struct Failure {
     not_before: Option<Timestamp>,
     /// Whether the CA issued something all the same, and so has counted it.
     is_issued: bool,
+    /// Whether nothing has to pass before the next one.
+    is_at_once: bool,
 }
 
 impl Failure {
     fn of(problem: Problem) -> Self {
-        Self { problem, not_before: None, is_issued: false }
+        Self { problem, not_before: None, is_issued: false, is_at_once: false }
     }
+}
+
+fn key_not_kept() -> Problem {
+    let detail = "the key that the order was to keep was revoked or refused meanwhile; another order is placed with a new one";
+    Problem::new(Class::Protocol, "key-not-kept", detail)
 }
 
 /// For how long the CA has been at fault when a job runs again.
@@ -251,17 +315,6 @@ fn drafted(order: &Order, problem: &Problem) -> Draft {
         .failed()
         .names(&order.names)
         .detail("problem", problem.kind.clone())
-}
-
-/// A rate limit of the CA's. Where it is on orders, whoever would place another one keeps it, too.
-fn limited(order: &Order, settlement: Settlement, problem: Problem, asked: Duration) -> Outcome {
-    match order.state {
-        OrderState::Keyed { .. } if !asked.is_zero() => {
-            let park = Park::new(order.issuer, &order.names, problem, asked);
-            Outcome::Parked(settlement, park)
-        }
-        _ => Outcome::Settle(settlement),
-    }
 }
 
 /// What whoever looks at the certificate is told: what a provider or a database says may name hosts and files.

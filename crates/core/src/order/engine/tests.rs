@@ -100,6 +100,56 @@ fn a_refused_key_has_the_next_attempt_made_with_another() {
     }
 }
 
+/// CAs have answered a signing request with an error, and issued.
+#[test]
+fn a_refusal_to_finalize_counts_only_where_the_order_says_so_too() {
+    for refusal in [refused(), gone()] {
+        let issued = World::issuing(ready(3_600)).tell(|ca| {
+            ca.looks = [seen(Seen::Ready), seen(Seen::Valid)].into();
+            ca.finalize = refusal.clone();
+        });
+        assert_eq!(issued.run(), Outcome::Stored);
+        assert_eq!((issued.finalized(), issued.failed()), (1, 0));
+        let busy = World::new(ready(3_600)).tell(|ca| {
+            ca.looks = [seen(Seen::Ready), seen(Seen::Processing)].into();
+            ca.finalize = refusal.clone();
+        });
+        assert!(again(&busy.run()).is_some());
+        let silent = World::new(ready(3_600)).tell(|ca| {
+            ca.looks = [seen(Seen::Ready), Some(Err(CaError::Transient(problem())))].into();
+            ca.finalize = refusal;
+        });
+        assert!(again(&silent.run()).is_some());
+        assert_eq!((busy.failed(), silent.failed()), (0, 0));
+    }
+    // A refused key is one whatever the order says behind it.
+    let kind = "urn:ietf:params:acme:error:badCSR";
+    let refusal = crate::problem::Problem::new(crate::problem::Class::Protocol, kind, "no");
+    let world = World::new(ready(3_600)).tell(|ca| {
+        ca.looks = [seen(Seen::Ready), seen(Seen::Invalid(problem()))].into();
+        ca.finalize = Some(Err(CaError::Refused(refusal)));
+    });
+    assert!(matches!(world.run(), Outcome::Failed(problem) if problem.kind == kind));
+    assert_eq!(*world.book.new_keys.lock().unwrap(), [true]);
+}
+
+#[test]
+fn a_key_that_was_revoked_while_the_order_was_on_its_way_is_not_certified_again() {
+    let challenged = || OrderState::Challenged { placed: placed(3_600), duties: vec![] };
+    for (kept, is_bad, finalized) in [(true, true, 0), (true, false, 1), (false, true, 1)] {
+        let mut world = World::issuing(challenged());
+        world.order.key.kept = kept;
+        world.book.key_is_bad = is_bad;
+        let outcome = world.run();
+        assert_eq!(world.finalized(), finalized, "{outcome:?}");
+        if finalized == 0 {
+            assert!(matches!(outcome, Outcome::Failed(problem) if problem.kind == "key-not-kept"));
+            let next = world.book.last.lock().unwrap().as_ref().unwrap().next_attempt_at;
+            assert_eq!(next, world.clock.now(), "nothing has to pass before the next one");
+        }
+    }
+}
+
 /// A replica of the CA that lags shows an order as pending that an earlier run finalized.
 #[test]
 fn a_refused_challenge_does_not_end_an_order_that_the_ca_may_issue_for() {
@@ -221,10 +271,15 @@ fn a_wrong_certificate_is_fetched_again_for_an_hour_before_another_is_bought() {
     let mut world = World::new(ready(7_200)).tell(told);
     assert_eq!(again(&world.run()), Some(("wrong-certificate".into(), 1)));
     assert_eq!(world.failed(), 0);
+    let noted = world.book.noted.lock().unwrap().clone();
+    assert!(
+        matches!(&noted[..], [leaf] if leaf.contains("certificate.refused") && leaf.contains("issued_spki_sha256"))
+    );
     // The database's hours are not the CA's.
     world.claim.setbacks = waits::met(&world, (0..61).map(|minute| (minute, Cause::Other)));
     world.clock.set(Duration::from_secs(61 * 60));
     assert_eq!(again(&world.run()), Some(("wrong-certificate".into(), 62)));
+    assert_eq!(world.book.noted.lock().unwrap().len(), 1, "it is noted at each of the first looks alone");
     world.clock.set(Duration::ZERO);
     after_an_hour(&mut world);
     assert!(matches!(world.run(), Outcome::Failed(problem) if problem.kind == "wrong-certificate"));

@@ -20,7 +20,7 @@ use super::{Run, Step};
 
 impl Run<'_> {
     pub(super) async fn register(&self) -> Step {
-        let kept = self.world.parked(self.claim, self.issuer.id, &[Bucket::Account]).await?;
+        let kept = self.world.parked(self.claim, self.issuer.id, &[Bucket::Account], |_| false).await?;
         if let Some(settlement) = kept {
             return Ok(Some(Outcome::Settle(settlement)));
         }
@@ -63,7 +63,8 @@ fn limited(
     if time.is_zero() {
         return Outcome::Settle(settlement);
     }
-    Outcome::Parked(settlement, Park { issuer, bucket: Bucket::Account, time, problem })
+    let park = Park { issuer, bucket: Bucket::Account, time, own: None, problem };
+    Outcome::Parked(settlement, Box::new(park))
 }
 
 #[cfg(test)]

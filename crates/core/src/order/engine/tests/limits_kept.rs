@@ -54,9 +54,34 @@ fn a_limit_of_a_week_is_kept_for_a_week() {
 }
 
 #[test]
+fn a_limit_on_an_order_that_is_placed_is_kept_by_that_one_alone_whoever_asks() {
+    let wait = Duration::from_secs(600);
+    let outcome = limited(ready(86_400), &limit("slow down"), wait);
+    let Outcome::Parked(Settlement::Again { after, .. }, park) = outcome else { panic!("{outcome:?}") };
+    assert!(matches!(park.bucket, Bucket::Order(_)), "{park:?}");
+    assert_eq!((park.time, after), (wait, wait));
+}
+
+#[test]
+fn no_order_waits_for_more_at_once_than_a_part_of_the_life_that_is_left() {
+    let world = World::new(keyed());
+    let at = later(world.clock.now(), limits::RATE_LIMIT_MAX * 50);
+    let mut world =
+        world.tell(|ca| ca.places = [Some(Err(CaError::Later { problem: limit(""), at }))].into());
+    let life = Duration::from_secs(160 * 3_600);
+    world.expires = Some(later(world.clock.now(), life));
+    let outcome = world.run();
+    assert!(
+        matches!(&outcome, Outcome::Parked(Settlement::Again { after, .. }, park)
+            if *after == life / 10 && park.own == Some((world.order.id, life / 10))
+                && park.time == limits::RATE_LIMIT_MAX),
+        "others have more time: {outcome:?}"
+    );
+}
+
+#[test]
 fn what_is_no_limit_on_orders_is_waited_for_by_one_alone() {
     let wait = Duration::from_secs(600);
-    assert!(matches!(limited(ready(86_400), &limit("slow down"), wait), Outcome::Settle(_)));
     let closed = Problem::new(Class::Transient, "urn:ietf:params:acme:error:serverInternal", "closed");
     assert!(matches!(limited(keyed(), &closed, wait), Outcome::Settle(_)));
     assert!(matches!(limited(keyed(), &limit("at once"), Duration::ZERO), Outcome::Settle(_)));

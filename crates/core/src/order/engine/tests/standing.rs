@@ -4,6 +4,7 @@
 use super::world::{World, placed, problem, refused};
 use super::{Outcome, again};
 use crate::order::{CaError, OrderState, Seen};
+use crate::problem::Class;
 
 fn order() -> OrderState {
     OrderState::Keyed { replaces: None }
@@ -33,14 +34,16 @@ fn a_refusal_while_the_account_changes_is_a_passing_fault() {
 fn an_account_that_the_ca_does_not_accept_halts_and_fails_no_attempt() {
     let mut world = not_accepted();
     world.standing.accepted = Ok(false);
-    assert_eq!(world.run(), Outcome::Halted(problem()));
+    assert_eq!(world.run(), Outcome::Halted(problem().advised("the CA does not accept this account")));
     assert_eq!(world.failed(), 0);
 }
 
 #[test]
 fn a_ca_that_accepts_the_account_and_not_the_name_fails_the_attempt_alone() {
     let world = not_accepted();
-    assert!(matches!(world.run(), Outcome::Failed(_)));
+    let Outcome::Failed(told) = world.run() else { panic!("it goes on") };
+    assert_eq!((told.class, told.kind), (Class::Validation, problem().kind));
+    assert!(told.detail.contains("accepts the account"), "{}", told.detail);
     assert_eq!(world.failed(), 1);
 }
 

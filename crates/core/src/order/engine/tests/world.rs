@@ -81,6 +81,10 @@ pub(super) struct Book {
     /// The last attempt that failed.
     pub(super) last: Mutex<Option<FailedAttempt>>,
     pub(super) buried: Mutex<Vec<Problem>>,
+    /// What was written for the audit alone.
+    pub(super) noted: Mutex<Vec<String>>,
+    /// Whether the key of the version before was revoked.
+    pub(super) key_is_bad: bool,
     /// What was issued.
     pub(super) stored: Mutex<Vec<IssuedVersion>>,
 }
@@ -95,6 +99,15 @@ impl Ledger for Book {
     ) -> Result<Order, LedgerError> {
         self.states.lock().unwrap().push(next.clone());
         Ok(Order { revision: order.revision + 1, state: next, ..order.clone() })
+    }
+
+    async fn may_keep_key(&self, _: &Order) -> Result<bool, LedgerError> {
+        Ok(!self.key_is_bad)
+    }
+
+    async fn note(&self, _: &Order, audit: &Row) -> Result<(), LedgerError> {
+        self.noted.lock().unwrap().push(String::from_utf8(audit.leaf.clone()).unwrap());
+        Ok(())
     }
 
     async fn store(&self, _: &Claim, _: &Order, version: &IssuedVersion, _: &Row) -> Result<(), LedgerError> {
