@@ -95,6 +95,7 @@ impl App {
         match decide(&caller.actor, action(project.id)) {
             Verdict::Granted => Ok(project),
             Verdict::Denied(role) => Err(ApiError::forbidden(role)),
+            Verdict::DeniedToProjects(role) => Err(ApiError::forbidden_to_projects(role)),
             Verdict::Hidden => Err(missing()),
         }
     }

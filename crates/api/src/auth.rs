@@ -31,6 +31,7 @@ impl Caller {
         match decide(&self.actor, action) {
             Verdict::Granted => Ok(()),
             Verdict::Denied(role) => Err(ApiError::forbidden(role)),
+            Verdict::DeniedToProjects(role) => Err(ApiError::forbidden_to_projects(role)),
             Verdict::Hidden => Err(ApiError::internal("an action outside projects was hidden")),
         }
     }

@@ -46,11 +46,20 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Body<T> {
             };
             ApiError::new(
                 MALFORMED_REQUEST,
-                format!("{must}the body cannot be read: {error}; see the API's reference"),
+                format!("{must}the body cannot be read: {}", plain(&error.to_string())),
             )
         })?;
         Ok(Self { value, sha256: hex::encode(Sha256::digest(&bytes)), _held: held })
     }
+}
+
+/// What the parsers say of numbers and of yes and no, in words for people.
+fn plain(error: &str) -> String {
+    error
+        .replace("expected u16", "expected a whole number from 0 to 65535")
+        .replace("expected u32", "expected a whole number from 0 to 4294967295")
+        .replace("invalid digit found in string", "it must be a whole number, not below 0")
+        .replace("provided string was not `true` or `false`", "it must be true or false")
 }
 
 /// A body that says nothing: none at all, or `{}`.
@@ -98,7 +107,7 @@ impl<T: DeserializeOwned> FromRequestParts<Arc<App>> for Params<T> {
         query.map(|Query(value)| Self(value)).map_err(|error: QueryRejection| {
             ApiError::new(
                 MALFORMED_REQUEST,
-                format!("the query string cannot be read: {}", error.body_text()),
+                format!("the query string cannot be read: {}", plain(&error.body_text())),
             )
         })
     }

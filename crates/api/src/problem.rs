@@ -51,7 +51,7 @@ catalogue! {
     CONFLICT = "conflict", CONFLICT, "Something stands against it",
         "A name is taken, or the thing is in use or moved on meanwhile. The detail says what; look at it again.";
     ALREADY_ANSWERED = "already-answered", CONFLICT, "The answer was given once",
-        "The same request made a token before, and a token is shown once only. Revoke that token and make another.";
+        "The same request made a token before, and a token is shown once only: revoke that token and make another. Or it queued a job that is over and no longer kept: send it with another Idempotency-Key to have it done again.";
     PRECONDITION_FAILED = "precondition-failed", PRECONDITION_FAILED, "It is not what you looked at",
         "If-Match names another state of it than the present one. Read it again, and decide anew with its new ETag.";
     BODY_TOO_LARGE = "body-too-large", PAYLOAD_TOO_LARGE, "The body is too large",
@@ -94,6 +94,10 @@ pub(crate) struct ApiError {
     retry_after: Option<Duration>,
 }
 
+fn word(role: Role) -> String {
+    serde_json::to_value(role).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
 impl ApiError {
     pub(crate) fn new(kind: &'static Kind, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into(), cause: None, retry_after: None }
@@ -110,9 +114,16 @@ impl ApiError {
     }
 
     pub(crate) fn forbidden(needed: Role) -> Self {
-        let role =
-            serde_json::to_value(needed).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
+        let role = word(needed);
         Self::new(FORBIDDEN, format!("this needs the role {role}; ask an owner for a token that has it"))
+    }
+
+    pub(crate) fn forbidden_to_projects(needed: Role) -> Self {
+        let role = word(needed);
+        let detail = format!(
+            "this needs the role {role} in the whole organisation, and the token is of one project; ask an owner for one"
+        );
+        Self::new(FORBIDDEN, detail)
     }
 
     /// A bug of ours: the client learns nothing but the request id.

@@ -35,8 +35,8 @@ pub(crate) enum Verb {
 /// What `drift scan` takes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Scan {
-    /// Its id or one of its names
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    /// Its id or one of its names; --all for every one
+    #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "CERTIFICATE or --all")]
     certificate: Option<String>,
     /// Every certificate of the project that has a version
     #[arg(long)]

@@ -12,7 +12,7 @@ use clap::{Args, Subcommand, value_parser};
 
 use crate::app::{App, every};
 use crate::failure::Failure;
-use crate::{parse, wait};
+use crate::{parse, resolve, wait};
 
 /// What is done with jobs.
 #[derive(Debug, Subcommand)]
@@ -48,9 +48,9 @@ pub(crate) enum Verb {
 /// Which jobs.
 #[derive(Debug, Args)]
 pub(crate) struct List {
-    /// Only those for this certificate
+    /// Only those for this certificate, by its id or one of its names
     #[arg(long, value_name = "CERTIFICATE")]
-    certificate: Option<CertificateId>,
+    certificate: Option<String>,
     /// Only those of this kind
     #[arg(long, value_parser = parse::word::<String>(parse::JOB_KINDS))]
     kind: Option<String>,
@@ -66,7 +66,11 @@ pub(super) async fn run(verb: Verb, app: &mut App) -> Result<(), Failure> {
     let (client, project) = app.client_and_project().await?;
     match verb {
         Verb::List(wanted) => {
-            let all = every(newest(&client, &project, &wanted)).await?;
+            let subject = match &wanted.certificate {
+                Some(named) => Some(resolve::certificate(&client, &project, named).await?),
+                None => None,
+            };
+            let all = every(newest(&client, &project, &wanted, subject)).await?;
             app.list(&all)
         }
         Verb::Get { job } => {
@@ -100,6 +104,7 @@ fn newest(
     client: &Client,
     project: &str,
     wanted: &List,
+    subject: Option<CertificateId>,
 ) -> impl AsyncFnMut(PageQuery) -> Result<Slice<Job>, ClientError> {
     let mut left = wanted.limit.unwrap_or(u32::MAX);
     async move |page: PageQuery| {
@@ -107,7 +112,7 @@ fn newest(
         let query = JobQuery {
             page,
             state: wanted.state,
-            subject: wanted.certificate.map(|certificate| certificate.to_string()),
+            subject: subject.map(|certificate| certificate.to_string()),
             kind: wanted.kind.clone(),
             order: Some(Order::Desc),
         };

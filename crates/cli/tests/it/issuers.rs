@@ -56,7 +56,7 @@ async fn an_accounts_key_is_rolled_and_the_account_closed() {
     let close = ["issuer", "deactivate", "passing", "--yes", "--wait", "-o", "json"];
     assert_eq!(cli.run(&close).await.ends(0).json()["status"], "deactivated");
     cli.run(&close).await.ends(0);
-    cli.run(&["issuer", "roll-key", "passing"]).await.refuses(6, &["is not ready", "request: req_"]);
+    cli.run(&["issuer", "roll-key", "passing"]).await.refuses(6, &["is deactivated", "request: req_"]);
     cli.run(&["issuer", "deactivate", "unheard-of", "--yes"])
         .await
         .refuses(4, &["unheard-of", "request: req_"]);

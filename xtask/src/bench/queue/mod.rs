@@ -3,6 +3,7 @@
 
 mod claims;
 mod cycle;
+mod floor;
 mod idle;
 mod insert;
 mod naive;
@@ -143,6 +144,10 @@ async fn speed(args: &QueueArgs, verdicts: &mut Verdicts) -> anyhow::Result<()> 
         }
         false => None,
     };
+    let mut floors = Vec::new();
+    for clients in floor::CLIENTS {
+        floors.push(floor::run(&ground, &world, clients, args.jobs() * 2).await?);
+    }
     // Half before and half behind: a machine that grows slower favours nobody.
     inserts.extend(self::inserts(&world).await?);
     let inserts = insert::best(inserts);
@@ -154,6 +159,13 @@ async fn speed(args: &QueueArgs, verdicts: &mut Verdicts) -> anyhow::Result<()> 
     for Inserts { in_flight, rate, times } in &inserts {
         let (median, p99) = (ms(times.median()), ms(times.p99()));
         println!("  {in_flight:>4} in flight {rate:8.0}/s   p50 {median:6.1} ms, p99 {p99:6.1} ms");
+    }
+    println!("\nthe floor: a loop without a product");
+    for floor::Floor { clients, claims, cycles } in &floors {
+        let (of_claims, of_cycles) = (claims / peak, cycles / peak);
+        println!(
+            "  {clients:>4} clients {claims:8.0} claims/s, {of_claims:.2} x peak insert; {cycles:6.0} cycles/s, {of_cycles:.2} x"
+        );
     }
     if wants_claims {
         println!("\nclaims of up to {CLAIM_BATCH} jobs, each claimer a process");
