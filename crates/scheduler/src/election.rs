@@ -36,8 +36,8 @@ enum Lost {
     RanOut,
     /// The lease ran out in the database, or somebody else has it.
     Taken,
-    /// This host's clock and the database's are too far apart.
-    Clocks,
+    /// This host's clock and the database's are too far apart, as this extension of the lease showed.
+    Clocks(Term),
     /// Somebody asked it to leave.
     Asked,
 }
@@ -224,7 +224,7 @@ impl Scheduler {
                 "this scheduler leads no more: it could not extend its lease in time (MongoDB was away or slow, or \
                  this process stood still); it stands by"
             ),
-            Some(Lost::Clocks) => self.abstain(term, stop).await,
+            Some(Lost::Clocks(term)) => self.abstain(term, stop).await,
             Some(Lost::Asked) => {
                 tracing::info!(epoch = term.epoch, "this scheduler was asked to leave the lead");
                 self.stand_back(term, stop).await;
@@ -286,7 +286,7 @@ impl Scheduler {
                     term = extended;
                     mandate.extend(term.trusted_until);
                     if !self.clocks_agree(term) {
-                        return Lost::Clocks;
+                        return Lost::Clocks(term);
                     }
                     if term.asked_to_leave {
                         return Lost::Asked;

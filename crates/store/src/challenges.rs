@@ -87,7 +87,11 @@ impl ChallengeCache {
             let watch = tokens.watch().pipeline(changes).full_document(FullDocumentType::UpdateLookup);
             let watch = watch.max_await_time(STREAM_WAIT);
             match bounded("watch challenges", watch).await {
-                Ok(stream) => self.learn_from(stream).await,
+                Ok(stream) => {
+                    self.learn_from(stream).await;
+                    // What changes from now on is not heard.
+                    self.forget();
+                }
                 Err(error) => {
                     tracing::warn!(%error, "the stream of challenges cannot be opened; the database is asked");
                 }
@@ -138,6 +142,10 @@ impl ChallengeCache {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = known.get(&token.to_string())?;
         (answer.expires_at > self.clock.now()).then(|| answer.key_authorization.clone())
+    }
+
+    fn forget(&self) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn learn(&self, token: String, answer: Answer) {

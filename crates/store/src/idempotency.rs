@@ -80,8 +80,13 @@ impl Store {
         found.map(|document| read("idempotency", document)).transpose()
     }
 
-    /// A conflict may be the trace of the same request carried out before: then it is a replay. What it stands against
-    /// may be on the primary alone yet, and so may the earlier request be: only a linearizable read waits for both.
+    /// The outcome of the request with this id, as of now: what a refusal stands against may be on the primary alone yet, and
+    /// so may the earlier request be that made it; only a linearizable read waits for both.
+    pub(crate) async fn replay_of_refused(&self, id: &str) -> Result<Option<Replay>, StoreError> {
+        self.replay_as_of(ReadConcern::linearizable(), id).await
+    }
+
+    /// A conflict may be the trace of the same request carried out before: then it is a replay.
     pub(crate) async fn replayed<T>(
         &self,
         mutation: &Mutation<'_>,
@@ -89,7 +94,7 @@ impl Store {
     ) -> Result<T, StoreError> {
         match (result, mutation.request) {
             (Err(conflict @ StoreError::Conflict { .. }), Some(request)) => {
-                match self.replay_as_of(ReadConcern::linearizable(), &request.id).await? {
+                match self.replay_of_refused(&request.id).await? {
                     Some(replay) => Err(StoreError::Replayed(Box::new(replay))),
                     None => Err(conflict),
                 }

@@ -159,7 +159,7 @@ impl Store {
         refusal: RevocationAsked,
     ) -> Result<RevocationAsked, StoreError> {
         let Some(request) = mutation.request else { return Ok(refusal) };
-        match self.replay(&request.id).await? {
+        match self.replay_of_refused(&request.id).await? {
             Some(replay) => Err(StoreError::Replayed(Box::new(replay))),
             None => Ok(refusal),
         }

@@ -47,9 +47,11 @@ impl DatabaseClock {
         let asked_at = self.host.boottime();
         match store.database_time().await {
             Ok(time) => self.hear(time, asked_at),
-            Err(error) => tracing::debug!(%error, "the database's time is not known anew"),
+            Err(error) => {
+                tracing::debug!(%error, "the database's time is not known anew");
+                false
+            }
         }
-        self.is_told()
     }
 
     /// Asks the database until it said the time.
@@ -67,18 +69,15 @@ impl DatabaseClock {
         }
     }
 
-    /// Takes down what was said, unless the answer was so long on its way that it says little.
-    fn hear(&self, time: Timestamp, asked_at: Duration) {
+    /// Takes down what was said, unless the answer was so long on its way that it says little; answers whether it did.
+    fn hear(&self, time: Timestamp, asked_at: Duration) -> bool {
         let heard_at = self.host.boottime();
         if heard_at.saturating_sub(asked_at) > ON_ITS_WAY {
-            return;
+            return false;
         }
         let said = Said { time, heard_at };
         *self.said.write().unwrap_or_else(PoisonError::into_inner) = Some(said);
-    }
-
-    fn is_told(&self) -> bool {
-        self.said.read().unwrap_or_else(PoisonError::into_inner).is_some()
+        true
     }
 }
 
@@ -135,16 +134,16 @@ mod tests {
         let host = Arc::new(Hands(Mutex::new((second(5), Duration::from_secs(100)))));
         let clock = DatabaseClock::new(host.clone());
         assert_eq!(clock.now(), second(5), "nobody said anything else yet");
-        clock.hear(second(0), Duration::from_secs(99));
+        assert!(clock.hear(second(0), Duration::from_secs(99)));
         assert_eq!(clock.now(), second(0));
         *host.0.lock().unwrap() = (second(172_800), Duration::from_secs(107));
         assert_eq!(clock.now(), second(7));
         *host.0.lock().unwrap() = (second(-172_800), Duration::from_secs(108));
         assert_eq!(clock.now(), second(8));
-        clock.hear(second(9), Duration::from_secs(107));
+        assert!(clock.hear(second(9), Duration::from_secs(107)));
         assert_eq!(clock.now(), second(9));
         *host.0.lock().unwrap() = (second(0), Duration::from_secs(200));
-        clock.hear(second(10), Duration::from_secs(109));
+        assert!(!clock.hear(second(10), Duration::from_secs(109)), "it is to be asked again soon");
         assert_eq!(clock.now(), second(101), "that was said long ago");
     }
 

@@ -139,7 +139,7 @@ impl Store {
             return Ok(self.job(project, id).await?.ok_or(JobRefusal::Missing));
         };
         let Some(request) = mutation.request else { return Ok(Err(refusal)) };
-        match self.replay(&request.id).await? {
+        match self.replay_of_refused(&request.id).await? {
             Some(replay) => Err(StoreError::Replayed(Box::new(replay))),
             None => Ok(Err(refusal)),
         }

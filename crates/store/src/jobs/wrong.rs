@@ -29,9 +29,11 @@ impl Store {
     pub async fn end_wrong_leases(&self) -> Result<u64, StoreError> {
         let ahead = doc! { "$subtract": ["$claim_at", "$$NOW"] };
         let all: Vec<i32> = (0..PARTITIONS).map(i32::from).collect();
+        // One that an earlier version claimed does not say how long its lease is.
+        let length = doc! { "$ifNull": ["$lease_ms", i64::MAX / 2 / i64::from(WRONG_AHEAD)] };
         let wrong = doc! {
             "p": { "$in": all }, "state": "running", "claim_at": { "$exists": true },
-            "$expr": { "$gt": [ahead, { "$multiply": ["$lease_ms", i64::from(WRONG_AHEAD)] }] },
+            "$expr": { "$gt": [ahead, { "$multiply": [length, i64::from(WRONG_AHEAD)] }] },
         };
         let end = vec![doc! { "$set": { "claim_at": "$$NOW" } }];
         let jobs = self.collection::<Document>("jobs");

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use cap_core::id::ProjectId;
+use cap_core::id::{JobId, ProjectId};
 use cap_core::page::Page;
-use cap_store::{Mutation, ProjectRecord, Request, StoreError};
+use cap_store::{JobFilter, Mutation, ProjectRecord, Request, StoreError};
 use cap_testkit::mongo::ReplicaSet;
 use cap_testkit::wait::{self, Pending};
 use mongodb::bson::{Document, doc};
@@ -87,9 +87,29 @@ async fn a_request_that_no_majority_has_yet_is_not_in_its_own_way() {
                 .unwrap();
         }
     };
+    let certificate = world.certificate("a.example.test").await;
+    let wanted = JobFilter { subject: Some(certificate.id.to_string()), ..JobFilter::default() };
+    let page = Page::parse::<JobId>(None, None).unwrap();
+    let job = world.store.jobs(world.project, &wanted, &page).await.unwrap().items[0].id;
+    let cancel = async || {
+        let request = Request {
+            id: "caller/cancel/key".into(),
+            body_sha256: "ab".into(),
+            status: 200,
+            resource: job.to_string(),
+            remembered_until: world.clock.now() + Duration::from_secs(60),
+        };
+        let audit = world.row().await;
+        let mutation = Mutation { audit: &audit, request: Some(&request) };
+        world.store.cancel_job(world.project, job, mutation).await
+    };
     // Stores the key of audit rows, which takes a majority too.
     world.row().await;
     replicate(false).await;
+    for what in ["the first", "the same again, which finds it cancelled"] {
+        let cancelled = cancel().await;
+        assert!(matches!(cancelled, Err(StoreError::Unavailable { .. })), "{what}: {cancelled:?}");
+    }
     let (first, unclear) = ask(&world).await;
     assert!(matches!(unclear, Err(StoreError::Unavailable { .. })), "{unclear:?}");
     // The primary has the project by now, so its name is taken: by this very request.
@@ -103,6 +123,7 @@ async fn a_request_that_no_majority_has_yet_is_not_in_its_own_way() {
         }
     });
     assert_replays(&replayed.await.unwrap(), first);
+    assert!(matches!(cancel().await, Err(StoreError::Replayed(_))));
 }
 
 #[tokio::test(flavor = "multi_thread")]
