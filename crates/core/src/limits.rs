@@ -128,8 +128,6 @@ pub const MANDATE_LOOK: Duration = Duration::from_millis(250);
 
 /// When a certificate whose job needs a person is tried again all the same: a renewal is never given up.
 pub const DEAD_WAIT: Duration = Duration::from_secs(86_400);
-/// How often in a row a CA may not accept an account before a revocation by it is left to a person.
-pub const ACCOUNT_FAULTS: u32 = 10;
 /// When a look is planned again whose job needs a person: one that kills its workers does so once a day at most.
 pub const DEAD_LOOK_WAIT: Duration = Duration::from_secs(86_400);
 /// Workers in a row that may die while they run a job before it is run alone among those of its kind.

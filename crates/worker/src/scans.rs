@@ -67,6 +67,7 @@ struct Running(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
+    /// How many of each.
     lanes: Mutex<BTreeMap<ProjectLane, usize>>,
     /// Told when one ends: its project may have another.
     ended: Notify,
