@@ -25,7 +25,7 @@ async fn answer(
     let tls = config.tls.as_ref().map(serve::tls).transpose().or_exit(Exit::Config)?;
     let Some(cluster) = cap_boot::open(&process, &mongo, kek).await? else { return Ok(()) };
     let member = cap_boot::enrol(&process, &cluster.store, || Doing::Api);
-    let challenges = ChallengeCache::new(cluster.store.clone(), process.clock.clone());
+    let challenges = ChallengeCache::new(cluster.store.clone(), cluster.clock.clone());
     let app = Arc::new(App {
         store: cluster.store.keeping(retention).working_in_groups(),
         keyring: cluster.keyring,
@@ -34,7 +34,7 @@ async fn answer(
         kek_provider: cluster.kek.provider(),
         challenges: challenges.clone(),
         readiness: process.readiness.clone(),
-        clock: process.clock.clone(),
+        clock: cluster.clock,
         entropy: process.entropy.clone(),
         metrics: Metrics::new(process.metrics.registry()).or_exit(Exit::Bug)?,
         overload: Overload::new(&config.limits),

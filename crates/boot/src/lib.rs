@@ -18,7 +18,7 @@ use cap_core::entropy::Entropy;
 use cap_core::envelope::{Canary, Kek, KekError, Keyring};
 use cap_runtime::config::{KekConfig, KekProvider, MongoConfig};
 use cap_runtime::{Exit, Failure, OrExit, Process};
-use cap_store::{SchemaStatus, Store, StoreError};
+use cap_store::{DatabaseClock, SchemaStatus, Store, StoreError};
 
 pub use member::{Membership, enrol};
 use probes::{KekProbe, MongoProbe, SchemaProbe};
@@ -41,6 +41,8 @@ pub struct Cluster {
     pub keyring: Arc<Keyring>,
     /// Makes audit entries.
     pub auditor: Auditor,
+    /// The time that all of them go by: the database's, in a service.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// The database, not asked anything yet.
@@ -75,8 +77,8 @@ pub fn kek(config: KekConfig, entropy: Arc<dyn Entropy>) -> Result<Arc<dyn Kek>,
     })
 }
 
-/// Opens the cluster for a service: waits for the database and its name in the DNS, for an older schema to be migrated, and for the KEK
-/// provider to answer. Nothing when the process was asked to stop meanwhile.
+/// Opens the cluster for a service: waits for the database and its name in the DNS, for an older schema to be migrated, for the KEK
+/// provider to answer, and for the database's time, which is followed from then on. Nothing when the process was asked to stop meanwhile.
 ///
 /// # Errors
 /// When the schema is one that this build must not touch (69), or the KEK is the wrong one (78).
@@ -98,15 +100,19 @@ pub async fn open(
         let probe = KekProbe { canary: canary.clone(), kek: kek.clone() };
         process.readiness.watch(Arc::new(probe), stop.clone());
         wait_for_kek(&canary, kek.as_ref(), process.clock.as_ref()).await?;
-        Ok::<_, Failure>((store, canary))
+        let clock = Arc::new(DatabaseClock::new(process.clock.clone()));
+        clock.wait(&store).await;
+        Ok::<_, Failure>((store, canary, clock))
     };
-    let (store, canary) = tokio::select! {
+    let (store, canary, clock) = tokio::select! {
         opened = opening => opened?,
         () = stop.cancelled() => return Ok(None),
     };
+    let (followed, of) = (clock.clone(), store.clone());
+    let follow = async move { match followed.follow(&of).await {} };
+    process.shutdown.tasks().spawn(stop.run_until_cancelled_owned(follow));
     let instance = process.service.instance_name.clone();
-    let (clock, entropy) = (process.clock.clone(), process.entropy.clone());
-    Ok(Some(assemble(store, kek, canary, instance, clock, entropy)))
+    Ok(Some(assemble(store, kek, canary, instance, clock, process.entropy.clone())))
 }
 
 /// Opens the cluster for a verb that is run by hand: nothing is waited for.
@@ -147,8 +153,8 @@ fn assemble(
 ) -> Cluster {
     let keys = Arc::new(store.clone());
     let keyring = Arc::new(Keyring::new(&canary, kek.clone(), keys, clock.clone(), entropy.clone()));
-    let auditor = Auditor::new(instance, keyring.clone(), clock, entropy);
-    Cluster { store, kek, canary, keyring, auditor }
+    let auditor = Auditor::new(instance, keyring.clone(), clock.clone(), entropy);
+    Cluster { store, kek, canary, keyring, auditor, clock }
 }
 
 fn not_migrated() -> Failure {

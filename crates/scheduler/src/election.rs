@@ -82,9 +82,22 @@ impl Scheduler {
     /// A try that is under way is never dropped: the database may grant it all the same, and a lease that nobody knows
     /// of keeps every other scheduler waiting until it runs out. A try is bounded, so a stop waits for no longer.
     async fn stand_by(&self, stop: &CancellationToken) -> Option<Term> {
-        let (mut watch, mut is_told) = (None, false);
         self.standing.send_replace(Standing::StandsBy);
         let nonce = InstanceId::generate(self.clock.as_ref(), self.entropy.as_ref()).to_string();
+        let mut could_ask = true;
+        let won = self.compete(&nonce, &mut could_ask, stop).await;
+        if won.is_none() && !could_ask {
+            // The last try failed, and may have been granted.
+            if let Err(error) = self.store.release_unheard(SCHEDULER_LEASE, &nonce).await {
+                tracing::debug!(%error, "if the lease was won unheard, it runs out by itself");
+            }
+        }
+        won
+    }
+
+    /// Tries again and again, with one nonce; `could_ask` is whether the last try was answered.
+    async fn compete(&self, nonce: &str, could_ask: &mut bool, stop: &CancellationToken) -> Option<Term> {
+        let (mut watch, mut is_told) = (None, false);
         while !stop.is_cancelled() {
             if watch.is_none() {
                 // Opened before the first look: a lease given up in between is not overlooked.
@@ -97,16 +110,16 @@ impl Scheduler {
             }
             let tried = self
                 .store
-                .acquire_lease(SCHEDULER_LEASE, &self.instance, &nonce, self.ttl, self.clock.as_ref())
+                .acquire_lease(SCHEDULER_LEASE, &self.instance, nonce, self.ttl, self.clock.as_ref())
                 .await;
-            let could_ask = tried.is_ok();
+            *could_ask = tried.is_ok();
             match tried {
                 Ok(Some(term)) => return Some(term),
                 Ok(None) if is_told => {}
                 Ok(None) => is_told = stop.run_until_cancelled(self.tell_who_leads()).await?,
                 Err(error) => tracing::warn!(%error, "the lease could not be asked for; trying again"),
             }
-            let until = self.until_next_try(could_ask, watch.is_some());
+            let until = self.until_next_try(*could_ask, watch.is_some());
             let wait = stop.run_until_cancelled(until).await?;
             tokio::select! {
                 () = self.clock.sleep(wait) => {}

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::certificates::CertificateRecord;
 use crate::document::{as_date, as_date_option, bson, database_now_plus, date, millis, read};
+use crate::drift::enrolment::ProjectDrift;
 use crate::duties::{DueBy, in_turn};
 use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
@@ -122,7 +123,8 @@ impl Store {
         .await
     }
 
-    /// The drift settings of these projects; a project without any has none here.
+    /// The drift settings of these projects; a project without any has none here. Where they cannot be read, which the log says,
+    /// what was on before stays so, as often as it is unless asked otherwise: no other project waits for that to be mended.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -133,14 +135,26 @@ impl Store {
         let ids: Vec<String> = projects.iter().map(ToString::to_string).collect();
         let found: Vec<Document> = bounded("read the settings of drift scans", async {
             let projects = self.collection::<Document>("projects");
-            let found = projects.find(doc! { "_id": { "$in": ids } });
+            let found = projects.find(doc! { "_id": { "$in": ids } }).projection(doc! { "drift": 1 });
             found.await?.try_collect().await
         })
         .await?;
         let mut settings = HashMap::with_capacity(found.len());
-        for document in found {
-            let project: crate::ProjectRecord = read("projects", document)?;
-            settings.extend(project.drift.map(|drift| (project.id, drift.settings())));
+        for mut document in found {
+            let Some(id) = document.get_str("_id").ok().and_then(|id| id.parse().ok()) else { continue };
+            let drift = match document.remove("drift") {
+                None | Some(Bson::Null) => continue,
+                Some(Bson::Document(drift)) => read::<ProjectDrift>("projects", drift),
+                Some(other) => Err(StoreError::Corrupt {
+                    collection: "projects",
+                    cause: format!("its drift is {other}"),
+                }),
+            };
+            let drift = drift.map(|drift| drift.settings()).unwrap_or_else(|error| {
+                tracing::error!(project = %id, %error, "how a project's certificates are scanned cannot be read");
+                DriftSettings { enabled: true, ..DriftSettings::default() }
+            });
+            settings.insert(id, drift);
         }
         Ok(settings)
     }

@@ -105,10 +105,21 @@ impl Store {
     /// # Errors
     /// When the database does not answer; then the lease runs out by itself.
     pub async fn release_lease(&self, name: &str, term: Term) -> Result<(), StoreError> {
-        let filter = doc! { "_id": name, "epoch": term.epoch };
+        self.release(doc! { "_id": name, "epoch": term.epoch }).await
+    }
+
+    /// Gives a lease up that a try with this nonce may have won although its answer was lost.
+    ///
+    /// # Errors
+    /// When the database does not answer; then the lease, if it was won, runs out by itself.
+    pub async fn release_unheard(&self, name: &str, nonce: &str) -> Result<(), StoreError> {
+        self.release(doc! { "_id": name, "nonce": nonce }).await
+    }
+
+    async fn release(&self, held: Document) -> Result<(), StoreError> {
         let change = doc! { "$set": { "expires_at": DateTime::from_millis(0) } };
         let leases = self.collection::<Document>("leases");
-        bounded("release a lease", leases.update_one(filter, change)).await?;
+        bounded("release a lease", leases.update_one(held, change)).await?;
         Ok(())
     }
 

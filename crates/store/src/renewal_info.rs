@@ -134,7 +134,8 @@ impl RenewalInfoSeen {
 
 impl Store {
     /// Up to `limit` issuers behind `after` that have a certificate whose look is due before `before`: one step in the index
-    /// for each, however many certificates they have.
+    /// for each, however many certificates they have. What cannot be read is named in the log and keeps nobody else waiting. Answers as
+    /// well whether there may be more.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -143,7 +144,7 @@ impl Store {
         before: Timestamp,
         after: Option<IssuerId>,
         limit: u32,
-    ) -> Result<Vec<LookCandidate>, StoreError> {
+    ) -> Result<(Vec<LookCandidate>, bool), StoreError> {
         // An expression with the database's time would have to look at each certificate; only plain bounds let it step.
         let due = doc! {
             "issuer": { "$gt": after.map_or_else(String::new, |issuer| issuer.to_string()) },
@@ -161,16 +162,20 @@ impl Store {
             self.collection::<Document>("certificates").aggregate(stages).await?.try_collect().await
         })
         .await?;
-        let candidate = |document| -> Result<LookCandidate, StoreError> {
-            let IssuerDocument { issuer, project, due_at } = read("certificates", document)?;
-            Ok(LookCandidate { issuer, project, due_at })
+        let is_full = u32::try_from(found.len()).is_ok_and(|found| found >= limit);
+        let candidate = |document| match read("certificates", document) {
+            Ok(IssuerDocument { issuer, project, due_at }) => Some(LookCandidate { issuer, project, due_at }),
+            Err(error) => {
+                tracing::error!(%error, "a certificate cannot be read, so its issuer's CA is not asked");
+                None
+            }
         };
         // In the order of the index, as long as the database steps through it.
-        found.into_iter().map(candidate).collect()
+        Ok((found.into_iter().filter_map(candidate).collect(), is_full))
     }
 
-    /// Queues the looks at an issuer's CA under the leader's epoch, unless some are queued: the issuer is stamped with it in
-    /// the same transaction, so that a leader of an earlier epoch queues nothing.
+    /// Queues the looks at an issuer's CA under the leader's epoch, unless some are queued, or its account is of no use now: the
+    /// issuer is stamped with it in the same transaction, so that a leader of an earlier epoch queues nothing.
     ///
     /// # Errors
     /// When the database does not answer; planning again is safe.
@@ -183,7 +188,7 @@ impl Store {
                 return Ok(Planned::Unneeded);
             }
             let earlier = doc! {
-                "_id": issuer.to_string(), "$and": [in_turn("ari_epoch", epoch)],
+                "_id": issuer.to_string(), "account_url": { "$gt": "" }, "$and": [in_turn("ari_epoch", epoch)],
                 "$expr": { "$not": [is_put_off()] },
             };
             let fact = Fact::new(DOING)

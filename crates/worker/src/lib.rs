@@ -4,7 +4,6 @@
 //! It decides nothing: `cap-core` says what to do next, `cap-store` what may still be written, `cap-acme` how the CA is
 //! spoken to. A worker keeps nothing that another could not read: killed at any moment, a peer goes on from the record.
 
-mod database_clock;
 mod grace;
 mod handlers;
 mod heart;
@@ -15,7 +14,6 @@ mod scans;
 mod sight;
 mod turns;
 
-pub use database_clock::DatabaseClock;
 pub use handlers::World;
 pub use metrics::Metrics;
 pub use runner::{Drained, Runner};

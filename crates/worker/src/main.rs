@@ -11,7 +11,7 @@ use cap_core::limits;
 use cap_core::retention::Retention;
 use cap_runtime::config::{KekConfig, MongoConfig, OutboundConfig, WorkerConfig};
 use cap_runtime::{Exit, Failure, OrExit, Process, Role};
-use cap_worker::{DatabaseClock, Drained, Metrics, Runner, World};
+use cap_worker::{Drained, Metrics, Runner, World};
 
 fn main() -> ExitCode {
     cap_runtime::run(Role::Worker, work)
@@ -34,32 +34,20 @@ async fn work(
     let member = cap_boot::enrol(&process, &cluster.store, doing);
     // A request that outlived its lease could meet a peer's: it ends well before.
     let request = limits::CA_REQUEST.min(config.job_lease / 3);
-    let clock = Arc::new(DatabaseClock::new(process.clock.clone()));
-    let acme = Acme::new(clock.clone(), request, process.metrics.registry()).or_exit(Exit::Bug)?;
-    let store = cluster.store.clone();
+    let acme = Acme::new(cluster.clock.clone(), request, process.metrics.registry()).or_exit(Exit::Bug)?;
     let world = World {
         store: cluster.store.keeping(retention).working_in_groups(),
         ca: Arc::new(acme),
         lookout: Arc::new(TlsLookout::new(outbound.rule)),
         keyring: cluster.keyring,
         auditor: cluster.auditor,
-        clock: clock.clone(),
+        clock: cluster.clock,
         entropy: process.entropy.clone(),
         fuse: config.fuse,
     };
     let name = process.service.instance_name.clone();
     let runner = Runner::new(Arc::new(world), name, config.concurrency, config.job_lease, metrics);
-    // Before the first job: none may be judged by the host's clock.
-    let told = process.shutdown.soft().run_until_cancelled_owned(clock.wait(&store)).await;
-    if told.is_none() {
-        member.leave();
-        return Ok(());
-    }
-    let drained = tokio::select! {
-        drained = runner.run(process.shutdown.soft(), process.service.shutdown_grace) => drained,
-        never = clock.follow(&store) => match never {},
-    };
-    match drained {
+    match runner.run(process.shutdown.soft(), process.service.shutdown_grace).await {
         Drained::Clean => {
             member.leave();
             Ok(())

@@ -47,7 +47,8 @@ reasons! {
 }
 
 impl App {
-    /// A refusal, counted. It asks the client to come back after `wait`, and a little more, another time each.
+    /// A refusal, counted. It asks the client to come back after `wait`, and a little more, another time each. While no majority
+    /// confirms the primary, that is what the client is told: what piles up then does so because of it.
     pub(crate) fn shed(
         &self,
         reason: Reason,
@@ -55,6 +56,9 @@ impl App {
         detail: impl Into<String>,
         wait: Duration,
     ) -> ApiError {
+        if let Err(unavailable) = self.must_be_confirmed() {
+            return unavailable;
+        }
         self.metrics.shed.with_label_values(&[reason.as_str()]).inc();
         let wait = wait + entropy::between(self.entropy.as_ref(), Duration::ZERO, SPREAD);
         ApiError::new(kind, detail).after(wait)

@@ -90,6 +90,8 @@ pub enum Outcome {
 struct Run {
     known: Knowledge,
     remote: Option<Box<dyn RemoteOrder>>,
+    /// What the CA wants to have proven, where it was asked while the order's URL was written down.
+    authorizations: Option<Result<Reply<Vec<Authorization>>, Halt>>,
     /// Whether it has answered the challenges itself.
     answered: bool,
     progressed: bool,
@@ -159,20 +161,31 @@ impl Engine<'_> {
             }
             placed => placed?,
         };
-        self.record(ORDERED, order, run, OrderState::Ordered { placed }, &[]).await?;
+        let ordered = OrderState::Ordered { placed };
         // Where the CA gave no more than the URL, that is written down before anything else is asked.
-        if let Some((reply, remote)) = heard {
-            run.remote = Some(remote);
-            run.known.hear(reply);
-        }
+        let Some((reply, mut remote)) = heard else {
+            return self.record(ORDERED, order, run, ordered, &[]).await;
+        };
+        // What it wants to have proven is asked meanwhile: a question changes nothing there.
+        let writing = self.written(ORDERED, order, ordered, &[]);
+        let (written, authorizations) = join(writing, self.ask(order, remote.authorizations())).await;
+        *order = written?;
+        run.progressed = true;
+        run.known.hear(reply);
+        (run.remote, run.authorizations) = (Some(remote), Some(authorizations));
         Ok(())
     }
 
     async fn prepare(&self, order: &mut Order, run: &mut Run) -> Result<(), Halt> {
         let placed = placed(order)?;
-        let remote = self.remote(order, &placed, run).await?;
         fault::point("authorizations.before");
-        let authorizations = self.ask(order, remote.authorizations()).await;
+        let authorizations = match run.authorizations.take() {
+            Some(asked) => asked,
+            None => {
+                let remote = self.remote(order, &placed, run).await?;
+                self.ask(order, remote.authorizations()).await
+            }
+        };
         fault::point("authorizations.after");
         let (mut duties, mut answers) = (Vec::new(), Vec::new());
         let kept_until = later(

@@ -22,7 +22,7 @@ pub(super) async fn look(duties: &Duties<'_>) -> anyhow::Result<()> {
     let mut after = None;
     for _ in 0..PAGES {
         let now = duties.clock.now();
-        let issuers = duties.store.issuers_to_ask(now, after, PAGE).await?;
+        let (issuers, is_full) = duties.store.issuers_to_ask(now, after, PAGE).await?;
         for candidate in &issuers {
             let Some(work) = duty::renewal_look(candidate, now) else { continue };
             if !duties.mandate.holds() {
@@ -34,10 +34,8 @@ pub(super) async fn look(duties: &Duties<'_>) -> anyhow::Result<()> {
                 tracing::debug!(issuer = %candidate.issuer, job = %job.id, "looks at renewal information were queued");
             }
         }
-        after = issuers.last().map(|candidate| candidate.issuer);
-        if issuers.len() < usize::try_from(PAGE)? {
-            break;
-        }
+        let Some(last) = issuers.last().filter(|_| is_full) else { break };
+        after = Some(last.issuer);
     }
     Ok(())
 }

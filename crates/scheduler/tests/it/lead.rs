@@ -59,11 +59,9 @@ async fn sigterm_hands_the_lead_over_at_once() {
     wait_metric(world.scheduler(&first.holder), LEADER, 0.0).await;
 }
 
-/// The database grants a lease to a scheduler that was asked to stop while it waited for the answer. Nobody would
-/// lead for the whole lease if the answer were not waited for.
-#[tokio::test]
-async fn a_lease_that_is_won_while_stopping_is_given_up() {
-    const BLOCKED_MS: i32 = 3_000;
+/// A scheduler alone with its database, which does to its try to win the lease what `fault` says. It is asked to stop when the
+/// database has that try. Answers the lease that was granted, as it is left.
+async fn stopped_while_winning(fault: Document) -> Document {
     let options = ReplicaSetOptions {
         members: 1,
         parameters: vec!["enableTestCommands=1".to_owned()],
@@ -73,14 +71,12 @@ async fn a_lease_that_is_won_while_stopping_is_given_up() {
     let bench = Bench::new(set.uri_for("certautopilot"));
     let kek = bench.kek("kek").await;
     bench.migrate(&kek).await;
-    let block = doc! {
-        "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": {
-            "failCommands": ["findAndModify"], "appName": "certautopilot-scheduler",
-            "namespace": "certautopilot.leases",
-            "blockConnection": true, "blockTimeMS": BLOCKED_MS,
-        },
+    let mut data = doc! {
+        "failCommands": ["findAndModify"], "appName": "certautopilot-scheduler", "namespace": "certautopilot.leases",
     };
-    let entered = set.command(0, block).await.unwrap();
+    data.extend(fault);
+    let fail = doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data };
+    let entered = set.command(0, fail).await.unwrap();
     let entered = entered.get_i64("count").or_else(|_| entered.get_i32("count").map(i64::from)).unwrap();
     let leases = raw(&bench.mongo_uri).await.collection::<Document>("leases");
     // There already, and free: the first try wins.
@@ -95,11 +91,28 @@ async fn a_lease_that_is_won_while_stopping_is_given_up() {
     assert!(scheduler.signal(Signal::TERM).unwrap());
     let exit = scheduler.wait_exit(EXIT_WITHIN).await.unwrap();
     assert_eq!(exit, Some(0), "{}", scheduler.process().log_tail());
-    let won = wait::until("the lease to be granted", EXIT_WITHIN, || async {
+    wait::until("the lease to be granted", EXIT_WITHIN, || async {
         let lease = leases.find_one(doc! { "_id": "scheduler" }).await.map_err(Pending::not_yet)?.unwrap();
         if lease.get_i64("epoch").unwrap() > 0 { Ok(lease) } else { Err(Pending::not_yet(lease)) }
     })
     .await
-    .unwrap();
+    .unwrap()
+}
+
+/// The database grants a lease to a scheduler that was asked to stop while it waited for the answer. Nobody would
+/// lead for the whole lease if the answer were not waited for.
+#[tokio::test]
+async fn a_lease_that_is_won_while_stopping_is_given_up() {
+    const BLOCKED_MS: i32 = 3_000;
+    let won = stopped_while_winning(doc! { "blockConnection": true, "blockTimeMS": BLOCKED_MS }).await;
+    assert_eq!(won.get_datetime("expires_at").unwrap().timestamp_millis(), 0, "held by nobody: {won}");
+}
+
+/// The same, and the answer is an error: it was granted all the same.
+#[tokio::test]
+async fn a_lease_that_is_won_unheard_while_stopping_is_given_up() {
+    const WITHOUT_A_MAJORITY: i32 = 64;
+    let error = doc! { "writeConcernError": { "code": WITHOUT_A_MAJORITY, "errmsg": "waiting timed out" } };
+    let won = stopped_while_winning(error).await;
     assert_eq!(won.get_datetime("expires_at").unwrap().timestamp_millis(), 0, "held by nobody: {won}");
 }

@@ -272,7 +272,8 @@ impl Store {
     }
 
     /// With `job` in the place of the one that works on the account. One that runs in this moment has read how it was: what
-    /// it comes to counts no more.
+    /// it comes to counts no more; and what it tells the CA of the account must not be heard after what `job` tells, which
+    /// waits for as long as the other may go on.
     pub(super) async fn replacing(
         &self,
         transaction: &mut Transaction,
@@ -280,8 +281,9 @@ impl Store {
         fence: i64,
         job: &JobDraft,
     ) -> Result<Fact, Failure> {
-        let fence = self.replace_job(transaction, &job.work.key()).await?.unwrap_or_default().max(fence);
-        Ok(Fact::new(doing).queueing(&JobDraft { fence, ..job.clone() })?)
+        let replaced = self.replace_job(transaction, &job.work.key()).await?;
+        let (fence, after) = (replaced.fence.max(fence), replaced.acts_for.max(job.after));
+        Ok(Fact::new(doing).queueing(&JobDraft { fence, after, ..job.clone() })?)
     }
 }
 

@@ -15,7 +15,9 @@ mod wrong;
 
 use bson::{Bson, DateTime, Document, doc};
 use cap_core::id::{ClaimId, JobId, ProjectId};
-use cap_core::job::{JobDraft, JobState, Lane, Listed, Need, ProjectLane, Setbacks, Work, place_in_queue};
+use cap_core::job::{
+    Claim, JobDraft, JobState, Lane, Listed, Need, ProjectLane, Setbacks, Work, place_in_queue,
+};
 use cap_core::page::Order;
 use cap_core::problem::Problem;
 use futures_util::TryStreamExt;
@@ -143,6 +145,15 @@ pub struct JobFilter {
     pub order: Order,
 }
 
+/// What is left of a job that another took the place of; of none, nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Replaced {
+    /// The fence that it had.
+    pub(crate) fence: i64,
+    /// How long its worker may go on with it at most, since it has not heard of its end: the length of its lease.
+    pub(crate) acts_for: std::time::Duration,
+}
+
 impl Store {
     /// A project's job.
     ///
@@ -190,19 +201,36 @@ impl Store {
         Ok(found.and_then(|job| job.get_str("_id").ok()?.parse().ok()))
     }
 
-    /// Ends the living job with this key, for another one to take its place. Answers the fence that it had.
+    /// Ends the living job with this key, for another one to take its place. Answers what is left of it.
     pub(crate) async fn replace_job(
         &self,
         transaction: &mut Transaction,
         key: &str,
-    ) -> Result<Option<i64>, Failure> {
+    ) -> Result<Replaced, Failure> {
         let failed = transaction.failed();
         let jobs = self.collection::<Document>("jobs");
         let cancel = jobs
             .find_one_and_update(doc! { "key": key, "alive": true }, settle::over("cancelled"))
-            .projection(doc! { "fence": 1 })
+            .projection(doc! { "fence": 1, "state": 1, "lease_ms": 1 })
             .session(&mut transaction.session);
-        Ok(cancel.await.map_err(failed)?.and_then(|job| job.get_i64("fence").ok()))
+        let Some(job) = cancel.await.map_err(failed)? else { return Ok(Replaced::default()) };
+        let is_running = job.get_str("state").is_ok_and(|state| state == JobState::Running.as_str());
+        let lease = job.get_i64("lease_ms").ok().filter(|_| is_running).and_then(|ms| u64::try_from(ms).ok());
+        Ok(Replaced {
+            fence: job.get_i64("fence").unwrap_or_default(),
+            acts_for: lease.map(std::time::Duration::from_millis).unwrap_or_default(),
+        })
+    }
+
+    /// Lets the job that took the place of the claim's run now, if it waits for this claim to end.
+    ///
+    /// # Errors
+    /// When the database does not answer; then it runs when this claim's lease would have ended.
+    pub async fn release_successor(&self, claim: &Claim) -> Result<(), StoreError> {
+        let waits = doc! { "key": claim.work.key(), "alive": true, "state": "queued", "attempt": 0 };
+        let now = vec![doc! { "$set": { "claim_at": { "$min": ["$claim_at", "$$NOW"] } } }, rank::stage()];
+        let jobs = self.collection::<Document>("jobs");
+        bounded("let a job's successor run", jobs.update_one(waits, now)).await.map(drop)
     }
 
     /// Changes up to `limit` jobs that `which` is true of, in the order of `by` where it is given, as long as it is still true of

@@ -14,7 +14,7 @@ use cap_testkit::mongo::driver::bson::{DateTime, Document, doc};
 
 use crate::notices::issued;
 use crate::queue::raw;
-use crate::renewal_info::claim_looks;
+use crate::renewal_info::{claim_looks, registered};
 use crate::world::{LEASE, World};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -32,6 +32,17 @@ async fn renewing(world: &World, name: &str, age: Duration, life: Duration) -> (
     let certificate = issued(world, name, age, life).await;
     let claim = world.renewing(&certificate).await;
     (certificate, claim)
+}
+
+/// A claimed registration, which is the only job that is due.
+pub(crate) async fn registering(world: &World) -> Claim {
+    let jobs = raw(world).await.collection::<Document>("jobs");
+    let only = doc! { "$set": { "claim_at": DateTime::from_millis(1) } };
+    jobs.update_one(doc! { "work.kind": "register-issuer" }, only).await.unwrap();
+    jobs.delete_one(doc! { "work.kind": "issue" }).await.unwrap();
+    let claim = world.claim("one", LEASE).await.remove(0);
+    assert!(matches!(claim.work, Work::RegisterIssuer { .. }), "{claim:?}");
+    claim
 }
 
 async fn read(world: &World, certificate: &CertificateRecord) -> CertificateRecord {
@@ -100,12 +111,7 @@ async fn a_claim_that_was_taken_over_buries_nothing() {
 async fn an_issuer_says_what_its_account_needs_and_goes_on_with_a_higher_fence() {
     let world = World::new().await;
     let certificate = world.certificate("a.example.test").await;
-    let jobs = raw(&world).await.collection::<Document>("jobs");
-    let only = doc! { "$set": { "claim_at": DateTime::from_millis(1) } };
-    jobs.update_one(doc! { "work.kind": "register-issuer" }, only).await.unwrap();
-    jobs.delete_one(doc! { "work.kind": "issue" }).await.unwrap();
-    let claim = world.claim("one", LEASE).await.remove(0);
-    assert!(matches!(claim.work, Work::RegisterIssuer { .. }), "{claim:?}");
+    let claim = registering(&world).await;
     bury(&world, &claim).await.unwrap();
     let issuer = world.store.issuer(world.project, &certificate.issuer.to_string()).await.unwrap().unwrap();
     assert_eq!((issuer.status, issuer.problem), (IssuerStatus::Failing, Some(problem())));
@@ -154,6 +160,7 @@ async fn looks_that_kill_their_workers_are_planned_again_after_a_day_or_once_som
         let job = JobDraft::now(world.project, work, 0, clock, entropy);
         world.store.plan_renewal_look(&job, 1).await.unwrap()
     };
+    registered(&world, certificate.issuer).await;
     assert_eq!(plan().await, Planned::Queued);
     let claim = claim_looks(&world).await.remove(0);
     bury(&world, &claim).await.unwrap();

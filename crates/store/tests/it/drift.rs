@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cap_core::clock::{later, until};
-use cap_core::drift::{DriftState, DriftTarget, Sighting};
+use cap_core::drift::{DriftSettings, DriftState, DriftTarget, Sighting};
 use cap_core::duty::DriftCandidate;
-use cap_core::id::{CertificateId, ClaimId, VersionId};
+use cap_core::id::{CertificateId, ClaimId, ProjectId, VersionId};
 use cap_core::job::{Claim, JobDraft, JobState, Settlement, Work};
 use cap_core::limits::{DRIFT_PARTITIONS, DRIFT_SCAN_AGAIN, JOB_PARTITIONS};
 use cap_core::order::Ledger;
@@ -17,7 +17,7 @@ use cap_store::{
     CertificateChange, CertificateRecord, DriftChange, DriftFound, DriftSeen, Mutation, Planned,
     ProjectChange, ProjectRecord, Search, StoreError,
 };
-use cap_testkit::mongo::driver::bson::{Document, doc};
+use cap_testkit::mongo::driver::bson::{Bson, Document, doc};
 
 use crate::explain::{asked_of, explain};
 use crate::orders::{begun, ordered, version};
@@ -271,6 +271,26 @@ async fn what_was_compared_with_another_version_is_not_stored_and_a_new_version_
     assert_eq!((after.drift.state, after.drift.at), (None, Some(at)), "the old version was called served");
     assert_eq!(state_of_job(&world, &late).await, JobState::Succeeded);
     assert!(after.drift.fence > renewed.drift.fence, "fences never restart");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_project_that_cannot_be_read_keeps_no_other_from_being_scanned() {
+    let (world, _) = on_and_issued().await;
+    let projects = raw(&world).await.collection::<Document>("projects");
+    let broken = |n: u8| -> ProjectId { format!("prj_{n:032x}").parse().unwrap() };
+    let wrong = [doc! { "enabled": "perhaps" }.into(), Bson::from("on"), Bson::Null];
+    for (n, drift) in (1..).zip(wrong) {
+        projects
+            .insert_one(doc! { "_id": broken(n).to_string(), "name": n.to_string(), "drift": drift })
+            .await
+            .unwrap();
+    }
+    let all = [broken(1), world.project, broken(2), broken(3)];
+    let settings = world.store.drift_settings(&all).await.unwrap();
+    assert!(settings[&world.project].enabled);
+    let unless_asked_otherwise = DriftSettings { enabled: true, ..DriftSettings::default() };
+    assert_eq!([settings[&broken(1)], settings[&broken(2)]], [unless_asked_otherwise; 2]);
+    assert_eq!(settings.get(&broken(3)), None, "nobody ever turned it on");
 }
 
 #[tokio::test(flavor = "multi_thread")]

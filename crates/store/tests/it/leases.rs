@@ -54,6 +54,18 @@ async fn a_lease_that_ran_out_goes_to_another_under_a_higher_epoch() {
     assert_eq!((lease.holder.as_str(), lease.epoch, expired), ("two", second.epoch, false));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_won_unheard_is_given_up_and_nothing_else_is() {
+    let world = World::new().await;
+    let first = acquire(&world, "one", Duration::ZERO).await.unwrap();
+    let won = world.store.acquire_lease(SCHEDULER_LEASE, "two", "heard by nobody", TTL, world.clock.as_ref());
+    assert!(won.await.unwrap().is_some_and(|term| term.epoch > first.epoch));
+    world.store.release_unheard(SCHEDULER_LEASE, "of an earlier try").await.unwrap();
+    assert_eq!(acquire(&world, "three", TTL).await, None);
+    world.store.release_unheard(SCHEDULER_LEASE, "heard by nobody").await.unwrap();
+    assert!(acquire(&world, "three", TTL).await.is_some());
+}
+
 /// The primary's clock was wrong when it stamped the lease; it is right now, and nobody shall wait for that time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_that_ends_far_later_than_it_is_long_has_run_out() {

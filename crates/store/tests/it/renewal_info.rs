@@ -120,7 +120,7 @@ async fn a_version_without_an_id_to_ask_by_is_let_go_and_no_job_is_queued_for_it
     record(&world, &look, Looked::NeverAgain).await;
     let (now, kept) = (later(world.clock.now(), DAY), read(&world, &certificate).await);
     assert_eq!((kept.renewal_info.at, kept.renew_at), (None, certificate.renew_at));
-    assert_eq!(world.store.issuers_to_ask(now, None, 10).await.unwrap(), []);
+    assert_eq!(world.store.issuers_to_ask(now, None, 10).await.unwrap(), (vec![], false));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,6 +163,14 @@ async fn where_the_ca_offers_none_any_more_it_is_renewed_by_its_life_and_not_ask
     }
 }
 
+/// As if its account had been registered.
+pub(crate) async fn registered(world: &World, issuer: IssuerId) {
+    let issuers = raw(world).await.collection::<Document>("issuers");
+    let url = doc! { "$set": { "account_url": "https://ca.example.test/acct/1" } };
+    let done = issuers.update_one(doc! { "_id": issuer.to_string() }, url).await.unwrap();
+    assert_eq!(done.matched_count, 1);
+}
+
 pub(crate) async fn claim_looks(world: &World) -> Vec<Claim> {
     let token = ClaimId::generate(world.clock.as_ref(), world.entropy.as_ref());
     let (held, now) = (BTreeMap::new(), world.clock.now());
@@ -175,15 +183,15 @@ async fn an_issuer_is_asked_by_one_job_at_a_time_and_none_of_an_earlier_leader()
     let world = World::new().await;
     let one = issued(&world, "one.example.test", DAY, 90 * DAY).await;
     let two = issued(&world, "two.example.test", DAY, 90 * DAY).await;
-    let found = world.store.issuers_to_ask(world.clock.now(), None, 10).await.unwrap();
+    let found = world.store.issuers_to_ask(world.clock.now(), None, 10).await.unwrap().0;
     let mut issuers = [one.issuer, two.issuer];
     issuers.sort_unstable();
     assert_eq!(found.iter().map(|found| found.issuer).collect::<Vec<_>>(), issuers);
     assert!(found.iter().all(|found| found.project == world.project));
-    let behind = world.store.issuers_to_ask(world.clock.now(), Some(issuers[0]), 10).await.unwrap();
+    let behind = world.store.issuers_to_ask(world.clock.now(), Some(issuers[0]), 10).await.unwrap().0;
     assert_eq!(behind.iter().map(|found| found.issuer).collect::<Vec<_>>(), issuers[1..]);
     let before = world.clock.now() - 2 * DAY;
-    assert!(world.store.issuers_to_ask(before, None, 10).await.unwrap().is_empty());
+    assert!(world.store.issuers_to_ask(before, None, 10).await.unwrap().0.is_empty());
 
     let plan = async |epoch| {
         let work = Work::RenewalLook { issuer: one.issuer };
@@ -191,6 +199,8 @@ async fn an_issuer_is_asked_by_one_job_at_a_time_and_none_of_an_earlier_leader()
         let job = JobDraft::now(world.project, work, 0, clock, entropy);
         world.store.plan_renewal_look(&job, epoch).await.unwrap()
     };
+    assert_eq!(plan(5).await, Planned::Unneeded, "its account is not registered");
+    registered(&world, one.issuer).await;
     assert_eq!(plan(5).await, Planned::Queued);
     assert_eq!(plan(5).await, Planned::Unneeded, "it is queued already");
     assert!(world.claim("one", LEASE).await.is_empty(), "it stands where work for CAs does");
@@ -210,6 +220,7 @@ async fn what_is_in_the_way_of_a_look_is_not_shown_as_the_issuers_fault() {
     let certificate = issued(&world, "one.example.test", DAY, 90 * DAY).await;
     let work = Work::RenewalLook { issuer: certificate.issuer };
     let job = JobDraft::now(world.project, work, 0, world.clock.as_ref(), world.entropy.as_ref());
+    registered(&world, certificate.issuer).await;
     assert_eq!(world.store.plan_renewal_look(&job, 1).await.unwrap(), Planned::Queued);
     let issuer =
         async || world.store.issuer(world.project, &certificate.issuer.to_string()).await.unwrap().unwrap();
@@ -252,7 +263,7 @@ async fn a_hundred_thousand_looks_ahead_cost_the_leader_one_step_an_issuer_and_a
     let many: IssuerId = format!("iss_{:032x}", 1).parse().unwrap();
     let mut found = (Vec::new(), Vec::new());
     let commands = asked_of(&database, "certificates", async {
-        found.0 = world.store.issuers_to_ask(world.clock.now(), None, 10).await.unwrap();
+        found.0 = world.store.issuers_to_ask(world.clock.now(), None, 10).await.unwrap().0;
         found.1 = world.store.due_renewal_looks(many, world.clock.now(), 50).await.unwrap().0;
     })
     .await;

@@ -1,23 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Clocks of schedulers and workers jump while renewals fall due.
+//! Clocks of schedulers, workers and apis jump while renewals fall due and certificates are asked for.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use bson::doc;
+use serde_json::json;
 
 use super::clocks::Clocks;
 use super::leadership::{Lease, Watch, queued_otherwise, scheduler, settled};
 use super::world::{PATIENCE, version_of};
 use super::{Drill, Figures, Form, Load, Run, World, checks};
 use crate::process::{Service, series};
+use crate::stack::{ApiClient, Stack};
 use crate::wait::{self, Pending};
 
 pub(super) const DRILL: Drill = Drill {
     name: "clock",
-    injects: "the clock of the leading scheduler, of all schedulers, or of all workers jumps by 5 minutes or 2 days, \
-              ahead or back, while renewals fall due",
-    must_hold: "no two schedulers lead; nothing is renewed before it is due, by a wrong clock, or not at all",
-    short: 6,
+    injects: "the clock of the leading scheduler, of all schedulers, of all workers, or of all apis jumps by 5 minutes or 2 \
+              days, ahead or back, while renewals fall due",
+    must_hold: "no two schedulers lead; nothing is renewed before it is due, by a wrong clock, or not at all; tokens are good \
+                and end by the right time",
+    short: 8,
     soak: 100,
     any_ca: false,
     run: |run| Box::pin(drill(run)),
@@ -28,24 +32,29 @@ enum Whose {
     Leader,
     Schedulers,
     Workers,
+    Apis,
 }
 
 const FIVE_MINUTES_S: i64 = 5 * 60;
 const TWO_DAYS_S: i64 = 2 * 24 * 3_600;
-/// Every combination; the first six have each clock twice, and all four jumps.
-const JUMPS: [(Whose, i64); 12] = [
+/// Every combination; the first eight have each clock twice, and each jump.
+const JUMPS: [(Whose, i64); 16] = [
     (Whose::Leader, FIVE_MINUTES_S),
     (Whose::Workers, -TWO_DAYS_S),
     (Whose::Schedulers, TWO_DAYS_S),
+    (Whose::Apis, -TWO_DAYS_S),
     (Whose::Leader, -FIVE_MINUTES_S),
     (Whose::Workers, TWO_DAYS_S),
     (Whose::Schedulers, -TWO_DAYS_S),
+    (Whose::Apis, TWO_DAYS_S),
     (Whose::Leader, TWO_DAYS_S),
     (Whose::Workers, FIVE_MINUTES_S),
     (Whose::Schedulers, -FIVE_MINUTES_S),
+    (Whose::Apis, FIVE_MINUTES_S),
     (Whose::Leader, -TWO_DAYS_S),
     (Whose::Workers, -FIVE_MINUTES_S),
     (Whose::Schedulers, FIVE_MINUTES_S),
+    (Whose::Apis, -FIVE_MINUTES_S),
 ];
 /// Certificates that fall due in each round.
 const WATCHED: usize = 3;
@@ -69,6 +78,7 @@ struct Seen {
     longest: Duration,
     early: usize,
     by_a_wrong_clock: f64,
+    tokens_misjudged: usize,
 }
 
 async fn drill(run: Run) -> anyhow::Result<Figures> {
@@ -78,7 +88,8 @@ async fn drill(run: Run) -> anyhow::Result<Figures> {
     options.shared_mongo = run.form == Form::Short;
     let mut world = World::start(run, options).await?;
     let clocks = Clocks::create().await?;
-    for service in world.stack.schedulers.iter_mut().chain(&mut world.stack.workers) {
+    let Stack { schedulers, workers, apis, .. } = &mut world.stack;
+    for service in schedulers.iter_mut().chain(workers).chain(apis) {
         clocks.give(service)?;
     }
     for service in world.services() {
@@ -104,6 +115,7 @@ async fn drill(run: Run) -> anyhow::Result<Figures> {
     figures.at_most("renewed after (longest)", seen.longest, RENEWED_WITHIN);
     figures.none("renewals before they were due", seen.early);
     figures.add("renewals planned by a wrong clock", seen.by_a_wrong_clock, "", Some(0.0));
+    figures.none("tokens misjudged by an api whose clock is wrong", seen.tokens_misjudged);
     let otherwise = queued_otherwise(&world, &watched.due, rounds).await?;
     figures.none("renewals not queued once", otherwise + queued_otherwise(&world, &watched.later, 0).await?);
     checks::aftermath(&world, &report, &mut figures).await?;
@@ -128,8 +140,9 @@ async fn jumped(
         Whose::Leader => vec![first.holder.as_str()],
         Whose::Schedulers => world.stack.schedulers.iter().map(Service::name).collect(),
         Whose::Workers => world.stack.workers.iter().map(Service::name).collect(),
+        Whose::Apis => world.stack.apis.iter().map(Service::name).collect(),
     };
-    let are_schedulers = whose != Whose::Workers;
+    let are_schedulers = matches!(whose, Whose::Leader | Whose::Schedulers);
     let before = if are_schedulers { planned(world, &names).await? } else { 0.0 };
     names.iter().try_for_each(|name| clocks.turn(name, ahead_s))?;
     if are_schedulers {
@@ -150,10 +163,33 @@ async fn jumped(
     if whose == Whose::Leader {
         seen.by_a_wrong_clock += planned(world, &names).await? - before;
     }
+    if whose == Whose::Apis {
+        seen.tokens_misjudged += tokens_misjudged(world).await?;
+    }
     names.iter().try_for_each(|name| clocks.turn(name, 0))?;
     seen.early += renewed(world, &watched.later, 1).await?;
     ensure!(began.elapsed() < later, "the round took {:?}: it shows nothing", began.elapsed());
     world.make_due(&watched.later, IN_MONTHS_MS).await
+}
+
+/// How often an api does not take a token that has an hour left, or takes one that ended an hour ago.
+async fn tokens_misjudged(world: &World) -> anyhow::Result<usize> {
+    let made = json!({ "name": "an-hour", "role": "viewer", "expires_in": "1h" });
+    let made = world.api()?.post("/api/v1/tokens", &made).await?;
+    let token = made["token"].as_str().context("no token was made")?;
+    let id = made["id"].as_str().context("the token has no id")?;
+    let mut misjudged = 0;
+    for (hours, right) in [(1_i32, 200), (-1, 401)] {
+        let end = doc! { "$dateAdd": { "startDate": "$$NOW", "unit": "hour", "amount": hours } };
+        let set = vec![doc! { "$set": { "expires_at": end } }];
+        world.collection("tokens").update_one(doc! { "_id": id }, set).await?;
+        for index in 0..world.stack.apis.len() {
+            let api = ApiClient::new(world.stack.api_url(index)?, token)?;
+            let answer = api.call("GET", "/api/v1/projects", None, None).await?;
+            misjudged += usize::from(answer.status != right);
+        }
+    }
+    Ok(misjudged)
 }
 
 /// Waits until the lease is no longer that of the leader whose clock jumped.

@@ -202,6 +202,20 @@ impl World {
         }
     }
 
+    /// Does what changes something at a CA for no longer than the lease lasts: nothing where it is lost.
+    async fn while_held<T>(&self, mandate: &Mandate, act: impl Future<Output = T>) -> Option<T> {
+        let lost = async {
+            while mandate.holds() {
+                self.clock.sleep(limits::MANDATE_LOOK).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = lost => None,
+            done = act => Some(done),
+        }
+    }
+
     /// The same job again, after a wait that grows with each passing fault. What is waited for here is not the CA, so it does
     /// not count towards the hour after which an attempt fails.
     fn again(&self, claim: &Claim, problem: Problem) -> Settlement {

@@ -44,15 +44,16 @@ pub(super) async fn run(
         Err(error) => return Ok(Outcome::Settle(world.passing(claim, error))),
     };
     fault::point("revoke.before");
-    let done = account.revoke(&leaf, wanted.reason).await;
+    let done = world.while_held(mandate, account.revoke(&leaf, wanted.reason)).await;
     fault::point("revoke.after");
     match done {
-        Ok(()) => {}
-        Err(CaError::Account(problem)) => {
+        None => return Ok(Outcome::Lost),
+        Some(Ok(())) => {}
+        Some(Err(CaError::Account(problem))) => {
             let standing = IssuerStanding { world, issuer: &issuer, request: &request };
             return Ok(Outcome::Settle(not_accepted(&standing, claim, problem).await?));
         }
-        Err(error) => return Ok(Outcome::Settle(not_done(world, claim, error))),
+        Some(Err(error)) => return Ok(Outcome::Settle(not_done(world, claim, error))),
     }
     let (clock, entropy) = (world.clock.as_ref(), world.entropy.as_ref());
     let revoked =

@@ -45,6 +45,23 @@ pub(super) async fn run(
     place: &Place,
     issuer: IssuerId,
 ) -> Result<Outcome, Trouble> {
+    let outcome = steps(world, claim, mandate, place, issuer).await;
+    if matches!(outcome, Ok(Outcome::Lost) | Err(Trouble::Store(StoreError::Fenced))) {
+        // Nothing of this run is under way any more, so whoever took its place need not wait for it.
+        if let Err(error) = world.store.release_successor(claim).await {
+            tracing::debug!(%issuer, %error, "the job that follows waits for the end of this one's lease");
+        }
+    }
+    outcome
+}
+
+async fn steps(
+    world: &World,
+    claim: &Claim,
+    mandate: &Mandate,
+    place: &Place,
+    issuer: IssuerId,
+) -> Result<Outcome, Trouble> {
     if let Err(outcome) = place.enter(claim.project_lane(), mandate).await {
         return Ok(outcome);
     }
@@ -55,18 +72,13 @@ pub(super) async fn run(
             return Ok(Outcome::Settle(Settlement::Superseded));
         };
         let run = Run { world, claim, mandate, issuer };
-        let step = match run.issuer.account_step() {
-            AccountStep::Roll => run.roll().await?,
-            AccountStep::Deactivate => run.deactivate().await?,
-            AccountStep::Find => run.find().await?,
-            AccountStep::Register => run.register().await?,
-            AccountStep::Rest => Some(Outcome::Settle(Settlement::Superseded)),
-        };
-        if let Some(outcome) = step {
-            return Ok(outcome);
-        }
-        if !mandate.holds() {
-            return Ok(Outcome::Lost);
+        match world.while_held(mandate, run.step()).await {
+            None => return Ok(Outcome::Lost),
+            Some(step) => {
+                if let Some(outcome) = step? {
+                    return Ok(outcome);
+                }
+            }
         }
         if mandate.is_stopping() {
             return Ok(Outcome::Settle(Settlement::HandedBack));
@@ -109,6 +121,16 @@ fn halted(problem: &Problem) -> Problem {
 }
 
 impl Run<'_> {
+    async fn step(&self) -> Step {
+        match self.issuer.account_step() {
+            AccountStep::Roll => self.roll().await,
+            AccountStep::Deactivate => self.deactivate().await,
+            AccountStep::Find => self.find().await,
+            AccountStep::Register => self.register().await,
+            AccountStep::Rest => Ok(Some(Outcome::Settle(Settlement::Superseded))),
+        }
+    }
+
     /// How the run ends after a failure that refused nothing, or that ends the attempt.
     async fn failed(&self, error: CaError) -> Step {
         let (world, now) = (self.world, self.world.clock.now());

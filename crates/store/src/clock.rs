@@ -1,18 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The time that a worker goes by: the database's.
+//! The time that services go by: the database's.
 //!
 //! Whether an order of the CA is over, and when something is tried again, is written down for peers and read by them. A
 //! worker whose host's clock is days ahead would take every order as expired, and one that may have been finalized for
-//! one that cannot be: it would be bought twice.
+//! one that cannot be: it would be bought twice. An api with such a clock would refuse every token, and one whose clock is behind
+//! would let in who may not come in any more.
 
 use std::convert::Infallible;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bson::doc;
 use cap_core::clock::{Clock, later};
-use cap_store::Store;
 use jiff::Timestamp;
+
+use crate::document::time;
+use crate::error::StoreError;
+use crate::{Store, bounded};
 
 /// How often the database is asked. In between the time since boot counts on, which nobody turns.
 const LOOK: Duration = Duration::from_secs(30);
@@ -78,6 +83,20 @@ impl DatabaseClock {
         let said = Said { time, heard_at };
         *self.said.write().unwrap_or_else(PoisonError::into_inner) = Some(said);
         true
+    }
+}
+
+impl Store {
+    /// What the primary's clock says.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn database_time(&self) -> Result<Timestamp, StoreError> {
+        const DOING: &str = "ask for the database's time";
+        let hello = bounded(DOING, self.database.run_command(doc! { "hello": 1 })).await?;
+        let said = hello.get_datetime("localTime");
+        said.map(|said| time(*said))
+            .map_err(|error| StoreError::Unavailable { doing: DOING, cause: error.to_string() })
     }
 }
 
