@@ -101,7 +101,7 @@ pub async fn open(
         process.readiness.watch(Arc::new(probe), stop.clone());
         wait_for_kek(&canary, kek.as_ref(), process.clock.as_ref()).await?;
         let clock = Arc::new(DatabaseClock::new(process.clock.clone()));
-        clock.wait(&store).await;
+        wait_for_time(&clock, &store, process.clock.as_ref()).await?;
         Ok::<_, Failure>((store, canary, clock))
     };
     let (store, canary, clock) = tokio::select! {
@@ -203,6 +203,16 @@ async fn wait_for_store(mongo: &MongoConfig, app: &str, clock: &dyn Clock) -> Re
         Ok(store) => Ok(Ok(store)),
         Err(error @ StoreError::Unavailable { .. }) => Ok(Err(error.to_string())),
         Err(error) => Err(Failure::new(exit_of(&error), error)),
+    })
+    .await
+}
+
+async fn wait_for_time(told: &DatabaseClock, store: &Store, clock: &dyn Clock) -> Result<(), Failure> {
+    wait(clock, async || match told.look(store).await {
+        true => Ok(Ok(())),
+        false => {
+            Ok(Err("the database's time, which it does not say, or not soon enough to be of use".to_owned()))
+        }
     })
     .await
 }

@@ -2,8 +2,8 @@
 //! Failpoints: named places where a drill may kill the process; and mutants: guards that a drill may take away, to see
 //! that it fails without them.
 //!
-//! Each remote act and each commit of issuance has a point before it and one after it; where a transaction would hold
-//! up others if its process died, there is one within. Without the `drill` feature [`point`] is empty and nothing of
+//! Each remote act and each commit on the way to a certificate has a point before it and one after it; where a transaction would hold
+//! up others if its process died, there is one within. Failed attempts, and orders that are set aside, have none. Without the `drill` feature [`point`] is empty and nothing of
 //! this is in the binary; with it, the hook that the process installed is called.
 
 /// A guard that a drill can take away.
@@ -73,9 +73,9 @@ pub const POINTS: &[&str] = &[
     "new-order.before",
     "new-order.after",
     "record-ordered.before",
-    "record-ordered.after",
     "authorizations.before",
     "authorizations.after",
+    "record-ordered.after",
     "record-challenged.before",
     "record-challenged.after",
     "submit.before",

@@ -113,6 +113,8 @@ pub const WATCHED_ORDERS: usize = 2;
 /// How long past an order's expiry one that may have been finalized is still watched: this host's clock may be ahead of
 /// the CA's, and an order that is dropped too soon is bought twice.
 pub const READY_EXPIRY_MARGIN: Duration = Duration::from_secs(3_600);
+/// How long an order is believed to live, whatever its CA says: several times as long as public CAs let theirs.
+pub const ORDER_LIFE_MAX: Duration = Duration::from_secs(30 * 86_400);
 /// How long an order that may have been finalized is watched when the CA does not say when it expires: as long as the
 /// longest that public CAs keep one.
 pub const ORDER_LIFE_DEFAULT: Duration = Duration::from_secs(7 * 86_400);

@@ -80,7 +80,8 @@ impl Scheduler {
     /// Tries to win the lease until it does, or until `stop`.
     ///
     /// A try that is under way is never dropped: the database may grant it all the same, and a lease that nobody knows
-    /// of keeps every other scheduler waiting until it runs out. A try is bounded, so a stop waits for no longer.
+    /// of keeps every other scheduler waiting until it runs out. A try is bounded, and so is giving up what one that failed may have
+    /// won, so a stop waits for no longer than both.
     async fn stand_by(&self, stop: &CancellationToken) -> Option<Term> {
         self.standing.send_replace(Standing::StandsBy);
         let nonce = InstanceId::generate(self.clock.as_ref(), self.entropy.as_ref()).to_string();

@@ -85,11 +85,18 @@ impl Expiring {
 impl Store {
     /// Brings records back that would be kept for longer than they shall be: their time was set when that was longer, by a
     /// clock that was wrong, or by what a CA said. Up to `limit` of them go in as long as they shall be kept from now.
-    /// Answers how many.
+    /// Answers how many. Under the leader's epoch: one of before may have kept them for less.
     ///
     /// # Errors
-    /// When the database does not answer; doing it again is safe.
-    pub async fn shorten(&self, which: Expiring, now: Timestamp, limit: u32) -> Result<u32, StoreError> {
+    /// When the database does not answer; doing it again is safe. [`StoreError::Fenced`] when a later leader was here.
+    pub async fn shorten(
+        &self,
+        which: Expiring,
+        now: Timestamp,
+        limit: u32,
+        epoch: i64,
+    ) -> Result<u32, StoreError> {
+        const DOING: &str = "shorten what is kept";
         let kept = which.kept(&self.retention);
         let far = doc! { "$gt": date(later(now, kept + STAMP_SLACK)) };
         let records = self.collection::<Document>(which.collection());
@@ -103,15 +110,29 @@ impl Store {
             return Ok(0);
         }
         let change = vec![doc! { "$set": { "expire_at": database_now_plus(kept) } }];
-        let update = records.update_many(doc! { "_id": { "$in": ids }, "expire_at": far }, change);
-        Ok(number(bounded("shorten what is kept", update).await?.matched_count))
+        let still = doc! { "_id": { "$in": ids }, "expire_at": far };
+        transact!(DOING, {
+            let mut transaction = self.begin(DOING).await?;
+            let failed = transaction.failed();
+            self.stamp_duty(&mut transaction, Duty::Cleanup, epoch).await?;
+            let update = records.update_many(still.clone(), change.clone()).session(&mut transaction.session);
+            let changed = update.await.map_err(failed)?.matched_count;
+            transaction.commit().await?;
+            Ok(number(changed))
+        })
     }
 
-    /// Removes up to `limit` tokens that ran out so long ago that nobody asks for them. Answers how many.
+    /// Removes up to `limit` tokens that ran out so long ago that nobody asks for them, under the leader's epoch. Answers how many.
     ///
     /// # Errors
-    /// When the database does not answer; doing it again is safe.
-    pub async fn remove_dead_tokens(&self, now: Timestamp, limit: u32) -> Result<u32, StoreError> {
+    /// When the database does not answer; doing it again is safe. [`StoreError::Fenced`] when a later leader was here.
+    pub async fn remove_dead_tokens(
+        &self,
+        now: Timestamp,
+        limit: u32,
+        epoch: i64,
+    ) -> Result<u32, StoreError> {
+        const DOING: &str = "remove dead tokens";
         let kept = i64::try_from(self.retention.tokens.as_millis()).unwrap_or(i64::MAX);
         let before = cap_core::clock::earlier(now, self.retention.tokens);
         // Both clocks must say so: one that is wrong must not remove a token that is good.
@@ -126,7 +147,15 @@ impl Store {
         let mut filter = doc! { "_id": { "$in": ids } };
         filter.extend(dead);
         let tokens = self.collection::<Document>("tokens");
-        Ok(number(bounded("remove dead tokens", tokens.delete_many(filter)).await?.deleted_count))
+        transact!(DOING, {
+            let mut transaction = self.begin(DOING).await?;
+            let failed = transaction.failed();
+            self.stamp_duty(&mut transaction, Duty::Cleanup, epoch).await?;
+            let delete = tokens.delete_many(filter.clone()).session(&mut transaction.session);
+            let deleted = delete.await.map_err(failed)?.deleted_count;
+            transaction.commit().await?;
+            Ok(number(deleted))
+        })
     }
 
     async fn page_of_ids(

@@ -59,13 +59,6 @@ impl DatabaseClock {
         }
     }
 
-    /// Asks the database until it said the time.
-    pub async fn wait(&self, store: &Store) {
-        while !self.look(store).await {
-            self.host.sleep(AGAIN).await;
-        }
-    }
-
     /// Follows the database's clock for ever; ends only when dropped.
     pub async fn follow(&self, store: &Store) -> Infallible {
         loop {

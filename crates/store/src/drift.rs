@@ -124,7 +124,7 @@ impl Store {
     }
 
     /// The drift settings of these projects; a project without any has none here. Where they cannot be read, which the log says,
-    /// what was on before stays so, as often as it is unless asked otherwise: no other project waits for that to be mended.
+    /// they are taken for on, so that its certificates are not due all the time and no other project waits for that to be mended.
     ///
     /// # Errors
     /// When the database does not answer.

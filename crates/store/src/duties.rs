@@ -16,6 +16,7 @@ use crate::{Store, bounded};
 pub(crate) enum Duty {
     Totals,
     Orders,
+    Cleanup,
 }
 
 impl Duty {
@@ -23,6 +24,7 @@ impl Duty {
         match self {
             Self::Totals => "totals",
             Self::Orders => "orders",
+            Self::Cleanup => "cleanup",
         }
     }
 }

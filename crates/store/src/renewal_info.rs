@@ -134,7 +134,7 @@ impl RenewalInfoSeen {
 
 impl Store {
     /// Up to `limit` issuers behind `after` that have a certificate whose look is due before `before`: one step in the index
-    /// for each, however many certificates they have. What cannot be read is named in the log and keeps nobody else waiting. Answers as
+    /// for each, however many certificates they have. One that cannot be read is named in the log, and its issuer waits. Answers as
     /// well whether there may be more.
     ///
     /// # Errors

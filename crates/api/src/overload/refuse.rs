@@ -6,7 +6,7 @@ use std::time::Duration;
 use cap_core::entropy;
 
 use crate::app::App;
-use crate::problem::{ApiError, Kind};
+use crate::problem::{ApiError, Kind, UNAVAILABLE};
 
 /// Those who are refused in one moment come back spread over this time, and not all at once again.
 const SPREAD: Duration = Duration::from_secs(2);
@@ -46,9 +46,19 @@ reasons! {
     Waiting = "waiting", "Too many certificates of a project wait for their first attempt.";
 }
 
+impl Reason {
+    /// Whether it is what a database that does not answer leads to, and not what the client does.
+    fn piles_up(self) -> bool {
+        match self {
+            Self::Share | Self::Places | Self::Bodies | Self::Lists | Self::Answers | Self::Waiting => true,
+            Self::TokenRate | Self::AddressRate | Self::Failures | Self::SlowBody => false,
+        }
+    }
+}
+
 impl App {
-    /// A refusal, counted. It asks the client to come back after `wait`, and a little more, another time each. While no majority
-    /// confirms the primary, that is what the client is told: what piles up then does so because of it.
+    /// A refusal, counted. It asks the client to come back after `wait`, and a little more, another time each. What piles up while no
+    /// majority confirms the primary does so because of that, which the client is told then.
     pub(crate) fn shed(
         &self,
         reason: Reason,
@@ -56,11 +66,12 @@ impl App {
         detail: impl Into<String>,
         wait: Duration,
     ) -> ApiError {
-        if let Err(unavailable) = self.must_be_confirmed() {
-            return unavailable;
-        }
         self.metrics.shed.with_label_values(&[reason.as_str()]).inc();
         let wait = wait + entropy::between(self.entropy.as_ref(), Duration::ZERO, SPREAD);
+        if reason.piles_up() && self.must_be_confirmed().is_err() {
+            let detail = "the database cannot be reached now, and what was asked before waits for it; repeat the request";
+            return ApiError::new(UNAVAILABLE, detail).after(wait);
+        }
         ApiError::new(kind, detail).after(wait)
     }
 }

@@ -13,7 +13,8 @@ mod writes;
 
 use std::time::Duration;
 
-use futures_util::future::join;
+use futures_util::FutureExt as _;
+use futures_util::future::{join, try_join};
 
 use crate::audit::Auditor;
 use crate::certificate::ChainName;
@@ -90,7 +91,7 @@ pub enum Outcome {
 struct Run {
     known: Knowledge,
     remote: Option<Box<dyn RemoteOrder>>,
-    /// What the CA wants to have proven, where it was asked while the order's URL was written down.
+    /// What the CA wants to have proven, where it said so while the order's URL was written down.
     authorizations: Option<Result<Reply<Vec<Authorization>>, Halt>>,
     /// Whether it has answered the challenges itself.
     answered: bool,
@@ -149,7 +150,7 @@ impl Engine<'_> {
         let place = self.account.place(order.names.identifiers(), order.profile.as_ref(), replaces);
         let placed = self.act(order, place).await;
         fault::point("new-order.after");
-        let (placed, heard) = match placed {
+        let (mut placed, heard) = match placed {
             Err(Halt::Ca(error))
                 if replaces.is_some()
                     && goes_without(&error, self.claim.setbacks)
@@ -161,6 +162,9 @@ impl Engine<'_> {
             }
             placed => placed?,
         };
+        // What a CA says of its order keeps a key and a job for no longer than this.
+        let most = later(self.clock.now(), limits::ORDER_LIFE_MAX);
+        placed.expires = placed.expires.map(|expires| expires.min(most));
         let ordered = OrderState::Ordered { placed };
         // Where the CA gave no more than the URL, that is written down before anything else is asked.
         let Some((reply, mut remote)) = heard else {
@@ -168,25 +172,29 @@ impl Engine<'_> {
         };
         // What it wants to have proven is asked meanwhile: a question changes nothing there.
         let writing = self.written(ORDERED, order, ordered, &[]);
-        let (written, authorizations) = join(writing, self.ask(order, remote.authorizations())).await;
-        *order = written?;
+        let asking = self.authorizations(order, remote.as_mut()).map(Ok);
+        let (written, asked) = try_join(writing, asking).await?;
+        *order = written;
         run.progressed = true;
         run.known.hear(reply);
-        (run.remote, run.authorizations) = (Some(remote), Some(authorizations));
+        run.remote = Some(remote);
+        // A replica that lags may not know the order yet: a refusal counts when it is asked again.
+        run.authorizations = match asked {
+            Err(Halt::Asked(CaError::Refused(_) | CaError::Gone(_) | CaError::Account(_))) => None,
+            asked => Some(asked),
+        };
         Ok(())
     }
 
     async fn prepare(&self, order: &mut Order, run: &mut Run) -> Result<(), Halt> {
         let placed = placed(order)?;
-        fault::point("authorizations.before");
         let authorizations = match run.authorizations.take() {
             Some(asked) => asked,
             None => {
                 let remote = self.remote(order, &placed, run).await?;
-                self.ask(order, remote.authorizations()).await
+                self.authorizations(order, remote.as_mut()).await
             }
         };
-        fault::point("authorizations.after");
         let (mut duties, mut answers) = (Vec::new(), Vec::new());
         let kept_until = later(
             placed.expires.unwrap_or_else(|| later(self.clock.now(), limits::CHALLENGE_LIFE_DEFAULT)),
@@ -215,6 +223,18 @@ impl Engine<'_> {
         }
         run.answered = true;
         self.record(CHALLENGED, order, run, OrderState::Challenged { placed, duties }, &answers).await
+    }
+
+    /// What the CA wants to have proven.
+    async fn authorizations(
+        &self,
+        order: &Order,
+        remote: &mut dyn RemoteOrder,
+    ) -> Result<Reply<Vec<Authorization>>, Halt> {
+        fault::point("authorizations.before");
+        let authorizations = self.ask(order, remote.authorizations()).await;
+        fault::point("authorizations.after");
+        authorizations
     }
 
     async fn look(&self, order: &Order, run: &mut Run) -> Result<(), Halt> {

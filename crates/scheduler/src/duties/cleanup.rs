@@ -20,12 +20,15 @@ const PAGE: u32 = 500;
 /// Does each part, although another one failed; answers the first failure.
 pub(super) async fn look(duties: &Duties<'_>) -> anyhow::Result<()> {
     let mut result = Ok(());
+    let (store, epoch) = (duties.store, duties.epoch);
     for which in Expiring::ALL {
         let now = duties.clock.now();
-        result = result.and(pages(duties, PAGE, async || duties.store.shorten(which, now, PAGE).await).await);
+        let shortened = pages(duties, PAGE, async || store.shorten(which, now, PAGE, epoch).await);
+        result = result.and(shortened.await);
     }
     let now = duties.clock.now();
-    result = result.and(pages(duties, PAGE, async || duties.store.remove_dead_tokens(now, PAGE).await).await);
+    let removed = pages(duties, PAGE, async || store.remove_dead_tokens(now, PAGE, epoch).await);
+    result = result.and(removed.await);
     result = result.and(pages(duties, PAGE, async || end_wrong_waits(duties).await).await);
     result = result.and(forget_ahead(duties).await);
     result = result.and(restore_bounds(duties).await);

@@ -273,7 +273,7 @@ impl Store {
 
     /// With `job` in the place of the one that works on the account. One that runs in this moment has read how it was: what
     /// it comes to counts no more; and what it tells the CA of the account must not be heard after what `job` tells, which
-    /// waits for as long as the other may go on.
+    /// waits until its worker has let go, or can hold it no longer.
     pub(super) async fn replacing(
         &self,
         transaction: &mut Transaction,
@@ -282,8 +282,8 @@ impl Store {
         job: &JobDraft,
     ) -> Result<Fact, Failure> {
         let replaced = self.replace_job(transaction, &job.work.key()).await?;
-        let (fence, after) = (replaced.fence.max(fence), replaced.acts_for.max(job.after));
-        Ok(Fact::new(doing).queueing(&JobDraft { fence, after, ..job.clone() })?)
+        let job = JobDraft { fence: replaced.fence.max(fence), ..job.clone() };
+        Ok(Fact::new(doing).queueing_behind(&job, replaced.held_until)?)
     }
 }
 

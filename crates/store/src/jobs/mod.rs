@@ -150,8 +150,8 @@ pub struct JobFilter {
 pub(crate) struct Replaced {
     /// The fence that it had.
     pub(crate) fence: i64,
-    /// How long its worker may go on with it at most, since it has not heard of its end: the length of its lease.
-    pub(crate) acts_for: std::time::Duration,
+    /// Until when a worker may go on with it, or with one that it took the place of itself: that has not heard of its end.
+    pub(crate) held_until: Option<DateTime>,
 }
 
 impl Store {
@@ -211,24 +211,29 @@ impl Store {
         let jobs = self.collection::<Document>("jobs");
         let cancel = jobs
             .find_one_and_update(doc! { "key": key, "alive": true }, settle::over("cancelled"))
-            .projection(doc! { "fence": 1, "state": 1, "lease_ms": 1 })
+            .projection(doc! { "fence": 1, "state": 1, "claim_at": 1, "held_until": 1 })
             .session(&mut transaction.session);
         let Some(job) = cancel.await.map_err(failed)? else { return Ok(Replaced::default()) };
         let is_running = job.get_str("state").is_ok_and(|state| state == JobState::Running.as_str());
-        let lease = job.get_i64("lease_ms").ok().filter(|_| is_running).and_then(|ms| u64::try_from(ms).ok());
-        Ok(Replaced {
-            fence: job.get_i64("fence").unwrap_or_default(),
-            acts_for: lease.map(std::time::Duration::from_millis).unwrap_or_default(),
-        })
+        let held_until = job.get_datetime(if is_running { "claim_at" } else { "held_until" });
+        Ok(Replaced { fence: job.get_i64("fence").unwrap_or_default(), held_until: held_until.ok().copied() })
     }
 
-    /// Lets the job that took the place of the claim's run now, if it waits for this claim to end.
+    /// Holds the job that took the place of the claim's up no longer, if it waits for this claim's worker.
     ///
     /// # Errors
     /// When the database does not answer; then it runs when this claim's lease would have ended.
     pub async fn release_successor(&self, claim: &Claim) -> Result<(), StoreError> {
-        let waits = doc! { "key": claim.work.key(), "alive": true, "state": "queued", "attempt": 0 };
-        let now = vec![doc! { "$set": { "claim_at": { "$min": ["$claim_at", "$$NOW"] } } }, rank::stage()];
+        // Whoever comes behind a later claim has a higher fence, and waits for that one.
+        let waits = doc! {
+            "key": claim.work.key(), "alive": true, "state": "queued", "held_until": { "$exists": true },
+            "fence": claim.fence,
+        };
+        let due = doc! { "$max": [{ "$min": ["$claim_at", "$due_at"] }, "$$NOW"] };
+        let now = vec![
+            doc! { "$set": { "claim_at": due, "hastened": "$$NOW", "held_until": "$$REMOVE" } },
+            rank::stage(),
+        ];
         let jobs = self.collection::<Document>("jobs");
         bounded("let a job's successor run", jobs.update_one(waits, now)).await.map(drop)
     }
@@ -275,12 +280,12 @@ impl Store {
 }
 
 /// Fields of a job that comes forward to now, because somebody asked for it. A running one keeps its lease; one that
-/// has been due keeps its age. It leaves quarantine: whoever asks has mended something.
+/// has been due keeps its age, and one that is held up by a worker stays so. It leaves quarantine: whoever asks has mended something.
 fn forward() -> Document {
     let come = |now: Bson, field: &str| doc! { "$cond": [{ "$eq": ["$state", "queued"] }, now, field] };
     let main = doc! { "$cond": [{ "$ifNull": ["$lane", false] }, { "$concat": ["$project", "/", Lane::Main.as_str()] }, null] };
     doc! {
-        "claim_at": come(doc! { "$min": ["$claim_at", "$$NOW"] }.into(), "$claim_at"),
+        "claim_at": come(doc! { "$max": [{ "$min": ["$claim_at", "$$NOW"] }, "$held_until"] }.into(), "$claim_at"),
         "hastened": come("$$NOW".into(), "$hastened"),
         "lane": come(main.into(), "$lane"),
         "rank_floor": come(Need { is_awaited: true, before: None }.floor().into(), "$rank_floor"),
@@ -334,12 +339,26 @@ fn fence_field(work: &Work) -> &'static str {
 impl Fact {
     /// With `job` in the queue.
     pub(crate) fn queueing(self, job: &JobDraft) -> Result<Self, StoreError> {
+        self.queueing_behind(job, None)
+    }
+
+    /// With `job` in the queue, which nobody claims before `held_until`.
+    pub(crate) fn queueing_behind(
+        self,
+        job: &JobDraft,
+        held_until: Option<DateTime>,
+    ) -> Result<Self, StoreError> {
         let record = document("jobs", &JobDocument::from(job))?;
         // Its times are the database's. A job with this id that is there already is left alone: that is a conflict.
         let absent = doc! { "_id": job.id.to_string(), "key": { "$exists": false } };
-        let times = doc! {
-            "claim_at": database_now_plus(job.after), "wait_ms": millis(job.after), "created_at": "$$NOW",
-        };
+        let due = database_now_plus(job.after);
+        let mut times = doc! { "claim_at": &due, "wait_ms": millis(job.after), "created_at": "$$NOW" };
+        if let Some(until) = held_until {
+            let held = doc! { "$max": [millis(job.after), { "$subtract": [until, "$$NOW"] }] };
+            times.extend(doc! {
+                "claim_at": { "$max": [&due, until] }, "wait_ms": held, "held_until": until, "due_at": due,
+            });
+        }
         let made = vec![
             doc! { "$replaceWith": { "$mergeObjects": [{ "$literal": record }, times] } },
             doc! { "$set": { "lists": lists::when(lists::LIVING) } },

@@ -1,21 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Jobs that work on an account: one at a time, also when one takes the place of another.
 
+use cap_core::clock::{later, until};
 use cap_core::id::JobId;
 use cap_core::job::{JobDraft, Work};
-use cap_store::Mutation;
+use cap_core::problem::{Class, Problem};
+use cap_store::{IssuerRecord, Mutation, RolloverRecord};
 
 use crate::dead::registering;
 use crate::world::{LEASE, World};
 
-/// Has the account of the world's one issuer deactivated; answers the job.
-async fn deactivate(world: &World, issuer: &str) -> JobId {
+fn account_job(world: &World, issuer: &IssuerRecord) -> JobDraft {
+    let work = Work::RegisterIssuer { issuer: issuer.id };
+    JobDraft::now(world.project, work, 0, world.clock.as_ref(), world.entropy.as_ref())
+}
+
+/// Has the key of the issuer's account rolled; answers the job.
+async fn roll(world: &World, issuer: &str) -> JobId {
     let seen = world.store.issuer(world.project, issuer).await.unwrap().unwrap();
-    let work = Work::RegisterIssuer { issuer: seen.id };
-    let job = JobDraft::now(world.project, work, 0, world.clock.as_ref(), world.entropy.as_ref());
-    let audit = world.row().await;
+    let (job, audit) = (account_job(world, &seen), world.row().await);
     let mutation = Mutation { audit: &audit, request: None };
-    world.store.request_deactivation(&seen, true, &job, mutation).await.unwrap();
+    let rollover =
+        RolloverRecord { key: seen.account_key.clone(), requested_at: world.clock.now(), problem: None };
+    world.store.request_rollover(&seen, &rollover, &job, mutation).await.unwrap();
     job.id
 }
 
@@ -24,26 +31,57 @@ async fn who_takes_the_place_of_a_job_that_runs_waits_until_its_worker_has_let_g
     let world = World::new().await;
     let issuer = world.certificate("a.example.test").await.issuer.to_string();
     let runs = registering(&world).await;
-    let next = deactivate(&world, &issuer).await;
+    let next = roll(&world, &issuer).await;
     assert!(world.claim("two", LEASE).await.is_empty(), "the CA may yet hear the one that runs");
     let due = world.store.job(world.project, next).await.unwrap().unwrap().due_at.unwrap();
-    let wait = cap_core::clock::until(world.clock.now(), due);
+    let wait = until(world.clock.now(), due);
     assert!(wait <= LEASE && wait > LEASE / 2, "{wait:?}");
+    // Neither whoever takes its place in turn, nor somebody who wants it now, waits for less.
+    let last = roll(&world, &issuer).await;
+    let audit = world.row().await;
+    let mutation = Mutation { audit: &audit, request: None };
+    world.store.retry_job(world.project, last, mutation).await.unwrap().unwrap();
+    assert!(world.claim("two", LEASE).await.is_empty());
+    assert!(world.store.job(world.project, last).await.unwrap().unwrap().due_at.unwrap() >= due);
     world.store.release_successor(&runs).await.unwrap();
     let claimed = world.claim("two", LEASE).await.remove(0);
-    assert_eq!(claimed.job, next);
+    assert_eq!(claimed.job, last);
     assert!(claimed.fence > runs.fence);
 
-    // It runs itself now, and is nobody's successor.
-    world.store.release_successor(&claimed).await.unwrap();
+    // Who follows that one waits for it, and not for a worker that comes to itself again.
+    let behind = roll(&world, &issuer).await;
+    world.store.release_successor(&runs).await.unwrap();
     assert!(world.claim("three", LEASE).await.is_empty());
+    world.store.release_successor(&claimed).await.unwrap();
+    assert_eq!(world.claim("three", LEASE).await.remove(0).job, behind);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_to_wait_all_the_same_waits_for_that_alone_once_it_is_held_up_no_more() {
+    let world = World::new().await;
+    let issuer = world.certificate("a.example.test").await.issuer;
+    let runs = registering(&world).await;
+    let seen = world.store.issuer(world.project, &issuer.to_string()).await.unwrap().unwrap();
+    let mut job = account_job(&world, &seen);
+    job.after = LEASE / 4;
+    let problem = Problem::new(Class::Configuration, "unauthorized", "the account is suspended");
+    let (next, audit) = (later(world.clock.now(), job.after), world.row().await);
+    world.store.halt_account(&seen, &problem, next, &job, &audit).await.unwrap();
+    let wait = async || {
+        let job = world.store.job(world.project, job.id).await.unwrap().unwrap();
+        until(world.clock.now(), job.due_at.unwrap())
+    };
+    assert!(wait().await > LEASE / 2, "its predecessor's worker may go on");
+    world.store.release_successor(&runs).await.unwrap();
+    let left = wait().await;
+    assert!(left <= LEASE / 4 && left > LEASE / 8, "{left:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_takes_the_place_of_a_job_that_waits_runs_at_once() {
     let world = World::new().await;
     let issuer = world.certificate("a.example.test").await.issuer.to_string();
-    let next = deactivate(&world, &issuer).await;
+    let next = roll(&world, &issuer).await;
     let claimed = world.claim("one", LEASE).await;
     assert!(claimed.iter().any(|claim| claim.job == next), "{claimed:?}");
 }

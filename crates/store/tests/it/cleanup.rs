@@ -19,6 +19,7 @@ use crate::world::{FUSE, LEASE, World};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const PAGE: u32 = 3;
+const EPOCH: i64 = 7;
 
 async fn with(retention: Retention) -> World {
     let mut world = World::new().await;
@@ -115,7 +116,7 @@ async fn a_shorter_time_holds_for_what_is_over_already_and_a_longer_one_does_not
         records.insert_many(all).await.unwrap();
         let mut pages = Vec::new();
         for _ in 0..4 {
-            pages.push(world.store.shorten(which, now, PAGE).await.unwrap());
+            pages.push(world.store.shorten(which, now, PAGE, EPOCH).await.unwrap());
         }
         assert_eq!(pages, [3, 3, 1, 0], "{which:?}");
         let far = doc! { "expire_at": { "$gt": date(later(now, slightly)) } };
@@ -155,12 +156,19 @@ async fn a_token_goes_when_it_ran_out_long_ago_by_both_clocks() {
         world.store.create_token(token, Mutation { audit: &audit, request: None }).await.unwrap();
     }
     // This host's clock alone is years ahead: nothing but what is dead goes.
-    assert_eq!(world.store.remove_dead_tokens(now + DAY * 1_000, PAGE).await.unwrap(), 1);
+    assert_eq!(world.store.remove_dead_tokens(now + DAY * 1_000, PAGE, EPOCH).await.unwrap(), 1);
     assert_eq!(world.store.token(dead.id).await.unwrap(), None);
     for kept in [&lately, &good] {
         assert!(world.store.token(kept.id).await.unwrap().is_some());
     }
-    assert_eq!(world.store.remove_dead_tokens(now, PAGE).await.unwrap(), 0);
+    assert_eq!(world.store.remove_dead_tokens(now, PAGE, EPOCH).await.unwrap(), 0);
+
+    let next = token(&world, now - DAY * 3);
+    let audit = world.row().await;
+    world.store.create_token(&next, Mutation { audit: &audit, request: None }).await.unwrap();
+    let late = world.store.remove_dead_tokens(now, PAGE, EPOCH - 1).await;
+    assert!(matches!(late, Err(StoreError::Fenced)), "a leader of before: {late:?}");
+    assert!(world.store.token(next.id).await.unwrap().is_some());
 }
 
 /// An order in flight, and its certificate's id.

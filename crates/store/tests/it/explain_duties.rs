@@ -23,6 +23,7 @@ use crate::world::{FUSE, LEASE, World};
 const BESIDE: usize = 2_000;
 /// More than any of these commands looks at for what is there for it.
 const EXAMINED_MAX: i64 = 60;
+const EPOCH: i64 = 7;
 const HOUR: Duration = Duration::from_secs(3_600);
 /// Where the duties look, and what they must be seen to do there.
 const SEEN: [(&str, &str); 14] = [
@@ -179,9 +180,9 @@ async fn every_duty_and_what_it_leaves_behind_goes_by_an_index() {
             .await
             .unwrap();
         for which in Expiring::ALL {
-            assert_eq!(world.store.shorten(which, now, 10).await.unwrap(), 1, "{which:?}");
+            assert_eq!(world.store.shorten(which, now, 10, EPOCH).await.unwrap(), 1, "{which:?}");
         }
-        assert_eq!(world.store.remove_dead_tokens(now, 10).await.unwrap(), 1);
+        assert_eq!(world.store.remove_dead_tokens(now, 10, EPOCH).await.unwrap(), 1);
         assert_eq!(world.store.old_live_orders(now + HOUR, None, 10).await.unwrap().len(), 1);
         world.store.old_live_orders(now + HOUR, Some(order.id), 10).await.unwrap();
         let problem = Problem::new(Class::Protocol, "order-abandoned", "");

@@ -36,16 +36,19 @@ async fn drill(run: Run) -> anyhow::Result<Figures> {
     options.shared_mongo = run.form == Form::Short;
     let world = World::start(run, options).await?;
     let mut figures = Figures::default();
+    let (mut refused, mut calm) = (0, 0);
     for percent in PERCENT {
         let rule = FaultRule::always(Fault::BadNonce).likely(f64::from(percent) / 100.0, SEED);
         world.stack.ca().inject(&rule).await?;
         let took = issue(&world, percent).await?;
         world.stack.ca().heal().await?;
         figures.time(&format!("{} certificates at {percent} %", run.count), took);
+        let before = refused;
+        refused = world.stack.ca().counts().await?.faults.get("bad-nonce").copied().unwrap_or_default();
+        figures.count(&format!("good nonces refused at {percent} %"), usize::try_from(refused - before)?);
+        calm += usize::from(refused == before);
     }
-    let refused = world.stack.ca().counts().await?.faults.get("bad-nonce").copied().unwrap_or_default();
-    figures.count("good nonces refused", usize::try_from(refused)?);
-    figures.none("rates without a refusal", usize::from(refused == 0));
+    figures.none("rates without a refusal", calm);
     let failed = doc! { "action": "certificate.attempt_failed" };
     let failed = world.collection("audit_outbox").count_documents(failed).await?;
     figures.none("attempts that failed", usize::try_from(failed)?);

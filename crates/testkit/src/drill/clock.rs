@@ -164,7 +164,7 @@ async fn jumped(
         seen.by_a_wrong_clock += planned(world, &names).await? - before;
     }
     if whose == Whose::Apis {
-        seen.tokens_misjudged += tokens_misjudged(world).await?;
+        seen.tokens_misjudged += tokens_misjudged(world, ahead_s / 2).await?;
     }
     names.iter().try_for_each(|name| clocks.turn(name, 0))?;
     seen.early += renewed(world, &watched.later, 1).await?;
@@ -172,15 +172,15 @@ async fn jumped(
     world.make_due(&watched.later, IN_MONTHS_MS).await
 }
 
-/// How often an api does not take a token that has an hour left, or takes one that ended an hour ago.
-async fn tokens_misjudged(world: &World) -> anyhow::Result<usize> {
-    let made = json!({ "name": "an-hour", "role": "viewer", "expires_in": "1h" });
+/// How often an api does not take a token that has so many seconds left, or takes one that ended so many seconds ago.
+async fn tokens_misjudged(world: &World, seconds: i64) -> anyhow::Result<usize> {
+    let made = json!({ "name": "ends-soon", "role": "viewer", "expires_in": "1h" });
     let made = world.api()?.post("/api/v1/tokens", &made).await?;
     let token = made["token"].as_str().context("no token was made")?;
     let id = made["id"].as_str().context("the token has no id")?;
     let mut misjudged = 0;
-    for (hours, right) in [(1_i32, 200), (-1, 401)] {
-        let end = doc! { "$dateAdd": { "startDate": "$$NOW", "unit": "hour", "amount": hours } };
+    for (left, right) in [(seconds.abs(), 200), (-seconds.abs(), 401)] {
+        let end = doc! { "$dateAdd": { "startDate": "$$NOW", "unit": "second", "amount": left } };
         let set = vec![doc! { "$set": { "expires_at": end } }];
         world.collection("tokens").update_one(doc! { "_id": id }, set).await?;
         for index in 0..world.stack.apis.len() {

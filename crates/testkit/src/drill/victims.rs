@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::world::PATIENCE;
+use super::world::{PATIENCE, version_of};
 use super::{Form, Run, World};
 use crate::ca::NameSetCounts;
 use crate::process::Service;
@@ -101,6 +101,23 @@ impl Victims {
         let certificate = self.certificates.get(name).map(String::as_str).unwrap_or_default();
         let certificates = [certificate.to_owned()];
         self.world.wait_version(&certificates, 1, limit).await
+    }
+
+    /// Whether the certificate says that this is in its way; not where it is issued.
+    ///
+    /// # Errors
+    /// When neither is so within `limit`.
+    pub(super) async fn says(&self, name: &str, problem: &str, limit: Duration) -> anyhow::Result<bool> {
+        let certificate = self.certificates.get(name).map(String::as_str).unwrap_or_default();
+        wait::until(&format!("{name} to be issued, or to say {problem}"), limit, || async {
+            let record = self.world.record(certificate).await.map_err(Pending::not_yet)?;
+            match record["problem"]["type"].as_str() {
+                Some(kind) if kind == problem => Ok(true),
+                _ if version_of(&record) > 0 => Ok(false),
+                _ => Err(Pending::not_yet(record)),
+            }
+        })
+        .await
     }
 
     /// What the CA counted for this name.

@@ -9,7 +9,7 @@ use cap_core::id::CertificateId;
 use cap_core::job::{Claim, Mandate, Settlement};
 use cap_core::limits;
 use cap_core::order::Outcome;
-use cap_store::{CertificateRecord, DriftFound, DriftSeen, VersionRecord};
+use cap_store::{CertificateRecord, DriftFound, DriftSeen, StoreError, VersionRecord};
 use futures_util::{StreamExt, stream};
 
 use super::{Trouble, World};
@@ -25,7 +25,14 @@ pub(super) async fn run(
 ) -> Result<Outcome, Trouble> {
     let superseded = Ok(Outcome::Settle(Settlement::Superseded));
     // As they are now: what was turned off meanwhile is not connected to.
-    let project = world.store.project(&claim.project.to_string()).await?;
+    let project = match world.store.project(&claim.project.to_string()).await {
+        Err(error @ StoreError::Corrupt { .. }) => {
+            // The next scan is planned after the usual time: nothing is gained by trying this one again.
+            tracing::error!(project = %claim.project, %error, "what a certificate's names serve is not looked at");
+            return superseded;
+        }
+        project => project?,
+    };
     let Some(on) = project.and_then(|project| project.drift).filter(|drift| drift.settings().enabled) else {
         return superseded;
     };

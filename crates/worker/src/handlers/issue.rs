@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cap_core::certificate::Spec;
 use cap_core::clock::until;
 use cap_core::envelope::KeyOwner;
 use cap_core::fault::{self, Mutant};
@@ -32,9 +31,6 @@ const ISSUER_LOOK: Duration = Duration::from_secs(1);
 /// How long a certificate waits that an issuer is to issue which will never issue again: it is shown what it needs, and looks
 /// now and then all the same, as every certificate does.
 const DEACTIVATED_LOOK: Duration = Duration::from_secs(3_600);
-
-/// Types of problems that are about a profile: the CA's, and ours where it says beforehand which ones it has.
-const OF_PROFILES: [&str; 2] = ["urn:ietf:params:acme:error:invalidProfile", "profile-not-offered"];
 
 pub(super) async fn run(
     world: &World,
@@ -140,18 +136,17 @@ pub(super) async fn run(
             Outcome::Settle(held_up(world, &issuer.name, &problem, Some(next)))
         }
         outcome => {
-            show_on_issuer(world, &issuer, &certificate.spec, &outcome).await;
+            show_on_issuer(world, &issuer, &outcome).await;
             outcome
         }
     })
 }
 
-/// What the CA says of an issuer's settings when it refuses an order is shown on the issuer, until one goes through; a profile
-/// that the certificate has chosen is the certificate's. The job is settled by now, so a fault here changes nothing.
-async fn show_on_issuer(world: &World, issuer: &IssuerRecord, spec: &Spec, outcome: &Outcome) {
-    let is_chosen = |problem: &Problem| spec.profile.is_some() && OF_PROFILES.contains(&&*problem.kind);
+/// What the CA says against how it is asked, by any certificate, is shown on the issuer until an order goes through: whoever looks after
+/// the issuer knows what its CA offers and wants. The job is settled by now, so a fault here changes nothing.
+async fn show_on_issuer(world: &World, issuer: &IssuerRecord, outcome: &Outcome) {
     let problem = match outcome {
-        Outcome::Failed(problem) if problem.class != Class::Configuration || is_chosen(problem) => return,
+        Outcome::Failed(problem) if problem.class != Class::Configuration => return,
         Outcome::Failed(problem) => Some(problem),
         Outcome::Stored => None,
         _ => return,

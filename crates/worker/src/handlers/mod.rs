@@ -74,7 +74,10 @@ pub(crate) async fn run(world: &World, claim: &Claim, mandate: &Mandate, place: 
     };
     let outcome = match result {
         Ok(outcome) => outcome,
-        Err(Trouble::Store(StoreError::Fenced)) => Outcome::Lost,
+        Err(Trouble::Store(StoreError::Fenced)) => {
+            world.let_go(claim).await;
+            Outcome::Lost
+        }
         Err(trouble) => {
             tracing::warn!(job = %claim.job, error = %trouble, "the run ended before its work could");
             Outcome::Settle(world.again(claim, trouble.shown()))
@@ -222,6 +225,17 @@ impl World {
         postponed(claim.setbacks, Cause::Other, problem, self.clock.now(), self.entropy.as_ref())
     }
 
+    /// Tells whoever took the place of an account's job that nothing of it is under way any more: its last act was answered, and what
+    /// it would have written then was refused.
+    async fn let_go(&self, claim: &Claim) {
+        if !matches!(claim.work, Work::RegisterIssuer { .. }) {
+            return;
+        }
+        if let Err(error) = self.store.release_successor(claim).await {
+            tracing::debug!(job = %claim.job, %error, "the job that follows waits for the end of this one's lease");
+        }
+    }
+
     /// Settles a claim, again and again while the database does not answer and the lease lasts. Answers the outcome
     /// that took its place, if one did.
     async fn settle(
@@ -257,6 +271,9 @@ impl World {
                     self.clock.sleep(limits::PERSIST_WAIT).await
                 }
                 Err(error) => {
+                    if matches!(error, StoreError::Fenced) {
+                        self.let_go(claim).await;
+                    }
                     tracing::warn!(job = %claim.job, %error, "the job could not be settled; it is due again after its lease");
                     return Some("lost");
                 }

@@ -88,7 +88,7 @@ async fn failing(bench: &Bench, path: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_profile_that_the_ca_does_not_have_is_no_fault_of_the_issuer() {
+async fn a_profile_that_the_ca_does_not_have_is_shown_on_the_issuer_until_an_order_goes_through() {
     let bench = bench::shared("settings").await;
     let body =
         json!({ "names": ["settings.example.test"], "issuer": "pebble", "profile": "no-such-profile" });
@@ -96,8 +96,24 @@ async fn a_profile_that_the_ca_does_not_have_is_no_fault_of_the_issuer() {
     let id = made["id"].as_str().unwrap();
     let record = bench.until_so(id, "its failure", |record| record["status"] == "failing").await;
     assert_eq!(record["problem"]["class"], "configuration");
-    let issuer = bench.api.get(&bench.path("issuers/pebble")).await.unwrap();
-    assert_eq!((&issuer["status"], &issuer["problem"]), (&json!("ready"), &Value::Null));
+    let issuer = async || bench.api.get(&bench.path("issuers/pebble")).await.unwrap();
+    let shown = |issuer: &Value| issuer["problem"]["type"] == record["problem"]["type"];
+    wait::until("the issuer to show it", PATIENCE, || async {
+        let issuer = issuer().await;
+        if shown(&issuer) { Ok(()) } else { Err(Pending::not_yet(issuer)) }
+    })
+    .await
+    .unwrap();
+    assert_eq!(issuer().await["status"], "ready", "it issues all the same");
+
+    let good = bench.request("good-settings.example.test").await;
+    bench.valid(&good).await;
+    wait::until("the issuer to show nothing", PATIENCE, || async {
+        let issuer = issuer().await;
+        if issuer["problem"].is_null() { Ok(()) } else { Err(Pending::not_yet(issuer)) }
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod aside;
 mod ca;
 mod chains;
 mod limits_kept;
+mod placing;
 mod replaces;
 mod standing;
 mod waits;
@@ -305,7 +306,7 @@ fn what_needs_a_person_ends_the_job_and_leaves_the_order_for_whoever_goes_on() {
     let cases: [(&str, OrderState, Told); 4] = [
         ("reading the authorizations", OrderState::Ordered { placed: placed(3_600) }, |ca| {
             ca.looks = [seen(Seen::Pending)].into();
-            ca.authorizations = needs_a_person();
+            ca.authorizations = [needs_a_person()].into();
         }),
         ("looking", challenged(), |ca| ca.looks = [needs_a_person()].into()),
         ("submitting", challenged(), |ca| {

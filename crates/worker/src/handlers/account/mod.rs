@@ -45,23 +45,6 @@ pub(super) async fn run(
     place: &Place,
     issuer: IssuerId,
 ) -> Result<Outcome, Trouble> {
-    let outcome = steps(world, claim, mandate, place, issuer).await;
-    if matches!(outcome, Ok(Outcome::Lost) | Err(Trouble::Store(StoreError::Fenced))) {
-        // Nothing of this run is under way any more, so whoever took its place need not wait for it.
-        if let Err(error) = world.store.release_successor(claim).await {
-            tracing::debug!(%issuer, %error, "the job that follows waits for the end of this one's lease");
-        }
-    }
-    outcome
-}
-
-async fn steps(
-    world: &World,
-    claim: &Claim,
-    mandate: &Mandate,
-    place: &Place,
-    issuer: IssuerId,
-) -> Result<Outcome, Trouble> {
     if let Err(outcome) = place.enter(claim.project_lane(), mandate).await {
         return Ok(outcome);
     }

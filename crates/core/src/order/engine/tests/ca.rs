@@ -14,7 +14,7 @@ use crate::renewal_info::{AriId, RenewalInfo};
 /// What the CA answers to an act; none: nothing, for ever.
 pub(super) type Answer<T> = Option<Result<T, CaError>>;
 
-/// A CA with one order. Looks are answered one after the other, and from then on by the last.
+/// A CA with one order. Looks at it, and at its authorizations, are answered one after the other, and from then on by the last.
 #[derive(Clone)]
 pub(super) struct Ca(pub(super) Arc<Mutex<Answers>>);
 
@@ -24,7 +24,7 @@ pub(super) struct Answers {
     /// What the orders that were placed were said to replace.
     pub(super) replaced: Vec<Option<AriId>>,
     pub(super) looks: VecDeque<Answer<Reply<Seen>>>,
-    pub(super) authorizations: Answer<Reply<Vec<Authorization>>>,
+    pub(super) authorizations: VecDeque<Answer<Reply<Vec<Authorization>>>>,
     pub(super) submit: Answer<Reply<()>>,
     pub(super) finalize: Answer<Reply<Seen>>,
     /// Signing requests that were sent.
@@ -51,7 +51,7 @@ impl Ca {
             places: VecDeque::new(),
             replaced: Vec::new(),
             looks: [None].into(),
-            authorizations: None,
+            authorizations: [None].into(),
             submit: Some(Ok(().into())),
             finalize: None,
             finalized: 0,
@@ -62,9 +62,13 @@ impl Ca {
     }
 
     fn next_look(&self) -> Answer<Reply<Seen>> {
-        let looks = &mut self.0.lock().unwrap().looks;
-        if looks.len() > 1 { looks.pop_front().unwrap() } else { looks[0].clone() }
+        next(&mut self.0.lock().unwrap().looks)
     }
+}
+
+/// One after the other, and from then on the last.
+fn next<T: Clone>(answers: &mut VecDeque<T>) -> T {
+    if answers.len() > 1 { answers.pop_front().unwrap() } else { answers[0].clone() }
 }
 
 #[async_trait]
@@ -110,7 +114,7 @@ impl RemoteOrder for Ca {
     }
 
     async fn authorizations(&mut self) -> Result<Reply<Vec<Authorization>>, CaError> {
-        let answer = self.0.lock().unwrap().authorizations.clone();
+        let answer = next(&mut self.0.lock().unwrap().authorizations);
         say(answer).await
     }
 

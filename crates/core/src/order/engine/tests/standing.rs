@@ -53,7 +53,7 @@ fn challenges_that_were_answered_with_another_key_are_answered_anew() {
         let challenged = OrderState::Challenged { placed: placed(3_600), duties: vec![] };
         let mut world = World::new(challenged).tell(|ca| {
             ca.looks = [Some(Ok(Seen::Pending.into()))].into();
-            ca.authorizations = Some(Ok(vec![].into()));
+            ca.authorizations = [Some(Ok(vec![].into()))].into();
             ca.submit = refused();
         });
         world.standing.rekeyed = rekeyed;

@@ -138,7 +138,7 @@ fn an_order_url_is_written_down_before_anything_else_is_asked() {
         let world = World::new(OrderState::Keyed { replaces: None }).tell(|ca| {
             ca.places = [Some(Ok((placed(3_600), None)))].into();
             ca.looks = [looks.clone()].into();
-            ca.authorizations = broken();
+            ca.authorizations = [broken()].into();
         });
         assert_eq!(again(&world.run()), Some((hiccup().kind, 1)), "{looks:?}");
         assert_eq!(*world.book.states.lock().unwrap(), std::slice::from_ref(&ordered), "{looks:?}");

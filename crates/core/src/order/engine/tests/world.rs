@@ -85,6 +85,8 @@ pub(super) struct Book {
     pub(super) noted: Mutex<Vec<String>>,
     /// Whether the key of the version before was revoked.
     pub(super) key_is_bad: bool,
+    /// Whether a peer has the order, so that nothing more is written of it.
+    pub(super) is_taken: bool,
     /// What was issued.
     pub(super) stored: Mutex<Vec<IssuedVersion>>,
 }
@@ -97,6 +99,9 @@ impl Ledger for Book {
         next: OrderState,
         _answers: &[ChallengeAnswer],
     ) -> Result<Order, LedgerError> {
+        if self.is_taken {
+            return Err(LedgerError::Fenced);
+        }
         self.states.lock().unwrap().push(next.clone());
         Ok(Order { revision: order.revision + 1, state: next, ..order.clone() })
     }
