@@ -26,3 +26,4 @@ mod pem;
 mod renewal;
 mod revocation;
 mod trouble;
+mod writes;

@@ -20,7 +20,8 @@ use cap_testkit::progress::say;
 use clap::{Args, ValueEnum};
 
 use super::figures::{Bound, Verdicts, ms, number};
-use super::ground::{Ground, real};
+use super::ground::{Ground, World, real};
+use super::seed::Template;
 use insert::Inserts;
 
 /// The cache of each of three members: what is measured fits into it, as a queue does where one is run.
@@ -28,7 +29,7 @@ const SPEED_CACHE_MB: u32 = 1_024;
 /// The cache of the one member that holds millions of records.
 const CACHE_MB: u32 = 2_048;
 /// Jobs in flight and workers of the cells beside millions of records.
-const CROWDED: (usize, usize) = (128, 4);
+const SIZED: [(usize, usize); 4] = [(1, 1), (8, 2), (32, 4), (128, 4)];
 /// Its oplog.
 const OPLOG_MB: u32 = 512;
 
@@ -207,7 +208,7 @@ async fn speed(args: &QueueArgs, verdicts: &mut Verdicts) -> anyhow::Result<()> 
     Ok(())
 }
 
-async fn inserts(world: &super::ground::World) -> anyhow::Result<Vec<Inserts>> {
+async fn inserts(world: &World) -> anyhow::Result<Vec<Inserts>> {
     let mut measured = Vec::new();
     for in_flight in insert::CONCURRENCIES {
         measured.push(insert::at(world, in_flight).await?);
@@ -228,7 +229,8 @@ async fn size(args: &QueueArgs, verdicts: &mut Verdicts) -> anyhow::Result<()> {
     let empty = ground.world("empty").await?;
     let template = empty.template().await?;
     let jobs = args.jobs();
-    let alone = cycle::run(&ground, &empty, &template, CROWDED, jobs).await?;
+    println!("\nwhole cycles in an empty queue, one member");
+    print_cycles(&ground, &empty, &template, jobs).await?;
     if args.wants(Part::Finished) {
         let world = ground.world("finished").await?;
         let other = world.template().await?;
@@ -240,11 +242,7 @@ async fn size(args: &QueueArgs, verdicts: &mut Verdicts) -> anyhow::Result<()> {
         println!("\nclaims of one job beside {} finished jobs, one member", args.finished);
         print_claims("an empty queue", &few);
         print_claims("beside them", &many);
-        let cell = cycle::run(&ground, &world, &other, CROWDED, jobs).await?;
-        println!(
-            "  whole cycle, 128 in flight, 4 workers: {:.0} jobs/s beside them, {:.0} without",
-            cell.rate, alone.rate
-        );
+        print_cycles(&ground, &world, &other, jobs).await?;
         let ratio = many.claim.median().as_secs_f64() / few.claim.median().as_secs_f64();
         verdicts.judge("a claim beside finished jobs", ratio, Bound::Most, 1.1, "x an empty queue's");
     }
@@ -259,11 +257,7 @@ async fn size(args: &QueueArgs, verdicts: &mut Verdicts) -> anyhow::Result<()> {
         println!("\nwith {} queued jobs, one member", args.queued);
         print_claims("an empty queue", &few);
         print_claims("with them", &many);
-        let cell = cycle::run(&ground, &world, &other, CROWDED, jobs).await?;
-        println!(
-            "  whole cycle, 128 in flight, 4 workers: {:.0} jobs/s with them, {:.0} without",
-            cell.rate, alone.rate
-        );
+        print_cycles(&ground, &world, &other, jobs).await?;
         let (read, read_p99) = (ms(depth.reading.median()), ms(depth.reading.p99()));
         let (sampled, worst) = (ms(depth.sampling.median()), ms(depth.sampling.worst()));
         println!(
@@ -271,6 +265,21 @@ async fn size(args: &QueueArgs, verdicts: &mut Verdicts) -> anyhow::Result<()> {
             depth.jobs
         );
         verdicts.judge("reading the depth", read, Bound::Most, 1.0, "ms");
+    }
+    Ok(())
+}
+
+/// Whole cycles, beside the inserts of the same member at the same concurrency.
+async fn print_cycles(
+    ground: &Ground,
+    world: &World,
+    template: &Template,
+    jobs: usize,
+) -> anyhow::Result<()> {
+    cycle::print_head();
+    for cell in SIZED {
+        let inserts = insert::at(world, cell.0).await?;
+        cycle::run(ground, world, template, cell, cycle::jobs_for(cell.0, jobs)).await?.print(inserts.rate);
     }
     Ok(())
 }
