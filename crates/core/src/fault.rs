@@ -2,9 +2,10 @@
 //! Failpoints: named places where a drill may kill the process; and mutants: guards that a drill may take away, to see
 //! that it fails without them.
 //!
-//! Each remote act and each commit on the way to a certificate has a point before it and one after it; where a transaction would hold
-//! up others if its process died, there is one within. Failed attempts, and orders that are set aside, have none. Without the `drill` feature [`point`] is empty and nothing of
-//! this is in the binary; with it, the hook that the process installed is called.
+//! Each remote act and each commit on the way to a certificate has a point before it and one after it; where a transaction
+//! would hold up others if its process died, there is one within. Failed attempts, and orders that are set aside, have none.
+//! Without the `drill` feature [`point`] is empty and nothing of this is in the binary; with it, the hook that the process
+//! installed is called.
 
 /// A guard that a drill can take away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +65,8 @@ pub const ACCOUNT_POINTS: &[&str] = &[
     "record-rolled.after",
 ];
 
-/// Every failpoint of an issuance, in the order in which it passes them.
+/// Every failpoint of an issuance, in the order in which it passes them; the CA is asked for its authorizations while the order's URL
+/// is written down.
 pub const POINTS: &[&str] = &[
     "claim.before",
     "claim.after",

@@ -101,6 +101,8 @@ pub const OVERDUE_MIN: Duration = Duration::from_secs(600);
 pub const OVERDUE_FIRST: Duration = Duration::from_secs(3_600);
 /// And this part of the life that is left of the version in use, where that is longer.
 pub const OVERDUE_LIFE_DIVISOR: u32 = 10;
+/// So many times as long where the CA does not say what became of the order: half of that life.
+pub const UNHEARD_FACTOR: u32 = 5;
 /// How often in a row it is noted for the audit that the CA gave something else than the certificate that was asked for.
 pub const MIX_UPS_NOTED: u32 = 3;
 /// Passing faults in a row after which an order that was set aside is not asked for any more before a younger one is finalized:
@@ -113,10 +115,10 @@ pub const WATCHED_ORDERS: usize = 2;
 /// How long past an order's expiry one that may have been finalized is still watched: this host's clock may be ahead of
 /// the CA's, and an order that is dropped too soon is bought twice.
 pub const READY_EXPIRY_MARGIN: Duration = Duration::from_secs(3_600);
-/// How long an order is believed to live, whatever its CA says: several times as long as public CAs let theirs.
-pub const ORDER_LIFE_MAX: Duration = Duration::from_secs(30 * 86_400);
-/// How long an order that may have been finalized is watched when the CA does not say when it expires: as long as the
-/// longest that public CAs keep one.
+/// How long an order is believed to live, whatever its CA says: some public CAs say 90 days.
+pub const ORDER_LIFE_MAX: Duration = Duration::from_secs(100 * 86_400);
+/// How long an order that may have been finalized is watched when the CA does not say when it expires: as long as most
+/// public CAs keep one.
 pub const ORDER_LIFE_DEFAULT: Duration = Duration::from_secs(7 * 86_400);
 /// The time-out of one request to a CA, with the nonce that is fetched for it and its repetitions after badNonce.
 pub const CA_REQUEST: Duration = Duration::from_secs(15);

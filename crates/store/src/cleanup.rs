@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What no TTL index can remove, page by page. Each write is harmless when it is made twice, or late.
+//! What no TTL index can remove, page by page. Each write is harmless when it is made twice; what an earlier leader would make late,
+//! the epoch keeps out.
 
 use std::time::Duration;
 

@@ -236,7 +236,7 @@ impl Store {
         })
     }
 
-    /// Shows on an issuer whose account is accepted what its CA says of its settings, or that they are good after all. Nothing is
+    /// Shows on an issuer whose account is accepted what its CA says against how it is asked, or that nothing is any more. Nothing is
     /// written where `seen` shows it already.
     ///
     /// # Errors

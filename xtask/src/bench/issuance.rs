@@ -193,11 +193,11 @@ fn processes(stack: &Stack) -> anyhow::Result<Vec<(String, i32)>> {
     Ok(all)
 }
 
-/// Prints one comparison; answers whether its target is met.
 fn verdict(is_met: bool) -> &'static str {
     if is_met { "met" } else { "MISSED" }
 }
 
+/// Prints one comparison; answers whether its targets are met.
 fn show(target: f64, count: u16, figures: &Figures) -> bool {
     let ratio = figures.our_rate / figures.bare_rate;
     println!("  bare instant-acme loop  {:7.1} certificates/s", figures.bare_rate);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Orders that are set aside: the CA has been processing them for so long that the certificate cannot wait for them any more.
-//! They stay watched beside the next attempt.
+//! Orders that are set aside: the CA has been processing them, or has said nothing of them, for so long that the certificate cannot
+//! wait for them any more. They stay watched beside the next attempt.
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -13,10 +15,20 @@ use crate::order::OrderState;
 /// is no version yet nothing runs out, and it is an hour.
 #[must_use]
 pub fn overdue_at(since: Timestamp, expires: Option<Timestamp>) -> Timestamp {
-    let wait = expires.map_or(limits::OVERDUE_FIRST, |expires| {
+    later(since, wait(since, expires))
+}
+
+/// From when on it is overdue if the CA does not say what became of it: five times as long, since an outage passes, and no
+/// longer than half of the life that was left.
+#[must_use]
+pub fn unheard_at(since: Timestamp, expires: Option<Timestamp>) -> Timestamp {
+    later(since, wait(since, expires) * limits::UNHEARD_FACTOR)
+}
+
+fn wait(since: Timestamp, expires: Option<Timestamp>) -> Duration {
+    expires.map_or(limits::OVERDUE_FIRST, |expires| {
         (until(since, expires) / limits::OVERDUE_LIFE_DIVISOR).max(limits::OVERDUE_MIN)
-    });
-    later(since, wait)
+    })
 }
 
 /// Until when the CA may issue for an order in this state, as far as anybody knows: not at all, but for one that may have been
@@ -38,8 +50,6 @@ pub fn watched_until(state: &OrderState) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -51,5 +61,6 @@ mod tests {
         assert_eq!(wait(Some(later(since, Duration::from_secs(3_600)))), limits::OVERDUE_MIN);
         assert_eq!(wait(Some(Timestamp::UNIX_EPOCH)), limits::OVERDUE_MIN, "it has expired");
         assert_eq!(wait(None), limits::OVERDUE_FIRST);
+        assert_eq!(unheard_at(since, Some(later(since, day * 15))), later(since, day * 15 / 2));
     }
 }

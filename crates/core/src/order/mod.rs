@@ -20,7 +20,7 @@ mod state;
 mod step;
 
 pub use abandon::is_abandoned;
-pub use aside::{overdue_at, watched_until};
+pub use aside::{overdue_at, unheard_at, watched_until};
 pub use ca::{
     Authorization, CaAccount, CaError, CaRequest, CertificateAuthority, Chain, Found, RemoteOrder, Reply,
     Seen,

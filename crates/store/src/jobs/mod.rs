@@ -40,6 +40,9 @@ pub use watch::JobWatch;
 /// the certificate. Longer than a request for one is remembered.
 pub(crate) const SCAN_KEPT: std::time::Duration = std::time::Duration::from_secs(2 * 86_400);
 
+/// How long the worker of another job holds one up at most: the longest lease there can be, whatever a wrong clock stamped.
+const HELD_MAX: std::time::Duration = std::time::Duration::from_secs(10 * 60);
+
 /// A job as it is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct JobDocument<W = Work> {
@@ -283,9 +286,12 @@ impl Store {
 /// has been due keeps its age, and one that is held up by a worker stays so. It leaves quarantine: whoever asks has mended something.
 fn forward() -> Document {
     let come = |now: Bson, field: &str| doc! { "$cond": [{ "$eq": ["$state", "queued"] }, now, field] };
+    let own =
+        doc! { "$cond": [{ "$ifNull": ["$due_at", false] }, { "$min": ["$due_at", "$$NOW"] }, "$$REMOVE"] };
     let main = doc! { "$cond": [{ "$ifNull": ["$lane", false] }, { "$concat": ["$project", "/", Lane::Main.as_str()] }, null] };
     doc! {
         "claim_at": come(doc! { "$max": [{ "$min": ["$claim_at", "$$NOW"] }, "$held_until"] }.into(), "$claim_at"),
+        "due_at": come(own.into(), "$due_at"),
         "hastened": come("$$NOW".into(), "$hastened"),
         "lane": come(main.into(), "$lane"),
         "rank_floor": come(Need { is_awaited: true, before: None }.floor().into(), "$rank_floor"),
@@ -354,9 +360,10 @@ impl Fact {
         let due = database_now_plus(job.after);
         let mut times = doc! { "claim_at": &due, "wait_ms": millis(job.after), "created_at": "$$NOW" };
         if let Some(until) = held_until {
-            let held = doc! { "$max": [millis(job.after), { "$subtract": [until, "$$NOW"] }] };
+            let until = doc! { "$min": [until, database_now_plus(HELD_MAX)] };
+            let held = doc! { "$max": [millis(job.after), { "$subtract": [&until, "$$NOW"] }] };
             times.extend(doc! {
-                "claim_at": { "$max": [&due, until] }, "wait_ms": held, "held_until": until, "due_at": due,
+                "claim_at": { "$max": [&due, &until] }, "wait_ms": held, "held_until": until, "due_at": due,
             });
         }
         let made = vec![

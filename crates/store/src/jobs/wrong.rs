@@ -54,7 +54,10 @@ impl Store {
             "p": { "$in": all }, "state": "queued", "claim_at": { "$gt": date(later(now, LOOKED_AT)) },
             "$expr": { "$gt": [ahead, { "$add": [asked, millis(SLACK)] }] },
         };
-        let due = vec![doc! { "$set": { "claim_at": "$$NOW", "hastened": "$$NOW" } }, rank::stage()];
+        let due = vec![
+            doc! { "$set": { "claim_at": "$$NOW", "hastened": "$$NOW", "held_until": "$$REMOVE" } },
+            rank::stage(),
+        ];
         self.change_page("end wrong waits", &wrong, None, limit, due).await
     }
 }

@@ -28,8 +28,9 @@ pub(super) const DRILL: Drill = Drill {
 /// Room for a member's journal, oplog and data in a soak.
 const DISK_MIB: u32 = 512;
 const OPLOG_MB: u32 = 64;
-/// As when the primary is lost otherwise: the longest that writes may stall while there is a majority.
-const GAP_WITHIN: Duration = Duration::from_secs(15);
+/// The longest that writes may stall while there is a majority: as when the primary is lost otherwise, and a member whose disk is full
+/// takes some seconds to end.
+const GAP_WITHIN: Duration = Duration::from_secs(20);
 /// What is promised of a lost majority, and of its return.
 const REFUSED_WITHIN: Duration = Duration::from_secs(5);
 const BACK_WITHIN: Duration = Duration::from_secs(15);

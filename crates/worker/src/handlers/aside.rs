@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Orders that the CA processes for longer than their certificate can wait (ADR 13): they are set aside and another one is
-//! placed. Whoever goes on with the certificate looks at them first, so that what the CA issued after all is not bought again.
+//! Orders that the CA processes, or says nothing of, for longer than their certificate can wait (ADR 13): they are set aside and
+//! another one is placed. Whoever goes on with the certificate looks at them first, so that what the CA issued after all is not bought again.
 
 use cap_core::audit::{Action, Draft, Origin};
 use cap_core::id::OrderId;
 use cap_core::job::{Claim, Mandate, Settlement};
 use cap_core::limits;
-use cap_core::order::{CaAccount, CaError, Order, OrderState, Outcome, Seen, may_issue, overdue_at};
+use cap_core::order::{
+    CaAccount, CaError, Order, OrderState, Outcome, Seen, may_issue, overdue_at, unheard_at,
+};
 use cap_core::problem::{Class, Problem};
 use cap_store::{CertificateRecord, IssuerRecord};
+use jiff::Timestamp;
 
 use super::{Trouble, World};
 
@@ -61,24 +64,31 @@ impl Aside<'_> {
 
     fn is_overdue(&self, order: &Order) -> bool {
         let OrderState::Ready { since, .. } = &order.state else { return false };
-        let expires = self.certificate.version.as_ref().map(|version| version.not_after);
-        self.world.clock.surely() >= overdue_at(*since, expires)
+        self.world.clock.surely() >= overdue_at(*since, self.expires())
             && self.certificate.watched.len() < limits::WATCHED_ORDERS
     }
 
-    /// Only what the CA says that it processes: one that waits for something else, it may hand out again to whoever orders the
-    /// same names.
+    fn expires(&self) -> Option<Timestamp> {
+        self.certificate.version.as_ref().map(|version| version.not_after)
+    }
+
+    /// Only what the CA says that it processes, and much later what it says nothing of: one that waits for something else, it may
+    /// hand out again to whoever orders the same names.
     async fn set_aside(&self, order: Order, account: &dyn CaAccount) -> Result<Review, Trouble> {
         let (world, OrderState::Ready { placed, since }) = (self.world, &order.state) else {
             return Ok(Ok((Some(order), vec![])));
         };
-        match account.resume(&placed.url).await {
-            Ok((reply, _)) if reply.said == Seen::Processing => {}
+        let is_unheard = world.clock.surely() >= unheard_at(*since, self.expires());
+        let why = match account.resume(&placed.url).await {
+            Ok((reply, _)) if reply.said == Seen::Processing => "has been processing the order",
+            Err(CaError::Transient(_) | CaError::OutOfStep(_)) if is_unheard => {
+                "does not say what became of the order that it got"
+            }
             Ok(_) | Err(_) => return Ok(Ok((Some(order), vec![]))),
-        }
+        };
         let detail = format!(
-            "the CA has been processing the order since {since}, which is longer than the certificate can wait; it stays \
-             watched, and another one is placed"
+            "the CA {why} since {since}, which is longer than the certificate can wait; it stays watched, and another one is \
+             placed"
         );
         let problem = Problem::new(Class::Transient, "order-overdue", detail);
         let draft = Draft::new(Action::CertificateAttemptFailed, Some(order.project), order.certificate)

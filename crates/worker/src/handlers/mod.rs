@@ -271,7 +271,7 @@ impl World {
                     self.clock.sleep(limits::PERSIST_WAIT).await
                 }
                 Err(error) => {
-                    if matches!(error, StoreError::Fenced) {
+                    if matches!(error, StoreError::Fenced) && was_answered(settlement) {
                         self.let_go(claim).await;
                     }
                     tracing::warn!(job = %claim.job, %error, "the job could not be settled; it is due again after its lease");
@@ -279,6 +279,14 @@ impl World {
                 }
             }
         }
+    }
+}
+
+/// Whether the CA has answered all that a run told it: what it did not answer in time, it may yet hear.
+fn was_answered(settlement: &Settlement) -> bool {
+    match settlement {
+        Settlement::Again { problem: Some(problem), .. } => problem.class != Class::Transient,
+        _ => true,
     }
 }
 
