@@ -190,6 +190,12 @@ async fn an_issuer_is_asked_by_one_job_at_a_time_and_none_of_an_earlier_leader()
     assert!(found.iter().all(|found| found.project == world.project));
     let behind = world.store.issuers_to_ask(world.clock.now(), Some(issuers[0]), 10).await.unwrap().0;
     assert_eq!(behind.iter().map(|found| found.issuer).collect::<Vec<_>>(), issuers[1..]);
+    // One whose first certificate cannot be read keeps none from being asked.
+    let broken = doc! { "_id": "broken", "issuer": format!("iss_{:032x}", 0), "project": 7, "ari_at": DateTime::from_millis(1) };
+    raw(&world).await.collection::<Document>("certificates").insert_one(broken).await.unwrap();
+    let (found, is_full) = world.store.issuers_to_ask(world.clock.now(), None, 3).await.unwrap();
+    assert_eq!(found.iter().map(|found| found.issuer).collect::<Vec<_>>(), issuers);
+    assert!(is_full, "there may be more behind three, one of which cannot be read");
     let before = world.clock.now() - 2 * DAY;
     assert!(world.store.issuers_to_ask(before, None, 10).await.unwrap().0.is_empty());
 

@@ -17,8 +17,8 @@ use crate::wait::{self, Pending};
 pub(super) const DRILL: Drill = Drill {
     name: "disk-full",
     injects: "the disk of a secondary is full, then the primary's, then those of a majority; then there is room again",
-    must_hold: "no acknowledged write is lost or torn; without a majority everybody is refused with 503, and all is \
-                back within 15 s of its return without a restart of ours",
+    must_hold: "no acknowledged write is lost or torn, and with a majority none is 20 s behind the one before; without one \
+                everybody is refused with 503, and all is back within 15 s of its return without a restart of ours",
     short: 3,
     soak: 30,
     any_ca: false,

@@ -55,13 +55,9 @@ pub(super) async fn run(
             return Ok(Outcome::Settle(Settlement::Superseded));
         };
         let run = Run { world, claim, mandate, issuer };
-        match world.while_held(mandate, run.step()).await {
-            None => return Ok(Outcome::Lost),
-            Some(step) => {
-                if let Some(outcome) = step? {
-                    return Ok(outcome);
-                }
-            }
+        let Some(step) = world.while_held(mandate, run.step()).await else { return Ok(Outcome::Lost) };
+        if let Some(outcome) = step? {
+            return Ok(outcome);
         }
         if mandate.is_stopping() {
             return Ok(Outcome::Settle(Settlement::HandedBack));
