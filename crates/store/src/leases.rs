@@ -183,7 +183,9 @@ impl Store {
             "documentKey._id": name, "updateDescription.updatedFields.expires_at": given_up,
         } }];
         let leases = self.collection::<Document>("leases");
-        Changes::open(&leases, stages, STANDBY_QUIET, "watch a lease").await.map(LeaseWatch)
+        Changes::open(&leases, stages, STANDBY_QUIET, || Duration::ZERO, "watch a lease")
+            .await
+            .map(LeaseWatch)
     }
 
     async fn read_lease(&self, name: &str) -> Result<Option<LeaseDocument>, StoreError> {

@@ -18,6 +18,12 @@ pub(crate) const BEATS_PER_LEASE: u32 = 4;
 /// The part of the lease that the worker gives away, so that it stops before a peer may start.
 const MARGIN_DIVISOR: u32 = 5;
 
+/// How long a look at the queue is behind the one before, for each job in hand: one claim of several costs the database as much as
+/// one of one, and an idle worker, which has none, looks at once.
+const PACE_PER_JOB: Duration = Duration::from_millis(2);
+/// And at most.
+const PACE_MAX: Duration = Duration::from_millis(50);
+
 /// The jobs that this process holds.
 #[derive(Clone)]
 pub(crate) struct Heart {
@@ -47,6 +53,12 @@ impl Heart {
         let lane = (!claim.work.is_apart()).then_some(claim.project_lane());
         self.lock().insert(claim.job, Held { token: claim.token, mandate: mandate.clone(), lane });
         mandate
+    }
+
+    /// How long news of the queue can wait, and the next look at it: the more jobs there are in hand, the longer.
+    pub(crate) fn pace(&self) -> Duration {
+        let held = u32::try_from(self.lock().len()).unwrap_or(u32::MAX);
+        PACE_PER_JOB.saturating_mul(held).min(PACE_MAX)
     }
 
     /// How many jobs of each lane this process holds.

@@ -72,6 +72,8 @@ struct Memory {
     places: Places,
     /// Until when several lanes are taken to have something to do.
     shared_until: Duration,
+    /// When the last look began (boot time).
+    looked_at: Duration,
 }
 
 /// How a drain went.
@@ -114,12 +116,14 @@ impl Runner {
                 sight: Sight::default(),
                 places: places.clone(),
                 shared_until: Duration::ZERO,
+                looked_at: Duration::ZERO,
             };
             let mut looked = Look::Nothing;
             // Only the waits end at once when the stop comes: a claim that is under way is awaited, so that what it
             // claims is handed back rather than left to its lease.
-            while let Some(free) = stop.run_until_cancelled(self.room(&memory, looked)).await {
+            while let Some(free) = stop.run_until_cancelled(self.room(&memory, looked, &heart)).await {
                 while jobs.try_join_next().is_some() {}
+                memory.looked_at = self.world.clock.boottime();
                 looked = self.claim(free, &heart, &mut jobs, looked, &mut memory).await;
                 if matches!(looked, Look::Nothing | Look::Failed) {
                     stop.run_until_cancelled(self.idle(&wake)).await;
@@ -131,7 +135,7 @@ impl Runner {
         let revoking = self.scan(&scans::REVOCATION, &stop, &wake_revocations, &heart, &mut revocations);
         let beating = heart.clone();
         let wakes = [wake.as_ref(), &wake_scans, &wake_looks, &wake_revocations];
-        let background = async { tokio::join!(beating.beat(), self.listen(wakes), self.sweep()) };
+        let background = async { tokio::join!(beating.beat(), self.listen(wakes, &heart), self.sweep()) };
         tokio::pin!(background);
         tokio::select! {
             ((), (), (), ()) = async { tokio::join!(claiming, scanning, looking, revoking) } => {}
@@ -154,11 +158,18 @@ impl Runner {
     }
 
     /// Places for the next jobs, at least one; where there is more to do than there was room for, for several.
-    async fn room(&self, memory: &Memory, before: Look) -> Vec<Place> {
+    async fn room(&self, memory: &Memory, before: Look, heart: &Heart) -> Vec<Place> {
         let places = &memory.places;
         let is_shared = self.world.clock.boottime() < memory.shared_until;
         let wanted = if before == Look::More { self.concurrency.div_ceil(2).min(CLAIM_BATCH) } else { 1 };
         let mut free: Vec<Place> = places.take().await.into_iter().collect();
+        if before != Look::More {
+            let since = self.world.clock.boottime().saturating_sub(memory.looked_at);
+            let wait = heart.pace().saturating_sub(since);
+            if !wait.is_zero() {
+                self.world.clock.sleep(wait).await;
+            }
+        }
         let gathering = async {
             while free.len() < wanted {
                 free.extend(places.take().await);
@@ -287,10 +298,11 @@ impl Runner {
     }
 
     /// Follows the wake-up stream for ever; ends only when dropped.
-    async fn listen(&self, wakes: [&Notify; 4]) {
+    async fn listen(&self, wakes: [&Notify; 4], heart: &Heart) {
         let wake = || wakes.iter().for_each(|wake| wake.notify_one());
         loop {
-            match self.world.store.watch_jobs().await {
+            let heart = heart.clone();
+            match self.world.store.watch_jobs(move || heart.pace()).await {
                 Ok(mut watch) => {
                     // Jobs queued before the stream was open would wake nobody.
                     wake();

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The wake-up stream: tells a worker that a job was queued, so that it need not poll fast.
 
+use std::time::Duration;
+
 use bson::{Document, doc};
 
 use crate::error::StoreError;
@@ -11,11 +13,15 @@ use crate::{STREAM_WAIT, Store};
 pub struct JobWatch(Changes);
 
 impl Store {
-    /// Watches for jobs that were queued, brought forward or handed back. Open it before the first look.
+    /// Watches for jobs that were queued, brought forward or handed back. Open it before the first look. Who has no use for more
+    /// news yet leaves the database alone for a `pause` behind each.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn watch_jobs(&self) -> Result<JobWatch, StoreError> {
+    pub async fn watch_jobs(
+        &self,
+        pause: impl Fn() -> Duration + Send + 'static,
+    ) -> Result<JobWatch, StoreError> {
         let stages = vec![
             doc! { "$match": { "$or": [
                 { "operationType": "insert" },
@@ -26,7 +32,7 @@ impl Store {
             doc! { "$project": { "_id": 1, "operationType": 1, "ns": 1, "documentKey": 1 } },
         ];
         let jobs = self.collection::<Document>("jobs");
-        Changes::open(&jobs, stages, STREAM_WAIT, "watch the queue").await.map(JobWatch)
+        Changes::open(&jobs, stages, STREAM_WAIT, pause, "watch the queue").await.map(JobWatch)
     }
 }
 

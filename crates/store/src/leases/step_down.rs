@@ -50,6 +50,6 @@ impl Store {
             "documentKey._id": name, "updateDescription.updatedFields.step_down": { "$exists": true },
         } }];
         let leases = self.collection::<Document>("leases");
-        Changes::open(&leases, stages, QUIET, "watch a lease").await.map(LeaseWatch)
+        Changes::open(&leases, stages, QUIET, || Duration::ZERO, "watch a lease").await.map(LeaseWatch)
     }
 }

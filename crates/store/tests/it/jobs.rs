@@ -243,7 +243,7 @@ async fn a_job_of_a_kind_that_this_build_does_not_know_is_listed_as_such() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queued_job_wakes_whoever_watches() {
     let world = World::new().await;
-    let mut watch = world.store.watch_jobs().await.unwrap();
+    let mut watch = world.store.watch_jobs(|| Duration::ZERO).await.unwrap();
     world.certificate("a.example.test").await;
     tokio::time::timeout(Duration::from_secs(10), watch.queued()).await.expect("no wake-up").unwrap();
 }
