@@ -9,8 +9,12 @@ use serde::Deserialize;
 const PREFIX: &str = "urn:ietf:params:acme:error:";
 /// Subproblems quoted: the rest says the same of other names.
 const SUBPROBLEMS: usize = 3;
+/// The type by which a CA asks a person to do something, such as to agree to its new terms.
+pub(crate) const USER_ACTION: &str = "userActionRequired";
 /// Characters of the CA's text: enough for any, and it leaves room for what to do.
 const TEXT_CHARS: usize = 1500;
+/// Characters of a URL that people are to open; a longer one is left out.
+const URL_CHARS: usize = 300;
 
 /// A problem document, read leniently.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -21,6 +25,9 @@ pub(crate) struct Document {
     detail: Option<String>,
     #[serde(default)]
     subproblems: Vec<Subproblem>,
+    /// Where people find what they have to do (RFC 8555, 7.3.3).
+    #[serde(default)]
+    instance: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -77,11 +84,7 @@ const KNOWN: &[Known] = &[
     Known("tls", Class::Validation, "check the TLS set-up of the name's server"),
     Known("unsupportedContact", Class::Configuration, "correct the issuer's contacts"),
     Known("unsupportedIdentifier", Class::Validation, "the CA does not issue for this kind of name"),
-    Known(
-        "userActionRequired",
-        Class::Configuration,
-        "do what the CA asks for, such as agreeing to its terms",
-    ),
+    Known(USER_ACTION, Class::Configuration, "do what the CA asks for, such as agreeing to its terms"),
 ];
 
 /// For answers to a challenge that were not ours.
@@ -108,7 +111,13 @@ impl Document {
         self.kind.as_deref().unwrap_or("about:blank")
     }
 
-    /// What the CA says, with what it says of single names.
+    /// The page at which people do what the CA asks for.
+    fn page(&self) -> Option<&str> {
+        let page = self.instance.as_deref().filter(|_| self.acme_type() == Some(USER_ACTION))?;
+        (page.starts_with("https://") && page.len() <= URL_CHARS).then_some(page)
+    }
+
+    /// What the CA says, with what it says of single names, and where people do what it asks for.
     pub(crate) fn text(&self) -> Option<String> {
         let subproblems = self.subproblems.iter().take(SUBPROBLEMS).filter_map(|sub| {
             let detail = sub.detail.as_deref()?;
@@ -118,8 +127,10 @@ impl Document {
             })
         });
         let parts: Vec<String> = self.detail.clone().into_iter().chain(subproblems).collect();
-        let text = parts.join("; ");
-        (!text.is_empty()).then(|| text.chars().take(TEXT_CHARS).collect())
+        let text: String = parts.join("; ").chars().take(TEXT_CHARS).collect();
+        let parts = [text.as_str(), self.page().unwrap_or_default()];
+        let text: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        (!text.is_empty()).then(|| text.join(": "))
     }
 
     /// Who must act and what they can do, where the type alone says it.
@@ -156,6 +167,7 @@ impl From<&instant_acme::Problem> for Document {
             kind: problem.r#type.clone(),
             detail: problem.detail.clone(),
             subproblems: subproblems.collect(),
+            instance: None,
         }
     }
 }

@@ -99,7 +99,8 @@ fn each_answer_has_its_class() {
         (NewOrder, 403, "unauthorized", account),
         (Account, 403, "externalAccountRequired", refused(Class::Configuration)),
         (NewOrder, 400, "invalidProfile", refused(Class::Configuration)),
-        (NewOrder, 403, "userActionRequired", refused(Class::Configuration)),
+        (NewOrder, 403, "userActionRequired", ("needs a person", Class::Configuration)),
+        (Account, 403, "userActionRequired", refused(Class::Configuration)),
         (NewOrder, 400, "rejectedIdentifier", refused(Class::Validation)),
         (NewOrder, 403, "caa", refused(Class::Validation)),
         (NewOrder, 400, "dns", refused(Class::Validation)),
@@ -182,6 +183,25 @@ fn every_passing_fault_may_say_when_to_come_back() {
     assert!(matches!(judge(&refused), CaError::Refused(_)), "a refusal is one, whatever stands beside it");
     let nonce = Answer { retry_after: Some(at), ..answer(Action::NewOrder, 400, "badNonce") };
     assert!(matches!(judge(&nonce), CaError::Transient(_)), "another nonce is all that is missing");
+}
+
+#[test]
+fn who_must_agree_to_new_terms_is_shown_where() {
+    let said = |instance: &str| {
+        let body = format!(
+            r#"{{"type":"urn:ietf:params:acme:error:userActionRequired","detail":"new terms","instance":"{instance}"}}"#
+        );
+        let mut answer = answer(Action::NewOrder, 403, "");
+        answer.body = Bytes::from(body);
+        judge(&answer)
+    };
+    let asked = said("https://ca.example.test/terms/2026");
+    assert_eq!(shape(&asked), ("needs a person", Class::Configuration));
+    assert!(asked.to_string().contains("new terms: https://ca.example.test/terms/2026; do what"), "{asked}");
+    let no_page = ["javascript:alert(1)", &format!("https://ca.example.test/{}", "x".repeat(300))];
+    for instance in no_page {
+        assert!(!said(instance).to_string().contains(instance), "{instance}");
+    }
 }
 
 #[test]

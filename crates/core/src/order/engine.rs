@@ -286,7 +286,7 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Writes down that finalize is next. Where the CA has not said yet that it may be, it is asked meanwhile.
+    /// Writes down that finalize is next. Where the CA has not said yet that it may be, it is asked meanwhile, unless it asked for time.
     async fn mark_ready(&self, order: &mut Order, run: &mut Run) -> Result<(), Halt> {
         self.look_back(order, run.progressed).await?;
         // One that the CA issues for already is stored, and replaced at once.
@@ -296,12 +296,11 @@ impl Engine<'_> {
         }
         let (placed, since) = (placed(order)?, self.clock.now());
         let writing = self.written(READY, order, OrderState::Ready { placed: placed.clone(), since }, &[]);
-        let (written, heard) = match run.known.seen {
-            Some(_) => (writing.await, None),
-            None => {
-                let (written, heard) = join(writing, self.seen(order, &placed, &mut run.remote)).await;
-                (written, Some(heard))
-            }
+        let (written, heard) = if run.known.seen.is_some() || run.known.is_left_alone(since) {
+            (writing.await, None)
+        } else {
+            let (written, heard) = join(writing, self.seen(order, &placed, &mut run.remote)).await;
+            (written, Some(heard))
         };
         *order = written?;
         run.progressed = true;
@@ -342,8 +341,8 @@ impl Engine<'_> {
         if let Err(Halt::Ca(CaError::Refused(problem) | CaError::Gone(problem))) = reply {
             return self.refused_to_finalize(order, problem, run).await;
         }
-        // Only a verdict is taken from its answer. One that was processing then is asked before it is waited for; and one that
-        // says that it waits for what it was just sent has it from a replica that lags.
+        // Only a verdict is taken from its answer. One that was processing then is asked before it is waited for, unless it asks
+        // for time; and one that says that it waits for what it was just sent has it from a replica that lags.
         run.known.hear(reply?);
         run.known.seen = run.known.seen.take().filter(|seen| matches!(seen, Seen::Valid | Seen::Invalid(_)));
         run.looks = 0;

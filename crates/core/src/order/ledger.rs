@@ -22,8 +22,8 @@ pub enum LedgerError {
     /// The database did not answer; whether the fact was written is unknown. Writing it again is safe.
     #[error("the database did not answer: {0}")]
     Unavailable(String),
-    /// The record cannot be read; somebody must look at it.
-    #[error("a stored record cannot be read: {0}")]
+    /// A record cannot be read, or the database refuses it; somebody must look at it.
+    #[error("a record cannot be used: {0}; the worker's log says more")]
     Corrupt(String),
 }
 

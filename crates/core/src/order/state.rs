@@ -138,6 +138,17 @@ impl OrderState {
         }
     }
 
+    /// Whether the CA may have its signing request, and so may issue.
+    #[must_use]
+    pub fn may_be_finalized(&self) -> bool {
+        match self {
+            Self::Ready { .. } | Self::Stored { .. } => true,
+            Self::Keyed { .. } | Self::Ordered { .. } | Self::Challenged { .. } | Self::Failed { .. } => {
+                false
+            }
+        }
+    }
+
     /// Whether there is anything left to do.
     #[must_use]
     pub fn is_live(&self) -> bool {

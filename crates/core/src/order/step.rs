@@ -30,6 +30,11 @@ impl Knowledge {
     pub(super) fn not_before(&mut self, retry_at: Option<Timestamp>) {
         self.retry_at = self.retry_at.max(retry_at);
     }
+
+    /// Whether the CA wants not to be asked yet.
+    pub(super) fn is_left_alone(&self, now: Timestamp) -> bool {
+        self.retry_at.is_some_and(|retry_at| now < retry_at)
+    }
 }
 
 /// One thing to do.
@@ -78,6 +83,7 @@ pub fn next_step(state: &OrderState, known: &Knowledge, now: Timestamp) -> Step 
         // From here on an earlier run may have finalized it: nothing but the CA's own verdict, or the end of the order,
         // ends it.
         OrderState::Ready { .. } => match &known.seen {
+            None if known.is_left_alone(now) => Step::Wait,
             None => Step::Look,
             Some(Seen::Pending | Seen::Ready | Seen::Processing) if !may_issue(state, now) => {
                 Step::Fail(expired())
@@ -186,6 +192,17 @@ mod tests {
         assert_eq!(decide(&ready, Some(Seen::Ready), true), Step::Finalize);
         assert_eq!(decide(&ready, Some(Seen::Processing), true), Step::Wait);
         assert_eq!(decide(&ready, Some(Seen::Valid), true), Step::Download);
+    }
+
+    #[test]
+    fn a_ca_that_asks_for_time_is_not_asked_before() {
+        let ready = OrderState::Ready { placed: placed(60), since: now() };
+        let known = |retry_in_s| {
+            let retry_at = Timestamp::from_second(now().as_second() + retry_in_s).ok();
+            Knowledge { finalized: true, retry_at, ..Knowledge::default() }
+        };
+        assert_eq!(next_step(&ready, &known(1), now()), Step::Wait);
+        assert_eq!(next_step(&ready, &known(0), now()), Step::Look);
     }
 
     #[test]

@@ -2,8 +2,10 @@
 //! What people ask of a job: to run now, or not to run at all.
 
 use bson::{Document, doc};
-use cap_core::id::{JobId, ProjectId};
+use cap_core::id::{CertificateId, JobId, ProjectId};
 use cap_core::job::{JobState, Work};
+use cap_core::order::{Order, OrderState};
+use cap_core::problem::{Class, Problem};
 
 use crate::Store;
 use crate::document::read;
@@ -11,6 +13,7 @@ use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
 use crate::idempotency::Mutation;
 use crate::jobs::{JobDocument, JobRecord, fence_field, forward, lists, rank, settle, subject};
+use crate::orders::OrderDocument;
 use crate::renewals::plan;
 use crate::transaction::{Transaction, transact};
 
@@ -23,6 +26,8 @@ pub enum JobRefusal {
     Pointless,
     /// Another job is at the same work.
     Doubled,
+    /// It is an issuer's, and ends with it.
+    OfIssuer,
     /// There is no such job.
     Missing,
 }
@@ -72,8 +77,9 @@ impl Store {
         self.changed(project, id, &mutation, result).await
     }
 
-    /// Ends a job that waits, and gives its key free. An order in flight stays for the next job on the same subject, and
-    /// so does the plan: a renewal that is due is planned anew. The certificate is what it is without the job.
+    /// Ends a job that waits, and gives its key free, and with it an order for which the CA cannot have issued: it would hold its
+    /// names. Any other order in flight stays for the next job on the same subject, and so does the plan: a renewal that is due
+    /// is planned anew. A revocation that the CA may have heard of stays asked for. The certificate is what it is without the job.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -92,6 +98,20 @@ impl Store {
             if job.state.against_cancel().is_some() {
                 return Ok(Err(JobRefusal::State(job.state)));
             }
+            let fact = match job.work {
+                Work::RegisterIssuer { .. } => return Ok(Err(JobRefusal::OfIssuer)),
+                Work::Issue { certificate, .. } => {
+                    self.ending_unfinalized(&mut transaction, certificate, Fact::new(DOING), &mutation)
+                        .await?
+                }
+                Work::Revoke { certificate, version } if job.attempt == 0 => {
+                    Fact::new(DOING).not_revoking(certificate, version)
+                }
+                Work::Revoke { certificate, version } => {
+                    Fact::new(DOING).hindering(certificate, version, &perhaps_revoked(), None)?
+                }
+                Work::DriftScan { .. } | Work::RenewalLook { .. } => Fact::new(DOING),
+            };
             let mut stages = settle::over("cancelled");
             stages.push(doc! { "$set": { "last_event": mutation.audit.event.to_string() } });
             let (collection, subject) = subject(&job.work);
@@ -100,21 +120,17 @@ impl Store {
             let fence = fence_field(&job.work);
             let above = doc! { "$max": [format!("${fence}"), job.fence + 1] };
             let left = match &job.work {
-                Work::Issue { .. } | Work::RegisterIssuer { .. } => vec![
+                Work::Issue { .. } => vec![
                     doc! { "$set": { fence: above, "status": idle, "problem": null, "next_attempt_at": null } },
                     doc! { "$unset": "planned_for" },
                     plan::stage(),
                 ],
-                Work::DriftScan { .. } | Work::RenewalLook { .. } | Work::Revoke { .. } => {
+                Work::RegisterIssuer { .. }
+                | Work::DriftScan { .. }
+                | Work::RenewalLook { .. }
+                | Work::Revoke { .. } => {
                     vec![doc! { "$set": { fence: above } }]
                 }
-            };
-            let fact = match job.work {
-                Work::Revoke { certificate, version } => Fact::new(DOING).not_revoking(certificate, version),
-                Work::Issue { .. }
-                | Work::RegisterIssuer { .. }
-                | Work::DriftScan { .. }
-                | Work::RenewalLook { .. } => Fact::new(DOING),
             };
             let fact = fact
                 .must("jobs", as_seen(&job), stages)
@@ -125,6 +141,30 @@ impl Store {
             Ok(Ok(()))
         });
         self.changed(project, id, &mutation, result).await
+    }
+
+    /// With the certificate's order in flight ended, if the CA cannot have issued for it.
+    async fn ending_unfinalized(
+        &self,
+        transaction: &mut Transaction,
+        certificate: CertificateId,
+        fact: Fact,
+        mutation: &Mutation<'_>,
+    ) -> Result<Fact, Failure> {
+        let failed = transaction.failed();
+        let live = doc! { "certificate": certificate.to_string(), "live": true };
+        let orders = self.collection::<Document>("orders");
+        let found = orders.find_one(live).session(&mut transaction.session).await.map_err(failed)?;
+        let found = found.map(|document| read::<OrderDocument>("orders", document)).transpose()?;
+        let Some(order) = found.map(Order::from).filter(|order| !order.state.may_be_finalized()) else {
+            return Ok(fact);
+        };
+        let why =
+            Problem::new(Class::Protocol, "job-cancelled", "its job was cancelled before it was finalized");
+        let state = OrderState::Failed { placed: order.state.placed().cloned(), problem: why };
+        let named = doc! { "_id": certificate.to_string(), "order": order.id.to_string() };
+        let fact = fact.ending_order(&order, &state, mutation.audit.time, self.retention.orders)?;
+        Ok(fact.may("certificates", named, doc! { "$set": { "order": null } }))
     }
 
     /// The job as it is after the change. A refusal may be what the same request itself has left behind.
@@ -171,6 +211,13 @@ impl Store {
         let found = found.session(&mut transaction.session).await.map_err(failed)?;
         Ok(found.map(|subject| subject.get_i64(fence_field(&job.work)).unwrap_or(0)))
     }
+}
+
+/// What a version shows whose revocation was cancelled after a worker had begun with it.
+fn perhaps_revoked() -> Problem {
+    let detail = "its job was cancelled after the CA may have been asked, so it may be revoked all the same; ask for the \
+                  revocation again to find out";
+    Problem::new(Class::Protocol, "revocation-cancelled", detail)
 }
 
 /// The job, as long as nobody claimed or settled it since it was seen.

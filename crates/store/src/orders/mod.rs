@@ -56,8 +56,9 @@ pub struct OpenOrder {
 pub enum Opened {
     /// It is ours.
     Order(Box<Order>),
-    /// Another order for the same names at the same account is in flight; orders are serialised.
-    Busy,
+    /// Another order for the same names at the same account is in flight, this certificate's, where it was found; orders are
+    /// serialised.
+    Busy(Option<CertificateId>),
     /// Too many orders for these names were begun; the next may be then.
     Blown(Timestamp),
     /// The certificate has another version by now, or is gone: nothing is to be done.
@@ -110,12 +111,21 @@ impl Store {
             Err(StoreError::Conflict { .. }) => match self.order(order.id).await? {
                 // The try before this one was committed after all.
                 Some(_) => Ok(Opened::Order(Box::new(order.clone()))),
-                None => {
-                    Ok(self.blown_until(order, open.fuse, open.at).await?.map_or(Opened::Busy, Opened::Blown))
-                }
+                None => match self.blown_until(order, open.fuse, open.at).await? {
+                    Some(again_at) => Ok(Opened::Blown(again_at)),
+                    None => Ok(Opened::Busy(self.holder(order).await?)),
+                },
             },
             Err(error) => Err(error),
         }
+    }
+
+    /// The certificate whose order in flight has what this one would lock.
+    async fn holder(&self, order: &Order) -> Result<Option<CertificateId>, StoreError> {
+        let orders = self.collection::<Document>("orders");
+        let held = orders.find_one(doc! { "lock": lock(order), "live": true });
+        let found = bounded("look for an order", held.projection(doc! { "certificate": 1 })).await?;
+        Ok(found.and_then(|holder| holder.get_str("certificate").ok()?.parse().ok()))
     }
 
     /// An order, whatever its state.
@@ -142,13 +152,17 @@ fn certificate_filter(order: &Order, fence: i64) -> Document {
     }
 }
 
+/// What no two orders in flight have both: account, profile and names.
+fn lock(order: &Order) -> String {
+    let profile = order.profile.as_ref().map_or("", |profile| profile.as_str());
+    format!("{}/{profile}/{}", order.issuer, hex::encode(order.names.set_sha256()))
+}
+
 impl From<Order> for OrderDocument {
     fn from(order: Order) -> Self {
+        let lock = lock(&order);
         let Order { id, project, certificate, made_for, issuer, names, profile, key, fence, revision, state } =
             order;
-        let profile_name = profile.as_ref().map_or("", |profile| profile.as_str());
-        let names_hash = hex::encode(names.set_sha256());
-        let lock = format!("{issuer}/{profile_name}/{names_hash}");
         let live = state.is_live();
         Self {
             id,

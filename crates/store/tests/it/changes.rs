@@ -6,6 +6,7 @@ use std::time::Duration;
 use cap_core::certificate::Status;
 use cap_core::id::{JobId, VersionId};
 use cap_core::job::{Claim, JobDraft, JobState, Settlement, Work};
+use cap_core::order::{Ledger as _, OrderState};
 use cap_store::{CertificateRecord, JobRecord, JobRefusal, Mutation, OpenOrder, Planned, StoreError};
 use cap_testkit::mongo::driver::bson::{Document, doc};
 
@@ -54,11 +55,22 @@ async fn die(world: &World, job: JobId) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_the_ca_cannot_have_issued_for_ends_with_its_cancelled_job_and_frees_the_names() {
+    let world = World::new().await;
+    let (certificate, claim, order) = crate::orders::begun(&world, "a.example.test", LEASE).await;
+    world.store.advance(&order, crate::orders::ordered(), &[]).await.unwrap();
+    postpone(&world, &claim).await;
+    cancel(&world, claim.job).await.unwrap().unwrap();
+    assert!(!world.store.order(order.id).await.unwrap().unwrap().state.is_live());
+    assert_eq!(world.store.certificate(world.project, certificate.id).await.unwrap().unwrap().order, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_waits_is_retried_now_and_wakes_whoever_watches() {
     let world = World::new().await;
     let (_, first) = waiting(&world).await;
     assert!(world.claim("two", LEASE).await.is_empty());
-    let mut watch = world.store.watch_jobs().await.unwrap();
+    let mut watch = world.store.watch_jobs(|| Duration::ZERO).await.unwrap();
     let before = audited(&world).await;
     let job = retry(&world, first.job).await.unwrap().unwrap();
     assert_eq!((job.id, job.state), (first.job, JobState::Queued));
@@ -144,7 +156,7 @@ async fn what_runs_or_is_over_is_neither_retried_nor_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_job_runs_no_more_and_the_next_one_goes_on_with_its_order() {
+async fn a_cancelled_job_runs_no_more_and_the_next_one_goes_on_with_an_order_that_may_be_finalized() {
     let world = World::new().await;
     let certificate = world.certificate("a.example.test").await;
     let mut claim = world.claim("one", LEASE).await.remove(0);
@@ -154,7 +166,10 @@ async fn a_cancelled_job_runs_no_more_and_the_next_one_goes_on_with_its_order() 
     // Claimed once more, so that the job's fence is above the one that the certificate and the order have.
     world.store.settle(&claim, &Settlement::HandedBack, world.clock.now()).await.unwrap();
     claim = world.claim("two", LEASE).await.remove(0);
-    world.store.take_order(certificate.id, claim.fence).await.unwrap().unwrap();
+    let taken = world.store.take_order(certificate.id, claim.fence).await.unwrap().unwrap();
+    let placed = crate::orders::ordered().placed().unwrap().clone();
+    let ready = OrderState::Ready { placed, since: world.clock.now() };
+    world.store.advance(&taken, ready, &[]).await.unwrap();
     postpone(&world, &claim).await;
 
     let job = cancel(&world, claim.job).await.unwrap().unwrap();

@@ -104,7 +104,7 @@ async fn the_same_names_at_the_same_account_are_bought_one_at_a_time() {
         .open_order(&OpenOrder { order: second, fuse: FUSE, at: world.clock.now() })
         .await
         .unwrap();
-    assert_eq!(opened, Opened::Busy);
+    assert_eq!(opened, Opened::Busy(Some(certificate.id)));
 }
 
 /// Two certificates may want the same names: a CA would give both the same order, and one of them the other's key.
@@ -128,7 +128,7 @@ async fn the_same_names_in_another_order_are_the_same_and_another_profile_is_not
         world.store.open_order(&open).await.unwrap()
     };
     assert_eq!(open(&begun).await, Opened::Order(Box::new(begun.clone())));
-    assert_eq!(open(&second).await, Opened::Busy);
+    assert_eq!(open(&second).await, Opened::Busy(Some(first.id)));
     second.profile = Some("shortlived".to_owned().try_into().unwrap());
     assert_eq!(open(&second).await, Opened::Order(Box::new(second.clone())));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cap_core::certificate::{RevocationReason, Status};
 use cap_core::id::{JobId, VersionId};
-use cap_core::job::{Claim, JobDraft, JobState, Work};
+use cap_core::job::{Claim, JobDraft, JobState, Settlement, Work};
 use cap_core::limits::REVOCATION_PARTITION;
 use cap_core::page::Page;
 use cap_store::{
@@ -185,6 +185,25 @@ async fn nothing_is_deleted_while_it_is_being_revoked_and_a_cancelled_revocation
     let audit = world.row().await;
     let mutation = Mutation { audit: &audit, request: None };
     assert_eq!(world.store.delete_certificate(certificate.id, None, mutation).await.unwrap(), Deleted::Gone);
+}
+
+/// What the CA may have heard is not taken back: the version goes on saying so, and is asked about again when somebody wants to know.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_that_the_ca_may_have_heard_of_stays_asked_for_when_it_is_cancelled() {
+    let world = World::new().await;
+    let certificate = issued(&world, "a.example.test", DAY, DAY * 90).await;
+    let asked = job(ask(&world, &certificate, RevocationReason::Superseded, None).await);
+    let claim = claim(&world).await;
+    let again = Settlement::Again { after: DAY, problem: None, setbacks: None };
+    world.store.settle(&claim, &again, world.clock.now()).await.unwrap();
+    let audit = world.row().await;
+    let mutation = Mutation { audit: &audit, request: None };
+    world.store.cancel_job(world.project, asked.id, mutation).await.unwrap().unwrap();
+    let shown = get(&world, &certificate).await.version.unwrap().revocation.unwrap();
+    assert_eq!(shown.problem.unwrap().kind, "revocation-cancelled");
+    assert!(shown.revoked_at.is_none() && shown.next_attempt_at.is_none());
+    let once_more = job(ask(&world, &certificate, RevocationReason::Superseded, None).await);
+    assert_ne!(once_more.id, asked.id);
 }
 
 /// What says that a key is in other hands says so of every version that has it.

@@ -72,8 +72,8 @@ impl Aside<'_> {
         self.certificate.version.as_ref().map(|version| version.not_after)
     }
 
-    /// Only what the CA says that it processes, and much later what it says nothing of: one that waits for something else, it may
-    /// hand out again to whoever orders the same names.
+    /// Only what the CA says that it processes, and much later what it does not say anything of, whatever it answers instead: one that
+    /// waits for something else, it may hand out again to whoever orders the same names, and of one that is gone the engine sees to it.
     async fn set_aside(&self, order: Order, account: &dyn CaAccount) -> Result<Review, Trouble> {
         let (world, OrderState::Ready { placed, since }) = (self.world, &order.state) else {
             return Ok(Ok((Some(order), vec![])));
@@ -81,10 +81,9 @@ impl Aside<'_> {
         let is_unheard = world.clock.surely() >= unheard_at(*since, self.expires());
         let why = match account.resume(&placed.url).await {
             Ok((reply, _)) if reply.said == Seen::Processing => "has been processing the order",
-            Err(CaError::Transient(_) | CaError::OutOfStep(_)) if is_unheard => {
-                "does not say what became of the order that it got"
-            }
-            Ok(_) | Err(_) => return Ok(Ok((Some(order), vec![]))),
+            Ok(_) | Err(CaError::Gone(_)) => return Ok(Ok((Some(order), vec![]))),
+            Err(_) if is_unheard => "does not say what became of the order that it got",
+            Err(_) => return Ok(Ok((Some(order), vec![]))),
         };
         let detail = format!(
             "the CA {why} since {since}, which is longer than the certificate can wait; it stays watched, and another one is \

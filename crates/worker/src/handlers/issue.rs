@@ -98,7 +98,7 @@ pub(super) async fn run(
                 Opened::Order(order) => *order,
                 Opened::Superseded => return superseded,
                 Opened::Blown(again_at) => return Ok(Outcome::Settle(blown(world, again_at))),
-                Opened::Busy => return Ok(Outcome::Settle(busy(world, claim))),
+                Opened::Busy(holder) => return Ok(Outcome::Settle(busy(world, claim, holder))),
             }
         }
     };
@@ -206,9 +206,11 @@ async fn seal(
 }
 
 /// The same job again when another certificate's order is over.
-fn busy(world: &World, claim: &Claim) -> Settlement {
-    let detail =
-        "another certificate with the same names is being issued at the same account; this one follows";
+fn busy(world: &World, claim: &Claim, holder: Option<CertificateId>) -> Settlement {
+    let holder = holder.map_or_else(|| "another certificate".to_owned(), |id| format!("certificate {id}"));
+    let detail = format!(
+        "{holder} has an order in flight for the same names at the same account; this certificate follows when it is over"
+    );
     world.again(claim, Problem::new(Class::Transient, "order-in-flight", detail))
 }
 

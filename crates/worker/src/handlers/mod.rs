@@ -128,14 +128,19 @@ pub(crate) enum Trouble {
 impl Trouble {
     /// What whoever looks at the certificate is told: the cause, with names of hosts in it, stays in the log.
     fn shown(&self) -> Problem {
-        let (kind, detail) = match self {
-            Self::Store(_) => ("database-unavailable", "the database did not do what was asked"),
-            Self::Keyring(_) => ("kek-unavailable", "a key could not be opened or sealed"),
-            Self::Audit(_) => ("audit-unavailable", "the audit entry could not be made"),
-            Self::Key(_) => ("key-generation", "a private key could not be made"),
+        let (class, kind, detail) = match self {
+            Self::Store(StoreError::Corrupt { .. } | StoreError::Refused { .. }) => {
+                (Class::Protocol, "record-unreadable", "a record cannot be used")
+            }
+            Self::Store(_) => {
+                (Class::Transient, "database-unavailable", "the database did not do what was asked")
+            }
+            Self::Keyring(_) => (Class::Transient, "kek-unavailable", "a key could not be opened or sealed"),
+            Self::Audit(_) => (Class::Transient, "audit-unavailable", "the audit entry could not be made"),
+            Self::Key(_) => (Class::Transient, "key-generation", "a private key could not be made"),
         };
         let detail = format!("{detail}; the same step is tried again, and the worker's log says why");
-        Problem::new(Class::Transient, kind, detail)
+        Problem::new(class, kind, detail)
     }
 }
 

@@ -97,6 +97,9 @@ async fn not_accepted(
             account::halt(world, standing.issuer, &problem).await?;
             world.again(claim, problem)
         }
+        Err(CaError::Later { at, .. }) => {
+            deferred(claim.setbacks, problem, at, world.clock.now(), world.entropy.as_ref())
+        }
         Err(_) => world.again(claim, problem),
     })
 }

@@ -130,15 +130,21 @@ async fn what_the_ca_issues_after_all_is_stored_and_not_bought_again() {
 /// An outage of looks alone outlives no certificate.
 #[tokio::test]
 async fn an_order_of_which_the_ca_says_nothing_is_set_aside_as_well() {
-    let stuck = Stuck::new("unheard.example.test").await;
-    let silent = FaultRule::always(Fault::ServerError { status: 503, acts: false }).at(&[Asked::Order]);
-    stuck.bench.ca.inject(&silent.names(stuck.name)).await.unwrap();
-    stuck.is_overdue().await;
-    stuck.until_watched().await;
-    // It has issued meanwhile, as it says when it says anything again.
-    stuck.stack.ca().heal().await.unwrap();
-    stuck.hasten().await;
-    stuck.bench.valid(&stuck.certificate).await;
-    assert_eq!(stuck.bench.counted(stuck.name).await.finalized, 1);
-    assert_eq!(stuck.stored().await, stuck.order);
+    let faults = [
+        ("unheard.example.test", Fault::ServerError { status: 503, acts: false }),
+        ("refused.example.test", Fault::Refused),
+    ];
+    for (name, fault) in faults {
+        let stuck = Stuck::new(name).await;
+        let silent = FaultRule::always(fault).at(&[Asked::Order]);
+        stuck.bench.ca.inject(&silent.names(stuck.name)).await.unwrap();
+        stuck.is_overdue().await;
+        stuck.until_watched().await;
+        // It has issued meanwhile, as it says when it says anything again.
+        stuck.stack.ca().heal().await.unwrap();
+        stuck.hasten().await;
+        stuck.bench.valid(&stuck.certificate).await;
+        assert_eq!(stuck.bench.counted(stuck.name).await.finalized, 1, "{name}");
+        assert_eq!(stuck.stored().await, stuck.order, "{name}");
+    }
 }

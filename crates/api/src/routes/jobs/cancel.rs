@@ -15,7 +15,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::body::{At, NoBody};
 use crate::idempotency::IdempotencyKey;
-use crate::problem::{ApiError, CONFLICT};
+use crate::problem::ApiError;
 use crate::view;
 
 pub(super) async fn cancel(
@@ -27,12 +27,6 @@ pub(super) async fn cancel(
 ) -> Result<Json<wire::CancelledJob>, ApiError> {
     let project = app.project(&caller, &project, Action::OperateProject).await?.id;
     let (job, work) = super::find_known(&app, project, &job).await?;
-    if matches!(work, Work::RegisterIssuer { .. }) {
-        return Err(ApiError::new(
-            CONFLICT,
-            "an issuer's registration ends with the issuer: change what it lacks, or delete it",
-        ));
-    }
     // The key is the route's too, and the route names the job.
     if key.earlier(&app, &caller, &body.sha256).await?.is_some() {
         return answer(&app, job).await;
@@ -69,9 +63,12 @@ async fn next(app: &App, job: &JobRecord) -> Result<&'static str, ApiError> {
                 "the scheduler has the CA asked again within a minute, and nothing is renewed later for it",
             );
         }
+        Work::Revoke { .. } if job.attempt == 0 => {
+            return Ok("the version is not revoked; ask for it again if it shall be");
+        }
         Work::Revoke { .. } => {
             return Ok(
-                "the version is not revoked, unless the CA was asked already; ask for it again if it shall be",
+                "the CA may have been asked, and may have revoked the version: ask for it again to find out",
             );
         }
         Work::RegisterIssuer { .. } => return Err(ApiError::internal("a registration was cancelled")),
@@ -79,12 +76,12 @@ async fn next(app: &App, job: &JobRecord) -> Result<&'static str, ApiError> {
     let certificate = app.store.certificate(job.project, *certificate).await?;
     Ok(match certificate {
         Some(certificate) if certificate.spec.auto_renew && certificate.renew_at.is_some() => {
-            "the scheduler plans this renewal again as soon as it is due, and an order in flight goes on then; set \
-             auto_renew to false to have it renewed only when you ask"
+            "the scheduler plans this renewal again as soon as it is due, and an order that the CA may issue for goes on then; \
+             set auto_renew to false to have it renewed only when you ask"
         }
         Some(_) => {
-            "nothing works on this certificate any more: renew it to queue another job, which goes on with the order in \
-             flight if there is one"
+            "nothing works on this certificate any more: renew it to queue another job, which goes on with an order that the \
+             CA may issue for, if there is one"
         }
         None => "the certificate is gone: there is nothing left to do",
     })

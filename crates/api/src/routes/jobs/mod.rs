@@ -146,6 +146,9 @@ fn refused(
     let why = match refusal {
         JobRefusal::State(state) => against(state).unwrap_or("its state changed in this moment; try again"),
         JobRefusal::Pointless => "what it was for is gone; leave it",
+        JobRefusal::OfIssuer => {
+            "an issuer's registration ends with the issuer: change what it lacks, or delete it"
+        }
         JobRefusal::Doubled => "another job is at the same work; retry that one",
         JobRefusal::Missing => return ApiError::not_found("job", &id.to_string()),
     };

@@ -28,7 +28,13 @@ impl Engine<'_> {
             Halt::Done(outcome) => outcome,
             Halt::Ledger(LedgerError::Fenced) => Outcome::Lost,
             Halt::Ledger(error) => {
-                let problem = Problem::new(Class::Transient, "database-unavailable", error.to_string());
+                let (class, kind) = match &error {
+                    LedgerError::Corrupt(_) => (Class::Protocol, "record-unreadable"),
+                    LedgerError::Fenced | LedgerError::Unavailable(_) => {
+                        (Class::Transient, "database-unavailable")
+                    }
+                };
+                let problem = Problem::new(class, kind, error.to_string());
                 Outcome::Settle(self.postponed(progressed, Cause::Other, problem))
             }
             Halt::Keyring(error) => {

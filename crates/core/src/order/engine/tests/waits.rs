@@ -161,13 +161,13 @@ fn a_ca_is_given_the_time_that_it_asks_for_in_a_good_answer() {
     let (_, world) = told(Seen::Pending, wait);
     let retry_at = Some(later(world.clock.now(), wait));
     let world = world.tell(|ca| {
-        ca.looks = [seen(Seen::Pending)].into();
+        ca.looks = [seen(Seen::Pending), broken()].into();
         ca.submit = Some(Ok(Reply { said: (), retry_at }));
     });
-    assert_eq!(settled(world.run()).0, wait);
+    assert_eq!(settled(world.run()).0, wait, "it is not asked before");
     // Of the signing request.
     let world = World::new(ready(7 * 86_400)).tell(|ca| {
-        ca.looks = [seen(Seen::Ready), seen(Seen::Processing)].into();
+        ca.looks = [seen(Seen::Ready), broken()].into();
         ca.finalize = Some(Ok(Reply { said: Seen::Processing, retry_at }));
     });
     assert_eq!((settled(world.run()).0, world.clock.boottime()), (wait, Duration::ZERO), "and not in place");
