@@ -9,6 +9,7 @@ mod app;
 mod auth;
 mod body;
 mod challenge;
+mod entrance;
 mod idempotency;
 mod metrics;
 mod middleware;
@@ -20,6 +21,7 @@ mod view;
 mod whole;
 
 pub use app::App;
+pub use entrance::{Entrance, Waiting};
 pub use metrics::Metrics;
 pub use overload::Overload;
 pub use problem::{CATALOGUE, reference_markdown};
@@ -55,7 +57,17 @@ pub fn api(app: Arc<App>) -> Router {
     middleware::wrap(routes::router(), app)
 }
 
+/// The same listener until the cluster is open: nobody is let in.
+pub fn api_waiting(waiting: Arc<Waiting>) -> Router {
+    entrance::api(waiting)
+}
+
 /// The challenge listener: HTTP-01 and nothing else.
 pub fn challenges(app: Arc<App>) -> Router {
     challenge::router(app)
+}
+
+/// The same listener until the cluster is open: 503 to whoever asks for a challenge.
+pub fn challenges_waiting(waiting: Arc<Waiting>) -> Router {
+    challenge::waiting(waiting)
 }

@@ -9,8 +9,11 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use cap_core::clock::Clock;
+use cap_core::entropy::Entropy;
 
 use crate::app::App;
+use crate::metrics::Metrics;
 use crate::overload::Asker;
 use crate::problem::{ApiError, Id, Logged, TIMED_OUT};
 use crate::routes::PREFIX;
@@ -39,39 +42,71 @@ pub(crate) fn wrap(router: Router<Arc<App>>, app: Arc<App>) -> Router {
     router.layer(from_fn_with_state(app.clone(), around)).with_state(app)
 }
 
+/// With what requests get their ids, and where they are counted.
+pub(crate) struct Books<'a> {
+    pub(crate) clock: &'a dyn Clock,
+    pub(crate) entropy: &'a dyn Entropy,
+    pub(crate) metrics: &'a Metrics,
+}
+
+/// What is counted and logged of a request.
+pub(crate) struct Head {
+    method: Method,
+    path: String,
+    route: String,
+}
+
+impl Head {
+    pub(crate) fn of(request: &Request) -> Self {
+        let matched = request.extensions().get::<MatchedPath>();
+        Self {
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            route: matched.map_or("unmatched", MatchedPath::as_str).to_owned(),
+        }
+    }
+}
+
+impl Books<'_> {
+    /// Has a request answered under an id of its own, counts it and logs it.
+    pub(crate) async fn enter(&self, head: &Head, answering: impl Future<Output = Response>) -> Response {
+        let id = Id::generate(self.clock, self.entropy);
+        let started = self.clock.boottime();
+        let mut response = CURRENT.scope(id, answering).await;
+        let took = self.clock.boottime().saturating_sub(started);
+        let Head { method, path, route } = head;
+        let status = response.status();
+        let labels = [counted(method), route, status.as_str()];
+        self.metrics.requests.with_label_values(&labels).inc();
+        self.metrics.duration.with_label_values(&labels[..2]).observe(took.as_secs_f64());
+        let cause = response.extensions_mut().remove::<Logged>().and_then(|logged| logged.cause);
+        match cause {
+            Some(cause) => {
+                tracing::warn!(request = %id, %method, path, status = status.as_u16(), ?took, cause, "request failed");
+            }
+            None => tracing::debug!(request = %id, %method, path, status = status.as_u16(), ?took, "request"),
+        }
+        if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+            response.headers_mut().insert(REQUEST_ID, value);
+        }
+        response
+    }
+}
+
 async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    let id = Id::generate(app.clock.as_ref(), app.entropy.as_ref());
-    let method = request.method().clone();
-    let path = request.uri().path().to_owned();
-    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
-    let started = app.clock.boottime();
-    let asker = app.overload.asker(&request, started);
+    let head = Head::of(&request);
+    let asker = app.overload.asker(&request, app.clock.boottime());
     request.extensions_mut().insert(asker);
     let answering = async {
-        let answered = if is_free(&request, &route) {
+        let answered = if is_free(&request, &head.route) {
             Ok(next.run(request).await)
         } else {
-            answer(&app, &asker, request, next, &route).await
+            answer(&app, &asker, request, next, &head.route).await
         };
         answered.unwrap_or_else(IntoResponse::into_response)
     };
-    let mut response = CURRENT.scope(id, answering).await;
-    let took = app.clock.boottime().saturating_sub(started);
-    let status = response.status();
-    let labels = [counted(&method), &route, status.as_str()];
-    app.metrics.requests.with_label_values(&labels).inc();
-    app.metrics.duration.with_label_values(&labels[..2]).observe(took.as_secs_f64());
-    let cause = response.extensions_mut().remove::<Logged>().and_then(|logged| logged.cause);
-    match cause {
-        Some(cause) => {
-            tracing::warn!(request = %id, %method, path, status = status.as_u16(), ?took, cause, "request failed");
-        }
-        None => tracing::debug!(request = %id, %method, path, status = status.as_u16(), ?took, "request"),
-    }
-    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
-        response.headers_mut().insert(REQUEST_ID, value);
-    }
-    response
+    let books = Books { clock: app.clock.as_ref(), entropy: app.entropy.as_ref(), metrics: &app.metrics };
+    books.enter(&head, answering).await
 }
 
 /// Whether a request has no limits: a load balancer must not take a replica out because it is busy, since the others would

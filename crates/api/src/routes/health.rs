@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use crate::app::App;
-use cap_runtime::health::{ReadyQuery, report};
+use cap_runtime::health::{Readiness, ReadyQuery, report};
 
 use crate::auth::Caller;
 use crate::problem::{ApiError, MALFORMED_REQUEST};
@@ -19,7 +19,7 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 /// The process answers: nothing else is asked, so that a database that is away takes no replica out of service.
-async fn alive() -> &'static str {
+pub(crate) async fn alive() -> &'static str {
     "ok\n"
 }
 
@@ -29,9 +29,17 @@ async fn ready(
     RawQuery(query): RawQuery,
     caller: Result<Caller, ApiError>,
 ) -> Result<Response, ApiError> {
-    let query = ReadyQuery::parse(query.as_deref())
-        .map_err(|bad| ApiError::new(MALFORMED_REQUEST, bad.to_string()))?;
-    let report = report(&app.readiness.findings(&query.exclude), query.verbose, caller.is_ok());
+    readiness(&app.readiness, query.as_deref(), caller.is_ok())
+}
+
+/// The answer of `/readyz`, with reasons or without.
+pub(crate) fn readiness(
+    readiness: &Readiness,
+    query: Option<&str>,
+    reasons: bool,
+) -> Result<Response, ApiError> {
+    let query = ReadyQuery::parse(query).map_err(|bad| ApiError::new(MALFORMED_REQUEST, bad.to_string()))?;
+    let report = report(&readiness.findings(&query.exclude), query.verbose, reasons);
     let status = StatusCode::from_u16(report.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
     Ok((status, report.text).into_response())
 }

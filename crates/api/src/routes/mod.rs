@@ -5,7 +5,7 @@ mod attention;
 mod certificates;
 mod cluster;
 mod drift;
-mod health;
+pub(crate) mod health;
 mod issuers;
 mod jobs;
 mod notices;

@@ -30,6 +30,12 @@ fn pair(folder: &Path, name: &str) -> (String, String, String) {
     (certificate, write_private(&folder.join(format!("{name}.key")), key.as_bytes()), made.cert.pem())
 }
 
+/// A client that trusts this root and no other.
+fn trusting(root: &str) -> reqwest::Client {
+    let root = reqwest::Certificate::from_pem(root.as_bytes()).unwrap();
+    reqwest::Client::builder().tls_certs_only([root]).build().unwrap()
+}
+
 /// Starts an api that must end by itself; its code and what it said.
 async fn ends(quiet: &Quiet, name: &str, env: &[(&str, &str)]) -> (Option<i32>, String) {
     let mut launch = quiet.another_api(name);
@@ -50,10 +56,7 @@ async fn with_a_certificate_and_its_key_the_api_is_https_and_nothing_else() {
     let address = launch.env["CAP_API_LISTEN"].clone();
     let service = quiet.start(launch);
     service.wait_ready(READY).await.unwrap();
-    let trusting = reqwest::Client::builder()
-        .tls_certs_only([reqwest::Certificate::from_pem(root.as_bytes()).unwrap()])
-        .build()
-        .unwrap();
+    let trusting = trusting(&root);
     let url = format!("https://{address}/api/v1/projects");
     let answer = trusting.get(&url).bearer_auth(quiet.owner()).send().await.unwrap();
     assert_eq!(answer.status(), 200);
@@ -92,9 +95,13 @@ async fn the_wrong_kek_ends_it_with_78_and_writes_nothing() {
 }
 
 #[tokio::test]
-async fn a_database_that_the_dns_does_not_know_is_waited_for() {
-    let quiet = quiet().await;
+async fn a_database_that_the_dns_does_not_know_is_waited_for_behind_tls_as_ever() {
+    let (quiet, scratch) = (quiet().await, Scratch::create().unwrap());
     let mut launch = quiet.another_api("api-no-dns");
+    let (certificate, key, root) = pair(scratch.path(), "early");
+    launch.env.insert("CAP_API_TLS_CERT_FILE".into(), certificate);
+    launch.env.insert("CAP_API_TLS_KEY_FILE".into(), key);
+    let address = launch.env["CAP_API_LISTEN"].clone();
     // The domain `invalid` never has a name (RFC 6761, 6.4), whether or not a DNS can be asked.
     launch.env.insert("CAP_MONGO_URI".into(), "mongodb+srv://db.cluster.invalid/certautopilot".into());
     let service = quiet.start(launch);
@@ -110,6 +117,12 @@ async fn a_database_that_the_dns_does_not_know_is_waited_for() {
     .unwrap();
     let told = admin(&service).call("GET", "/readyz").send().await;
     assert_eq!(told.status, 503, "{told:?}");
+    let client = trusting(&root);
+    let url = |path: &str| format!("https://{address}{path}");
+    assert_eq!(client.get(url("/livez")).send().await.unwrap().status(), 200);
+    let answer = client.get(url("/api/v1/projects")).bearer_auth(quiet.owner()).send().await.unwrap();
+    assert_eq!(answer.status(), 503);
+    assert!(client.get(url("/livez").replace("https:", "http:")).send().await.is_err());
     assert!(service.process().is_running());
     service.signal(Signal::TERM).unwrap();
     assert_eq!(service.wait_exit(ENDS).await.unwrap(), Some(0));

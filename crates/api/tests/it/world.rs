@@ -123,26 +123,35 @@ impl Quiet {
 
     /// Another api on the same database, at ports of its own, not started.
     pub(crate) fn another_api(&self, name: &str) -> Launch {
-        let mut launch = self.stack.apis[0].process().launch().clone();
-        name.clone_into(&mut launch.name);
-        for variable in ["CAP_API_LISTEN", "CAP_CHALLENGE_LISTEN", "CAP_ADMIN_LISTEN"] {
-            // The lease ends here, and the port is handed out again only after all others.
-            let address = format!("127.0.0.1:{}", reserve_one().unwrap().port());
-            launch.env.insert(variable.into(), address);
-        }
-        launch.env.insert("CAP_INSTANCE_NAME".into(), name.into());
-        launch
+        another_api(&self.stack, name)
     }
 
     pub(crate) fn start(&self, launch: Launch) -> Service {
-        let ready_url = format!("http://{}/readyz", launch.env["CAP_ADMIN_LISTEN"]);
-        Service::start(self.stack.launcher().clone(), launch, ready_url).unwrap()
+        start(&self.stack, launch)
     }
 
     /// Starts a process that is to end by itself.
     pub(crate) fn spawn(&self, launch: Launch) -> Process {
         self.stack.launcher().spawn(launch).unwrap()
     }
+}
+
+/// Another api on the database of `stack`, at ports of its own, not started.
+pub(crate) fn another_api(stack: &Stack, name: &str) -> Launch {
+    let mut launch = stack.apis[0].process().launch().clone();
+    name.clone_into(&mut launch.name);
+    for variable in ["CAP_API_LISTEN", "CAP_CHALLENGE_LISTEN", "CAP_ADMIN_LISTEN"] {
+        // The lease ends here, and the port is handed out again only after all others.
+        let address = format!("127.0.0.1:{}", reserve_one().unwrap().port());
+        launch.env.insert(variable.into(), address);
+    }
+    launch.env.insert("CAP_INSTANCE_NAME".into(), name.into());
+    launch
+}
+
+pub(crate) fn start(stack: &Stack, launch: Launch) -> Service {
+    let ready_url = format!("http://{}/readyz", launch.env["CAP_ADMIN_LISTEN"]);
+    Service::start(stack.launcher().clone(), launch, ready_url).unwrap()
 }
 
 /// The admin listener of a service.
