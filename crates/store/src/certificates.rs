@@ -258,14 +258,27 @@ impl Store {
         self.job(job.project, id).await?.ok_or_else(gone)
     }
 
-    /// How many certificates of a project wait for their first attempt, counted no further than `most`.
+    /// How many certificates of a project wait for their first attempt, counted no further than `most`. Those whose job was
+    /// cancelled, so that nobody will make it, are left out where they would make up `most`; first issuances that are under way
+    /// are not then.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn waiting_certificates(&self, project: ProjectId, most: u64) -> Result<u64, StoreError> {
-        let waiting = doc! { "project": project.to_string(), "status": Status::Requested.as_str() };
+        const DOING: &str = "count what waits";
+        let requested = doc! { "project": project.to_string(), "status": Status::Requested.as_str() };
         let certificates = self.collection::<Document>("certificates");
-        bounded("count what waits", certificates.count_documents(waiting).limit(most)).await
+        let requested = bounded(DOING, certificates.count_documents(requested).limit(most)).await?;
+        if requested < most {
+            return Ok(requested);
+        }
+        // No index of certificates tells what was cancelled. So the jobs are read that live, of which there are no more than work
+        // is left, whatever was cancelled ever.
+        let living = doc! {
+            "lists": format!("{project}/living/issue"), "work.made_for": bson::Bson::Null, "failures": 0,
+        };
+        let jobs = self.collection::<Document>("jobs");
+        bounded(DOING, jobs.count_documents(living).limit(most)).await
     }
 
     /// A certificate's versions, the newest first: at most a page of them.

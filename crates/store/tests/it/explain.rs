@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use cap_core::certificate::Status;
 use cap_core::id::{ClaimId, InstanceId, JobId};
 use cap_core::instance::Doing;
-use cap_core::job::partition;
+use cap_core::job::{JobDraft, Work, partition};
 use cap_core::limits::{ARI_PARTITION, ATTENTION, JOB_PARTITIONS, QUEUE_COUNT};
-use cap_store::Search;
+use cap_core::page::Page;
+use cap_store::{JobFilter, Mutation, Search};
 use cap_testkit::mongo::driver::Database;
 use cap_testkit::mongo::driver::bson::{Bson, DateTime, Document, doc};
 
@@ -331,7 +332,7 @@ async fn a_look_through_the_whole_collection_and_a_sort_in_memory_are_noticed() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_waits_in_a_project_is_counted_in_the_index_alone_and_no_further_than_asked() {
+async fn what_waits_in_a_project_is_counted_in_the_index_alone_where_it_is_less_than_asked_for() {
     let world = World::new().await;
     let database = raw(&world).await;
     let certificates = database.collection::<Document>("certificates");
@@ -340,14 +341,52 @@ async fn what_waits_in_a_project_is_counted_in_the_index_alone_and_no_further_th
     let many = (0..200).map(|n| doc! { "_id": format!("crt_{n}"), "project": &project, "status": status(n) });
     certificates.insert_many(many).await.unwrap();
     let mut counted = 0;
-    let work = async { counted = world.store.waiting_certificates(world.project, 60).await.unwrap() };
+    let work = async { counted = world.store.waiting_certificates(world.project, 101).await.unwrap() };
     let commands = asked_of(&database, "certificates", work).await;
-    assert_eq!(counted, 60);
-    assert_eq!(world.store.waiting_certificates(world.project, 1000).await.unwrap(), 100);
+    assert_eq!(counted, 100);
     let [command] = commands.as_slice() else { panic!("{commands:#?}") };
     let plan = explain(&database, command).await;
     plan.goes_by_an_index(command);
-    assert!(plan.keys <= 61 && plan.documents == 0, "{plan:?} of {command}");
+    assert!(plan.keys <= 102 && plan.documents == 0, "{plan:?} of {command}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_what_waits_only_that_counts_for_which_a_job_lives_and_what_was_cancelled_is_not_read() {
+    let world = World::new().await;
+    let database = raw(&world).await;
+    let mut made = Vec::new();
+    for n in 0..60 {
+        made.push(world.certificate(&format!("w{n}.example.test")).await);
+    }
+    let waiting = async |most: u64| world.store.waiting_certificates(world.project, most).await.unwrap();
+    assert_eq!((waiting(60).await, waiting(10).await), (60, 10));
+    for certificate in &made[..50] {
+        let filter = JobFilter { subject: Some(certificate.id.to_string()), ..JobFilter::default() };
+        let page = Page { after: None, limit: 1 };
+        let job = world.store.jobs(world.project, &filter, &page).await.unwrap().items.remove(0);
+        let audit = world.row().await;
+        let mutation = Mutation { audit: &audit, request: None };
+        world.store.cancel_job(world.project, job.id, mutation).await.unwrap().unwrap();
+    }
+    let mut counted = 0;
+    let work = async { counted = waiting(60).await };
+    let commands = asked(&database, work).await;
+    assert_eq!(counted, 10);
+    let [command] = commands.as_slice() else { panic!("{commands:#?}") };
+    let plan = explain(&database, command).await;
+    plan.goes_by_an_index(command);
+    assert!(plan.keys <= 11 && plan.documents <= 10, "{plan:?} of {command}");
+
+    // What is asked for again waits again; what failed once does not wait for its first attempt.
+    let jobs = database.collection::<Document>("jobs");
+    let own = doc! { "subject": made[59].id.to_string() };
+    jobs.update_one(own, doc! { "$set": { "failures": 1 } }).await.unwrap();
+    assert_eq!(waiting(60).await, 9);
+    let work = Work::Issue { certificate: made[0].id, made_for: None };
+    let job = JobDraft::now(world.project, work, 1, world.clock.as_ref(), world.entropy.as_ref());
+    let audit = world.row().await;
+    world.store.request_renewal(&job, Mutation { audit: &audit, request: None }).await.unwrap();
+    assert_eq!(waiting(60).await, 10);
 }
 
 /// What every test of the store ends with looks at this; so here is that it can fail.

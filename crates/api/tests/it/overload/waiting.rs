@@ -38,10 +38,26 @@ async fn a_project_with_enough_that_waits_gets_no_more_until_some_is_gone_and_an
     assert!(shed(&service, "waiting").await >= 1.0);
     let gone = http.call("DELETE", &format!("{}/{}", paths[0], made[0])).token(owner).send().await;
     assert_eq!(gone.status, 204, "{gone:?}");
-    until("one more to be taken", Duration::from_secs(20), || async {
-        let answer = ask(&paths[0], "w4").await;
-        if answer.status == 201 { Ok(()) } else { Err(Pending::not_yet(answer.status)) }
-    })
-    .await
-    .unwrap();
+    let taken = async |name: &str| {
+        until("one more to be taken", Duration::from_secs(20), || async {
+            let answer = ask(&paths[0], name).await;
+            if answer.status == 201 { Ok(answer.id()) } else { Err(Pending::not_yet(answer.status)) }
+        })
+        .await
+        .unwrap()
+    };
+    made[0] = taken("w4").await;
+
+    // What was cancelled stays, and waits for nothing.
+    ask(&paths[0], "w5").await.problem(429, "too-much-waiting");
+    let jobs = paths[0].replace("/certificates", "/jobs");
+    for certificate in &made {
+        let listed = http.get(&format!("{jobs}?subject={certificate}"), owner).await.json();
+        let job = listed["items"][0]["id"].as_str().unwrap();
+        let cancelled = http.call("POST", &format!("{jobs}/{job}/cancel")).token(owner).send().await;
+        assert_eq!(cancelled.json()["state"], "cancelled", "{cancelled:?}");
+    }
+    taken("w5").await;
+    let listed = http.get(&format!("{}?status=requested", paths[0]), owner).await.json();
+    assert_eq!(listed["items"].as_array().unwrap().len(), 4, "{listed}");
 }
