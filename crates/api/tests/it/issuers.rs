@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+use cap_testkit::mongo::driver::bson::doc;
 use cap_testkit::wait::{self, Pending};
 use serde_json::{Value, json};
 
 use crate::http::Http;
+use crate::jobs::set;
 use crate::world::{quiet, whole};
 
 /// Registering takes a moment; on a busy machine a longer one.
@@ -192,4 +194,11 @@ async fn only_a_ready_account_takes_another_key_and_a_closed_one_takes_nothing()
     let late = http.call("PATCH", &path).token(owner).json(&contact).send().await;
     assert!(late.problem(409, "conflict").contains("make another issuer"));
     http.post(&roll, owner, &json!({})).await.problem(409, "conflict");
+
+    for why in ["deactivating", "deactivated"] {
+        set(quiet, "issuers", &made.id(), doc! { "$set": { "hold.why": why } }).await;
+        let refused = http.post(&quiet.path("/certificates"), owner, &certificate).await;
+        let refused = refused.problem(409, "conflict");
+        assert!(refused.contains("closing") && refused.contains("another issuer"), "{why}: {refused}");
+    }
 }

@@ -12,12 +12,12 @@ use crate::http::{Answer, Http};
 use crate::world::{Quiet, quiet};
 
 /// The database itself, past every interface of ours.
-async fn raw(quiet: &Quiet) -> Database {
+pub(crate) async fn raw(quiet: &Quiet) -> Database {
     Client::with_uri_str(quiet.stack.mongo_uri()).await.unwrap().default_database().unwrap()
 }
 
 /// Changes the one document of a collection that has this id.
-async fn set(quiet: &Quiet, collection: &str, id: &str, change: Document) {
+pub(crate) async fn set(quiet: &Quiet, collection: &str, id: &str, change: Document) {
     let collection = raw(quiet).await.collection::<Document>(collection);
     let done = collection.update_one(doc! { "_id": id }, change).await.unwrap();
     assert_eq!(done.matched_count, 1, "{id}");
@@ -34,7 +34,7 @@ async fn waiting(quiet: &Quiet, name: &str) -> (String, String) {
 }
 
 /// So many milliseconds from now.
-fn from_now(ms: i64) -> DateTime {
+pub(crate) fn from_now(ms: i64) -> DateTime {
     DateTime::from_millis(SystemClock.now().as_millisecond() + ms)
 }
 

@@ -11,6 +11,7 @@ use cap_core::audit::{self, Draft};
 use cap_core::certificate::{ChainName, Names, Profile, Spec, Status};
 use cap_core::drift::DriftTarget;
 use cap_core::id::{CertificateId, IssuerId, ProjectId};
+use cap_core::issuer::Hold;
 use cap_core::job::{JobDraft, Work};
 use cap_store::{CertificateRecord, DriftRecord, Mutation, ProjectRecord, RenewalInfoRecord, StoreError};
 
@@ -19,7 +20,7 @@ use crate::auth::Caller;
 use crate::body::{At, Body};
 use crate::idempotency::IdempotencyKey;
 use crate::overload::waiting;
-use crate::problem::ApiError;
+use crate::problem::{ApiError, CONFLICT};
 
 use super::change::drift_target;
 use super::etag;
@@ -43,6 +44,13 @@ pub(super) async fn create(
     let spec = spec(body.value)?;
     let found = app.store.issuer(project, &issuer).await?;
     let issuer = found.ok_or_else(|| ApiError::invalid(unknown_issuer(&issuer)))?;
+    if matches!(issuer.why_held(), Some(Hold::Deactivating | Hold::Deactivated)) {
+        let detail = format!(
+            "the account of issuer {} is deactivated, for ever, so it issues no more; name another issuer, or make one",
+            issuer.name
+        );
+        return Err(ApiError::new(CONFLICT, detail));
+    }
     let certificate = new_certificate(&app, project, issuer.id, spec, drift);
     let work = Work::Issue { certificate: certificate.id, made_for: None };
     let job =
