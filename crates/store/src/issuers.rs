@@ -102,6 +102,19 @@ pub struct IssuerUser {
     pub names: Names,
 }
 
+/// What became of removing an issuer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IssuerDeleted {
+    /// It is gone.
+    Gone,
+    /// It is still there: these certificates, and perhaps others, use it.
+    Used(Vec<IssuerUser>),
+    /// It is still there: the CA is being asked to deactivate its account.
+    BeingDeactivated,
+    /// It is still there: its account is taking another key.
+    BeingRolled,
+}
+
 /// What a registration came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Registration {
@@ -119,6 +132,20 @@ impl IssuerChange {
             directory: spec.directory.clone(),
             trust_roots: self.trust_roots.clone().unwrap_or_else(|| spec.trust_roots.clone()),
             contacts: self.contacts.clone().unwrap_or_else(|| spec.contacts.clone()),
+        }
+    }
+}
+
+impl IssuerRecord {
+    /// What goes on at the CA for as long as nothing is known to be in its way: what is, is shown until it is overcome.
+    fn stands_against_deleting(&self) -> Option<IssuerDeleted> {
+        if self.status == IssuerStatus::Failing || self.next_attempt_at.is_some() {
+            return None;
+        }
+        match self.why_held() {
+            Some(Hold::Deactivating) => Some(IssuerDeleted::BeingDeactivated),
+            Some(Hold::Deactivated) => None,
+            Some(Hold::Refused) | None => self.is_rolling().then_some(IssuerDeleted::BeingRolled),
         }
     }
 }
@@ -256,7 +283,8 @@ impl Store {
         bounded("show a problem on an issuer", issuers.update_one(ready, shown)).await.map(drop)
     }
 
-    /// Removes an issuer that no certificate uses, and its job. Answers some that do, and removes nothing then.
+    /// Removes an issuer that no certificate uses, and its job; but not while its account is being changed at the CA, which nobody
+    /// would go on with. Where something is in the way of that it is removed all the same: it may be so for ever.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -264,7 +292,7 @@ impl Store {
         &self,
         id: IssuerId,
         mutation: Mutation<'_>,
-    ) -> Result<Vec<IssuerUser>, StoreError> {
+    ) -> Result<IssuerDeleted, StoreError> {
         const DOING: &str = "delete an issuer";
         transact!(DOING, {
             let mut transaction = self.begin(DOING).await?;
@@ -273,16 +301,21 @@ impl Store {
             // would make every request for a certificate write to its issuer, and wait for every other one.
             let users = self.issuer_users(&mut transaction, id).await?;
             if !users.is_empty() {
-                return Ok(users);
+                return Ok(IssuerDeleted::Used(users));
             }
             let issuers = self.collection::<Document>("issuers");
-            let removed =
-                issuers.delete_one(doc! { "_id": id.to_string() }).session(&mut transaction.session);
-            removed.await.map_err(failed)?;
+            let own = doc! { "_id": id.to_string() };
+            let found = issuers.find_one(own.clone()).session(&mut transaction.session);
+            let found = found.await.map_err(&failed)?;
+            let now = found.map(|document| read::<IssuerRecord>("issuers", document)).transpose()?;
+            if let Some(busy) = now.as_ref().and_then(IssuerRecord::stands_against_deleting) {
+                return Ok(busy);
+            }
+            issuers.delete_one(own).session(&mut transaction.session).await.map_err(failed)?;
             self.cancel_jobs(&mut transaction, &id.to_string()).await?;
             self.write_within(&mut transaction, &[Fact::new(DOING).accompanied(&mutation)]).await?;
             transaction.commit().await?;
-            Ok(Vec::new())
+            Ok(IssuerDeleted::Gone)
         })
     }
 

@@ -57,7 +57,8 @@ pub use error::StoreError;
 pub use idempotency::{Mutation, Replay, Request};
 pub use instances::Beat;
 pub use issuers::{
-    ExternalRecord, HoldRecord, IssuerChange, IssuerRecord, IssuerUser, Registration, Rolled, RolloverRecord,
+    ExternalRecord, HoldRecord, IssuerChange, IssuerDeleted, IssuerRecord, IssuerUser, Registration, Rolled,
+    RolloverRecord,
 };
 pub use jobs::{Claimed, JobAttempt, JobFilter, JobRecord, JobRefusal, JobWatch, LanesSeen, Search};
 pub use leases::{LeaseWatch, SCHEDULER_LEASE};

@@ -202,3 +202,26 @@ async fn only_a_ready_account_takes_another_key_and_a_closed_one_takes_nothing()
         assert!(refused.contains("closing") && refused.contains("another issuer"), "{why}: {refused}");
     }
 }
+
+#[tokio::test]
+async fn an_issuer_is_not_deleted_while_its_account_is_changed_unless_something_is_in_the_way() {
+    let quiet = quiet().await;
+    let _writing = quiet.writing.read().await;
+    let (http, owner) = (quiet.http(), quiet.owner());
+    for (name, verb, says) in
+        [("rolled", "roll-key", "another key"), ("closed", "deactivate", "being deactivated")]
+    {
+        let body = json!({ "name": name, "directory_url": "https://ca.example.test/dir" });
+        let made = http.post(&quiet.path("/issuers"), owner, &body).await;
+        let path = made.header("location").to_owned();
+        let ready = doc! { "$set": { "status": "ready", "account_url": "https://ca.example.test/acct/1" } };
+        set(quiet, "issuers", &made.id(), ready).await;
+        assert_eq!(http.post(&format!("{path}/{verb}"), owner, &json!({})).await.status, 202, "{verb}");
+        let delete = async || http.call("DELETE", &path).token(owner).send().await;
+        let refused = delete().await.problem(409, "conflict");
+        assert!(refused.contains(says) && refused.contains("a problem"), "{verb}: {refused}");
+        assert_eq!(http.get(&path, owner).await.status, 200, "{verb}: a refusal deletes nothing");
+        set(quiet, "issuers", &made.id(), doc! { "$set": { "status": "failing" } }).await;
+        assert_eq!(delete().await.status, 204, "{verb}");
+    }
+}

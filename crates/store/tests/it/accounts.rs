@@ -2,10 +2,11 @@
 //! Jobs that work on an account: one at a time, also when one takes the place of another.
 
 use cap_core::clock::{later, until};
-use cap_core::id::JobId;
-use cap_core::job::{JobDraft, Work};
+use cap_core::id::{IssuerId, JobId};
+use cap_core::issuer::IssuerStatus;
+use cap_core::job::{JobDraft, JobState, Work};
 use cap_core::problem::{Class, Problem};
-use cap_store::{IssuerRecord, Mutation, RolloverRecord};
+use cap_store::{IssuerDeleted, IssuerRecord, Mutation, Registration, RolloverRecord};
 
 use crate::dead::registering;
 use crate::world::{LEASE, World};
@@ -84,4 +85,63 @@ async fn who_takes_the_place_of_a_job_that_waits_runs_at_once() {
     let next = roll(&world, &issuer).await;
     let claimed = world.claim("one", LEASE).await;
     assert!(claimed.iter().any(|claim| claim.job == next), "{claimed:?}");
+}
+
+/// Has the account deactivated; answers the job.
+async fn deactivate(world: &World, issuer: IssuerId) -> JobId {
+    let seen = world.store.issuer(world.project, &issuer.to_string()).await.unwrap().unwrap();
+    let (job, audit) = (account_job(world, &seen), world.row().await);
+    let mutation = Mutation { audit: &audit, request: None };
+    assert!(world.store.request_deactivation(&seen, false, &job, mutation).await.unwrap().is_empty());
+    job.id
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_stays_while_its_account_is_changed_and_goes_where_something_is_in_the_way_of_that() {
+    let world = World::new().await;
+    let read = async |id: IssuerId| world.store.issuer(world.project, &id.to_string()).await.unwrap();
+    let delete = async |id: IssuerId| {
+        let audit = world.row().await;
+        world.store.delete_issuer(id, Mutation { audit: &audit, request: None }).await.unwrap()
+    };
+    let used = world.certificate("a.example.test").await;
+    assert!(matches!(delete(used.issuer).await, IssuerDeleted::Used(users) if users.len() == 1));
+    assert_eq!(delete(world.issuer("registering").await).await, IssuerDeleted::Gone);
+
+    let rolled = world.issuer("rolled").await;
+    let rolls = roll(&world, &rolled.to_string()).await;
+    assert_eq!(delete(rolled).await, IssuerDeleted::BeingRolled);
+    let closed = world.issuer("closed").await;
+    roll(&world, &closed.to_string()).await;
+    let closes = deactivate(&world, closed).await;
+    assert_eq!(delete(closed).await, IssuerDeleted::BeingDeactivated);
+    let claims = world.claim("one", LEASE).await;
+    for (issuer, job) in [(rolled, rolls), (closed, closes)] {
+        let claim = claims.iter().find(|claim| claim.job == job).unwrap();
+        let (seen, now) = (read(issuer).await.unwrap(), world.clock.now());
+        let problem = Problem::new(Class::Configuration, "unauthorized", "not by you");
+        let failing = Registration::Failing(problem, later(now, LEASE));
+        let audit = world.row().await;
+        world.store.settle_registration(claim, &seen, &failing, now, &audit).await.unwrap();
+        assert_eq!(read(issuer).await.unwrap().status, IssuerStatus::Failing);
+        assert_eq!(delete(issuer).await, IssuerDeleted::Gone);
+        assert_eq!(read(issuer).await, None);
+        let job = world.store.job(world.project, job).await.unwrap().unwrap();
+        assert_eq!(job.state, JobState::Cancelled);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_whose_account_is_closed_goes() {
+    let world = World::new().await;
+    let issuer = world.issuer("closed").await;
+    let job = deactivate(&world, issuer).await;
+    let claims = world.claim("one", LEASE).await;
+    let claim = claims.iter().find(|claim| claim.job == job).unwrap();
+    let problem = Problem::new(Class::Configuration, "issuer-deactivated", "closed");
+    let audit = world.row().await;
+    world.store.record_deactivation(claim, issuer, &problem, &audit).await.unwrap();
+    let audit = world.row().await;
+    let mutation = Mutation { audit: &audit, request: None };
+    assert_eq!(world.store.delete_issuer(issuer, mutation).await.unwrap(), IssuerDeleted::Gone);
 }

@@ -154,7 +154,8 @@ impl World {
         (certificate, job)
     }
 
-    async fn issuer(&self, name: &str) -> IssuerId {
+    /// An issuer; its registration waits for an hour.
+    pub(crate) async fn issuer(&self, name: &str) -> IssuerId {
         let (clock, entropy) = (self.clock.as_ref(), self.entropy.as_ref());
         let id = IssuerId::generate(clock, entropy);
         let place = ("issuers", &*id.to_string(), "account_key");

@@ -22,7 +22,9 @@ use cap_core::job::{JobDraft, Work};
 use cap_core::name::Label;
 use cap_core::page::Slice;
 use cap_core::secret::ExposeSecret;
-use cap_store::{ExternalRecord, IssuerChange, IssuerRecord, IssuerUser, Mutation, StoreError};
+use cap_store::{
+    ExternalRecord, IssuerChange, IssuerDeleted, IssuerRecord, IssuerUser, Mutation, StoreError,
+};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
@@ -228,16 +230,24 @@ async fn remove(
     let issuer = find(&app, project, &issuer).await?;
     let draft = Draft::new(audit::Action::IssuerDeleted, Some(project), issuer.id);
     let audit = app.audit(&caller, &draft).await?;
-    let users = app.store.delete_issuer(issuer.id, Mutation { audit: &audit, request: None }).await?;
-    if users.is_empty() {
-        return Ok(StatusCode::NO_CONTENT);
-    }
-    let named: Vec<String> = users.iter().map(named).collect();
-    let detail = format!(
-        "certificates use the issuer {}, among them {}; delete what uses it first",
-        issuer.name,
-        named.join(", ")
-    );
+    let detail = match app.store.delete_issuer(issuer.id, Mutation { audit: &audit, request: None }).await? {
+        IssuerDeleted::Gone => return Ok(StatusCode::NO_CONTENT),
+        IssuerDeleted::Used(users) => format!(
+            "certificates use the issuer {}, among them {}; delete what uses it first",
+            issuer.name,
+            users.iter().map(named).collect::<Vec<_>>().join(", ")
+        ),
+        IssuerDeleted::BeingDeactivated => format!(
+            "the account of issuer {} is being deactivated, and nobody would have the CA do it once the issuer is deleted; delete \
+             it when it is deactivated, or shows a problem that is in the way of that",
+            issuer.name
+        ),
+        IssuerDeleted::BeingRolled => format!(
+            "the account of issuer {} is taking another key, and which one the CA knows would be lost with the issuer; delete it \
+             when that is done, or when it shows a problem that is in the way of it",
+            issuer.name
+        ),
+    };
     Err(ApiError::new(CONFLICT, detail))
 }
 
