@@ -21,5 +21,6 @@ mod revoke;
 mod secrets;
 mod shutdown;
 mod startup;
+mod step_down;
 mod tokens;
 mod world;

@@ -41,6 +41,16 @@ impl Store {
         Ok(asked.matched_count > 0)
     }
 
+    /// Whether the holder of `epoch` was asked, whether it holds the lease still or not. Known until a later holder is asked.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn was_asked_to_step_down(&self, name: &str, epoch: i64) -> Result<bool, StoreError> {
+        let asked = doc! { "_id": name, "step_down": epoch };
+        let leases = self.collection::<Document>("leases");
+        Ok(bounded("read a lease", leases.find_one(asked)).await?.is_some())
+    }
+
     /// Watches whether the holder of a lease is asked to give it up.
     ///
     /// # Errors

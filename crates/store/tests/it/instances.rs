@@ -131,6 +131,8 @@ async fn only_the_epoch_that_is_named_is_asked_to_step_down() {
     let first = acquire(&world, "one").await;
     assert!(!first.asked_to_leave);
     assert!(!world.store.ask_step_down(SCHEDULER_LEASE, first.epoch - 1).await.unwrap());
+    let was_asked = async |epoch| world.store.was_asked_to_step_down(SCHEDULER_LEASE, epoch).await.unwrap();
+    assert!(!was_asked(first.epoch).await && !was_asked(first.epoch - 1).await);
     assert!(!extend(first).await.asked_to_leave, "another epoch was meant");
 
     let mut watch = world.store.watch_step_down(SCHEDULER_LEASE).await.unwrap();
@@ -147,6 +149,7 @@ async fn only_the_epoch_that_is_named_is_asked_to_step_down() {
     // What was asked of the one before is still written there, and means nobody any more.
     assert!(!second.asked_to_leave && !extend(second).await.asked_to_leave);
     assert!(!world.store.ask_step_down(SCHEDULER_LEASE, first.epoch).await.unwrap());
+    assert!(was_asked(first.epoch).await && !was_asked(second.epoch).await);
     assert!(!extend(second).await.asked_to_leave);
     let leases = world.store.leases().await.unwrap();
     let found = leases.iter().find(|(name, ..)| name == SCHEDULER_LEASE).unwrap();

@@ -70,12 +70,17 @@ async fn leader(app: &App, asked: &wire::StepDown) -> Result<wire::SteppingDown,
     Ok(wire::SteppingDown { holder: lease.holder, epoch: lease.epoch })
 }
 
-/// The answer that the same request got before. Its leader is asked again, in case nobody did after it was written down.
+/// The answer to the same request sent again. It was written down before its leader was asked, so that one is asked again; where
+/// it leads no more, it may have been asked, or nobody was.
 async fn again(app: &App, earlier: &Replay) -> Result<Answer, ApiError> {
     let parts = earlier.resource.split_once('/');
     let parts = parts.and_then(|(epoch, holder)| Some((epoch.parse().ok()?, holder.to_owned())));
     let (epoch, holder) = parts.ok_or_else(|| ApiError::internal("a step-down's record names no epoch"))?;
-    app.store.ask_step_down(SCHEDULER_LEASE, epoch).await?;
+    let is_asked = app.store.ask_step_down(SCHEDULER_LEASE, epoch).await?
+        || app.store.was_asked_to_step_down(SCHEDULER_LEASE, epoch).await?;
+    if !is_asked {
+        return Err(over(epoch));
+    }
     Ok(answer(wire::SteppingDown { holder, epoch }))
 }
 
