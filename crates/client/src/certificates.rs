@@ -117,6 +117,30 @@ impl Client {
         self.exchange(self.below(Method::DELETE, project, id, None)?).await?.success().map(drop)
     }
 
+    /// Has nothing renew a certificate by itself until it is resumed.
+    ///
+    /// # Errors
+    /// When the API refuses or cannot be reached.
+    pub async fn pause_certificate(
+        &self,
+        project: &str,
+        id: CertificateId,
+    ) -> Result<Certificate, ClientError> {
+        self.exchange(self.below(Method::POST, project, id, Some("pause"))?).await?.json()
+    }
+
+    /// Has a certificate renewed by itself again.
+    ///
+    /// # Errors
+    /// When the API refuses or cannot be reached.
+    pub async fn resume_certificate(
+        &self,
+        project: &str,
+        id: CertificateId,
+    ) -> Result<Certificate, ClientError> {
+        self.exchange(self.below(Method::POST, project, id, Some("resume"))?).await?.json()
+    }
+
     /// Renews a certificate now; answers the job that does it.
     ///
     /// # Errors

@@ -47,15 +47,15 @@ async fn ask(quiet: &Quiet, job: &str, verb: &str, key: &str) -> Answer {
     quiet.http().call("POST", &path).token(quiet.owner()).header("idempotency-key", key).send().await
 }
 
-/// The audit leaves about a job.
-async fn audited(quiet: &Quiet, job: &str) -> Vec<Value> {
+/// The audit leaves about a job, or whatever else has this id.
+pub(crate) async fn audited(quiet: &Quiet, target: &str) -> Vec<Value> {
     let mut rows = raw(quiet).await.collection::<Document>("audit_outbox").find(doc! {}).await.unwrap();
     let mut leaves = Vec::new();
     while rows.advance().await.unwrap() {
         let row = rows.deserialize_current().unwrap();
         leaves.push(serde_json::from_slice::<Value>(row.get_binary_generic("leaf").unwrap()).unwrap());
     }
-    leaves.retain(|leaf| leaf["target"] == job);
+    leaves.retain(|leaf| leaf["target"] == target);
     leaves
 }
 

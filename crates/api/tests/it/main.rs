@@ -16,6 +16,7 @@ mod jobs;
 mod metrics;
 mod overload;
 mod paging;
+mod pause;
 mod replicas;
 mod revoke;
 mod secrets;

@@ -154,3 +154,34 @@ async fn a_version_is_revoked_with_leave_only_and_shown_as_revoked() {
     assert!(listed.lines().any(|line| line == id), "{listed}");
     world.cli().run(&[&args[..], &["--yes"]].concat()).await.refuses(6, &["nothing left to do"]);
 }
+
+#[tokio::test]
+async fn a_certificate_is_paused_and_resumed_however_often_and_says_what_that_means() {
+    let world = world().await.read().await;
+    let (cli, id) = (world.cli(), world.issued("paused.example.test").await);
+    let rehearsed = cli.run(&["cert", "pause", "paused.example.test", "--dry-run"]).await.ends(0).data;
+    assert_eq!(rehearsed, format!("POST /api/v1/projects/demo/certificates/{id}/pause\n"));
+    for _ in 0..2 {
+        let paused = cli.run(&["cert", "pause", "paused.example.test", "-o", "json"]).await.ends(0);
+        let paused = paused.tells(&["until it is resumed", "what is under way goes on", "its version ends "]);
+        assert_eq!(
+            (&paused.json()["auto_renew"], &paused.json()["status"]),
+            (&false.into(), &"valid".into())
+        );
+    }
+    let described = cli.run(&["cert", "describe", &id]).await.ends(0).data;
+    assert!(described.contains("\nRenewal       only when asked for\n"), "{described}");
+    for _ in 0..2 {
+        let resumed = cli.run(&["cert", "resume", &id, "-o", "json"]).await.ends(0);
+        let resumed = resumed.tells(&["renewed by itself again: it is due in "]);
+        assert_eq!(resumed.json()["auto_renew"], true);
+    }
+    let none = format!("crt_{}1", "0".repeat(31));
+    for verb in ["pause", "resume"] {
+        cli.run(&["cert", verb, &none]).await.refuses(4, &["request: req_"]);
+        let help = cli.run(&["cert", verb, "--help"]).await.ends(0).data;
+        assert!(
+            help.contains(&format!("cert update --{}auto-renew", if verb == "pause" { "no-" } else { "" }))
+        );
+    }
+}

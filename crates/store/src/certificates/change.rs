@@ -74,7 +74,8 @@ impl Store {
     /// Changes a certificate's settings. Answers whether it is still there.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when it is not as `seen` any more.
+    /// [`StoreError::Conflict`] when it is not as `seen` any more, [`StoreError::Replayed`] when the same request was
+    /// carried out before.
     pub async fn update_certificate(
         &self,
         id: CertificateId,
@@ -92,7 +93,7 @@ impl Store {
             set.insert("drift_target", bson("certificates", target)?);
             fact = fact.scanning_now(id);
         }
-        transact!(DOING, {
+        let result = transact!(DOING, {
             let mut transaction = self.begin(DOING).await?;
             let failed = transaction.failed();
             self.must_be_as_seen(&mut transaction, seen).await?;
@@ -106,7 +107,8 @@ impl Store {
             self.write_within(&mut transaction, std::slice::from_ref(&fact)).await?;
             transaction.commit().await?;
             Ok(true)
-        })
+        });
+        self.replayed(&mutation, result).await
     }
 
     /// Removes a certificate with its versions and keys, and ends what is going on for it; but not while one of its versions is

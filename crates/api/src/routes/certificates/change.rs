@@ -11,7 +11,9 @@ use cap_core::access::Action;
 use cap_core::audit::{self, Draft};
 use cap_core::certificate::{ChainName, Profile};
 use cap_core::drift::DriftTarget;
-use cap_store::{CertificateChange, Deleted, Mutation, VersionRecord};
+use cap_store::{
+    CertificateChange, CertificateRecord, Deleted, Mutation, Request, StoreError, VersionRecord,
+};
 
 use crate::app::App;
 use crate::auth::Caller;
@@ -30,21 +32,35 @@ pub(super) async fn update(
     let project = app.project(&caller, &project, Action::OperateProject).await?.id;
     let certificate = super::find(&app, project, &id).await?;
     let seen = condition.check(&certificate, app.now())?;
-    let drift_target = body.value.drift.clone().map(|target| drift_target(target.as_ref())).transpose()?;
-    let mut change = change(&body.value, drift_target)?;
+    carry_out(&app, &caller, (&certificate, seen), &body.value, None).await
+}
+
+/// Changes a certificate, which must still be as it was `seen` where that matters to the client; answers it.
+pub(super) async fn carry_out(
+    app: &App,
+    caller: &Caller,
+    (certificate, seen): (&CertificateRecord, Option<&CertificateRecord>),
+    asked: &wire::UpdateCertificate,
+    request: Option<&Request>,
+) -> Result<Response, ApiError> {
+    let (project, id) = (certificate.project, certificate.id);
+    let drift_target = asked.drift.clone().map(|target| drift_target(target.as_ref())).transpose()?;
+    let mut change = change(asked, drift_target)?;
     // What was revoked is due at once from when it is to be renewed by itself again.
     let is_revoked = certificate.version.as_ref().is_some_and(VersionRecord::is_revoked);
-    change.renew_at = (body.value.auto_renew == Some(true) && is_revoked).then(|| app.now());
-    let draft = Draft::new(audit::Action::CertificateUpdated, Some(project), certificate.id)
-        .detail("auto_renew", body.value.auto_renew);
-    let draft = audited(draft, &body.value);
-    let audit = app.audit(&caller, &draft).await?;
-    let mutation = Mutation { audit: &audit, request: None };
-    let updated = app.store.update_certificate(certificate.id, seen, change, app.now(), mutation).await;
-    if !updated.map_err(IfMatch::overtaken)? {
-        return Err(ApiError::not_found("certificate", &id));
+    change.renew_at = (asked.auto_renew == Some(true) && is_revoked).then(|| app.now());
+    let draft = Draft::new(audit::Action::CertificateUpdated, Some(project), id)
+        .detail("auto_renew", asked.auto_renew);
+    let audit = app.audit(caller, &audited(draft, asked)).await?;
+    let mutation = Mutation { audit: &audit, request };
+    match app.store.update_certificate(id, seen, change, app.now(), mutation).await {
+        // The requests that are remembered have no body: the same request is the same change.
+        Ok(true) | Err(StoreError::Replayed(_)) => {
+            Ok(etag::answer(super::find(app, project, &id.to_string()).await?, app.now()))
+        }
+        Ok(false) => Err(ApiError::not_found("certificate", &id.to_string())),
+        Err(error) => Err(IfMatch::overtaken(error)),
     }
-    Ok(etag::answer(super::find(&app, project, &id).await?, app.now()))
 }
 
 /// What is changed, each value as it may be.

@@ -5,6 +5,7 @@ mod change;
 mod create;
 mod download;
 pub(super) mod etag;
+mod pause;
 mod read;
 mod renew;
 mod revoke;
@@ -27,6 +28,8 @@ pub(super) fn routes() -> Vec<Route> {
         Route::get("/projects/{p}/certificates/{c}/versions", Access::Project(Role::Viewer), read::versions),
         Route::post("/projects/{p}/certificates/{c}/renew", Access::Project(Role::Operator), renew::renew),
         Route::post("/projects/{p}/certificates/{c}/revoke", Access::Project(Role::Operator), revoke::revoke),
+        Route::post("/projects/{p}/certificates/{c}/pause", Access::Project(Role::Operator), pause::pause),
+        Route::post("/projects/{p}/certificates/{c}/resume", Access::Project(Role::Operator), pause::resume),
         Route::get(
             "/projects/{p}/certificates/{c}/download",
             Access::Project(Role::Viewer),

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `cert request|list|get|describe|renew|revoke|download|delete`.
+//! `cert request|list|get|describe|renew|pause|resume|revoke|download|delete`.
 
 mod describe;
 mod download;
+mod pause;
 mod renew;
 mod request;
 mod revoke;
@@ -39,6 +40,24 @@ pub(crate) enum Verb {
     },
     /// Renew a certificate now
     Renew(renew::Args),
+    /// Have a certificate not renewed by itself until it is resumed: what is under way goes on, and it may expire
+    ///
+    /// As `cert update --no-auto-renew`. A job of it that lives goes on to its end, also one that waits for its next attempt
+    /// (`job cancel` ends it), and `cert renew` renews it all the same. Nobody plans another renewal, however near the end is:
+    /// notices are made as it runs out, with the reason auto_renew_off, and then it expires. A version that is revoked is not
+    /// replaced, unless `cert revoke --replace` says so. It may be paused already.
+    Pause {
+        /// Its id or one of its names
+        certificate: String,
+    },
+    /// Have a certificate renewed by itself again: within seconds where it is due
+    ///
+    /// As `cert update --auto-renew`. The scheduler that leads plans its renewal for when it is due, which may be now; one whose
+    /// version was revoked is due at once. It need not be paused.
+    Resume {
+        /// Its id or one of its names
+        certificate: String,
+    },
     /// Have the CA revoke a version
     Revoke(revoke::Args),
     /// Write a certificate, its chain or its key
@@ -67,6 +86,8 @@ pub(super) async fn run(verb: Verb, app: &mut App) -> Result<(), Failure> {
         }
         Verb::Describe { certificate } => describe::run(&certificate, app).await,
         Verb::Renew(args) => renew::run(args, app).await,
+        Verb::Pause { certificate } => pause::pause(&certificate, app).await,
+        Verb::Resume { certificate } => pause::resume(&certificate, app).await,
         Verb::Revoke(args) => revoke::run(args, app).await,
         Verb::Download(args) => download::run(args, app).await,
         Verb::Delete { certificate } => delete(&certificate, app).await,
