@@ -185,3 +185,36 @@ async fn a_certificate_is_paused_and_resumed_however_often_and_says_what_that_me
         );
     }
 }
+
+#[tokio::test]
+async fn what_is_named_of_a_certificate_is_changed_and_the_rest_stays() {
+    let world = world().await.read().await;
+    let (cli, id) = (world.cli(), world.issued("changed.example.test").await);
+    let update = async |flags: &[&str]| {
+        let ran =
+            cli.run(&[&["cert", "update", "changed.example.test", "-o", "json"][..], flags].concat()).await;
+        ran.ends(0).json()
+    };
+    let flags = ["--key-type", "ecdsa-p384", "--reuse-key", "--preferred-chain", "X1", "--no-auto-renew"];
+    let rehearsed = update(&[&flags[..], &["--dry-run"]].concat()).await;
+    assert_eq!(rehearsed["path"], format!("/api/v1/projects/demo/certificates/{id}"));
+    let asked = serde_json::json!({
+        "auto_renew": false, "key": { "type": "ecdsa-p384", "reuse": true }, "preferred_chain": "X1",
+    });
+    assert_eq!((&rehearsed["method"], &rehearsed["body"]), (&"PATCH".into(), &asked));
+    let changed = update(&flags).await;
+    for member in ["auto_renew", "key", "preferred_chain"] {
+        assert_eq!(changed[member], asked[member], "{member}");
+    }
+    let moved = update(&["--drift-host", "127.0.0.1", "--drift-port", "8443"]).await;
+    assert_eq!((&moved["drift"]["host"], &moved["drift"]["port"]), (&"127.0.0.1".into(), &8443.into()));
+    assert_eq!((&moved["key"], &moved["auto_renew"]), (&asked["key"], &false.into()));
+    let back = update(&["--no-reuse-key", "--clear-preferred-chain", "--clear-drift", "--auto-renew"]).await;
+    assert_eq!(back["key"], serde_json::json!({ "type": "ecdsa-p384", "reuse": false }));
+    assert!(back["preferred_chain"].is_null() && back["auto_renew"] == true, "{back}");
+    assert!(back["drift"].is_null() || back["drift"]["host"].is_null(), "{back}");
+
+    cli.run(&["cert", "update", &id]).await.ends(2).tells(&["--help"]);
+    let wrong = ["cert", "update", &id, "--profile", "a b"];
+    cli.run(&wrong).await.refuses(2, &["request: req_"]);
+}

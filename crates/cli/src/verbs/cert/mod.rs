@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `cert request|list|get|describe|renew|pause|resume|revoke|download|delete`.
+//! `cert request|list|get|describe|update|renew|pause|resume|revoke|download|delete`.
 
 mod describe;
 mod download;
@@ -7,6 +7,7 @@ mod pause;
 mod renew;
 mod request;
 mod revoke;
+mod update;
 
 use cap_client::CertificateQuery;
 use cap_core::certificate::Status;
@@ -38,6 +39,9 @@ pub(crate) enum Verb {
         /// Its id or one of its names
         certificate: String,
     },
+    /// Change a certificate's settings, one at least: key, profile and chain are those of orders that begin after it
+    #[command(override_usage = "certautopilot cert update [OPTIONS] <CERTIFICATE>")]
+    Update(update::Args),
     /// Renew a certificate now
     Renew(renew::Args),
     /// Have a certificate not renewed by itself until it is resumed: what is under way goes on, and it may expire
@@ -85,6 +89,7 @@ pub(super) async fn run(verb: Verb, app: &mut App) -> Result<(), Failure> {
             app.output.show(&found, app.clock.now())
         }
         Verb::Describe { certificate } => describe::run(&certificate, app).await,
+        Verb::Update(args) => update::run(args, app).await,
         Verb::Renew(args) => renew::run(args, app).await,
         Verb::Pause { certificate } => pause::pause(&certificate, app).await,
         Verb::Resume { certificate } => pause::resume(&certificate, app).await,
@@ -105,4 +110,9 @@ async fn delete(certificate: &str, app: &mut App) -> Result<(), Failure> {
     app.confirm(&format!("delete certificate {id} for {shown}, with its versions and keys"))?;
     client.delete_certificate(&project, id).await?;
     app.output.say(&format!("Certificate {id} is deleted."))
+}
+
+/// What two flags say that exclude each other; nothing when neither is given.
+fn switch(on: bool, off: bool) -> Option<bool> {
+    (on || off).then_some(on)
 }
