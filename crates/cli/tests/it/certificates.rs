@@ -3,10 +3,15 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use cap_testkit::scratch::Scratch;
+use cap_testkit::wait::{self, Pending};
 
 use crate::world::{text, world};
+
+/// An issuance on a busy machine.
+const REPLACED_WITHIN: Duration = Duration::from_secs(120);
 
 #[tokio::test]
 async fn a_request_that_waits_shows_the_issued_certificate() {
@@ -217,4 +222,29 @@ async fn what_is_named_of_a_certificate_is_changed_and_the_rest_stays() {
     cli.run(&["cert", "update", &id]).await.ends(2).tells(&["--help"]);
     let wrong = ["cert", "update", &id, "--profile", "a b"];
     cli.run(&wrong).await.refuses(2, &["request: req_"]);
+}
+
+#[tokio::test]
+async fn a_version_that_is_revoked_is_replaced_where_that_is_asked_for_although_it_is_not_renewed_by_itself()
+{
+    let world = world().await.read().await;
+    let cli = world.cli();
+    let name = "replaced-once.example.test";
+    let request =
+        ["cert", "request", name, "--issuer", "local-ca", "--no-auto-renew", "--wait", "-o", "json"];
+    let made = cli.run(&request).await.ends(0).json();
+    let revoke = ["cert", "revoke", name, "--reason", "superseded", "--replace"];
+    cli.run(&[&revoke[..], &["--no-replace", "--yes"]].concat())
+        .await
+        .ends(2)
+        .tells(&["cannot be used with"]);
+    cli.run(&[&revoke[..], &["--yes", "--wait"]].concat()).await.ends(0);
+    let last = wait::until("the replacement", REPLACED_WITHIN, || async {
+        let seen = cli.run(&["cert", "get", name, "-o", "json"]).await.ends(0).json();
+        let is_there = seen["version"]["number"] == 2 && seen["status"] == "valid";
+        if is_there { Ok(seen) } else { Err(Pending::not_yet(seen)) }
+    });
+    let last = last.await.unwrap();
+    assert_ne!(last["version"]["spki_sha256"], made["version"]["spki_sha256"]);
+    assert_eq!(last["auto_renew"], false, "once is not always");
 }

@@ -5,6 +5,7 @@ use cap_client::wire::RevokeCertificate;
 use cap_core::certificate::RevocationReason;
 use cap_core::id::VersionId;
 
+use super::switch;
 use crate::app::App;
 use crate::failure::Failure;
 use crate::{parse, resolve, wait};
@@ -20,8 +21,11 @@ pub(crate) struct Args {
     /// Another version than the current one, by its id
     #[arg(long, value_name = "VERSION")]
     version: Option<VersionId>,
-    /// Do not have it issued anew, although it is renewed by itself
+    /// Have it issued anew at once, with a new key, although it is not renewed by itself
     #[arg(long)]
+    replace: bool,
+    /// Do not have it issued anew, although it is renewed by itself
+    #[arg(long, conflicts_with = "replace")]
     no_replace: bool,
     /// Wait until the CA has revoked it
     #[arg(long)]
@@ -34,7 +38,7 @@ pub(super) async fn run(args: Args, app: &mut App) -> Result<(), Failure> {
     let body = RevokeCertificate {
         reason: args.reason.as_str().to_owned(),
         version: args.version.map(|version| version.to_string()),
-        replace: args.no_replace.then_some(false),
+        replace: switch(args.replace, args.no_replace),
     };
     let path = ["projects", &project, "certificates", &id.to_string(), "revoke"];
     if app.rehearse("POST", &path, Some(&body))? {
