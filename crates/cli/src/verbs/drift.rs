@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `drift scan|list`: whether what certificates' names serve is their current version.
 
-use cap_client::wire::{Certificate, Job};
-use cap_client::{CertificateQuery, Client, DriftQuery};
+mod scan;
+
+use cap_client::DriftQuery;
+use cap_client::wire::Certificate;
 use cap_core::drift::{DriftState, Sighting};
-use cap_core::id::CertificateId;
 use clap::Subcommand;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -14,13 +15,13 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::text::{distance, instant};
 use crate::output::{NAME_COLUMNS, Shown, first_name};
-use crate::{parse, resolve, wait};
+use crate::parse;
 
 /// What is done about drift.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Look now at what the names of a certificate serve
-    Scan(Scan),
+    Scan(scan::Args),
     /// Every certificate of the project that was scanned
     List {
         /// Only those in this state
@@ -32,20 +33,6 @@ pub(crate) enum Verb {
     },
 }
 
-/// What `drift scan` takes.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Scan {
-    /// Its id or one of its names; --all for every one
-    #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "CERTIFICATE or --all")]
-    certificate: Option<String>,
-    /// Every certificate of the project that has a version
-    #[arg(long)]
-    all: bool,
-    /// Wait until it is looked at, and show what was seen
-    #[arg(long)]
-    wait: bool,
-}
-
 /// A certificate, as far as its drift is concerned.
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
@@ -54,7 +41,7 @@ struct Drifting(Certificate);
 pub(super) async fn run(verb: Verb, app: &mut App) -> Result<(), Failure> {
     let (client, project) = app.client_and_project().await?;
     match verb {
-        Verb::Scan(args) => scan(app, &client, &project, args).await,
+        Verb::Scan(args) => scan::run(app, &client, &project, args).await,
         Verb::List { state, check } => {
             let page = async |page| {
                 let found = client.drift(&project, &DriftQuery { page, state }).await?;
@@ -71,74 +58,6 @@ pub(super) async fn run(verb: Verb, app: &mut App) -> Result<(), Failure> {
             Err(Failure::new(Exit::CheckFailed, "certificates have drifted", why)
                 .hint("have their servers load the current version; `certautopilot cert describe` shows what they serve"))
         }
-    }
-}
-
-async fn scan(app: &mut App, client: &Client, project: &str, args: Scan) -> Result<(), Failure> {
-    let ids = match &args.certificate {
-        Some(certificate) => vec![resolve::certificate(client, project, certificate).await?],
-        None => with_version(app, client, project).await?,
-    };
-    let mut jobs = Vec::with_capacity(ids.len());
-    for id in &ids {
-        let path = ["projects", project, "certificates", &id.to_string(), "drift-scan"];
-        if !app.rehearse::<()>("POST", &path, None)? {
-            jobs.push(client.scan_drift(project, *id).await?);
-        }
-    }
-    if app.global.dry_run {
-        return Ok(());
-    }
-    if args.wait {
-        return show_seen(app, client, project, &ids, &jobs).await;
-    }
-    match (args.certificate, jobs.as_slice()) {
-        (Some(_), [job]) => app.output.show(job, app.clock.now()),
-        _ => app.output.list(&jobs, app.clock.now()),
-    }
-}
-
-/// Every certificate that has a version; those that have none are told.
-async fn with_version(app: &mut App, client: &Client, project: &str) -> Result<Vec<CertificateId>, Failure> {
-    let all =
-        every(async |page| client.certificates(project, &CertificateQuery { page, status: None }).await)
-            .await?;
-    let (issued, other): (Vec<_>, Vec<_>) = all.items.iter().partition(|found| found.version.is_some());
-    if !other.is_empty() {
-        let some = other.len();
-        app.output.say(&format!("{some} have no version yet, so there is nothing to look for."))?;
-    }
-    if !all.complete {
-        return Err(Failure::new(
-            Exit::Partly,
-            "the project has too many certificates to scan them by one command",
-            "only a \
-             part of them was read",
-        )
-        .hint("name each, or let them be scanned at their interval"));
-    }
-    Ok(issued.into_iter().map(|found| found.id).collect())
-}
-
-/// Waits for the jobs and shows what they saw.
-async fn show_seen(
-    app: &mut App,
-    client: &Client,
-    project: &str,
-    ids: &[CertificateId],
-    jobs: &[Job],
-) -> Result<(), Failure> {
-    for (id, job) in ids.iter().zip(jobs) {
-        let look = async || client.job(project, job.id).await;
-        wait::until(app, &format!("the scan of {id}"), look, wait::job).await?;
-    }
-    let mut seen = Vec::with_capacity(ids.len());
-    for id in ids {
-        seen.push(Drifting(client.certificate(project, *id).await?));
-    }
-    match seen.as_slice() {
-        [one] => app.output.show(one, app.clock.now()),
-        _ => app.output.list(&seen, app.clock.now()),
     }
 }
 

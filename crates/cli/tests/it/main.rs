@@ -6,6 +6,7 @@ mod certificates;
 mod cluster;
 mod drift;
 mod exits;
+mod fake;
 mod files;
 mod forms;
 mod history;
