@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cap_client::wire::Job;
 use cap_client::{Client, ClientError, JobQuery, PageQuery, TotalQuery};
-use cap_core::id::{CertificateId, JobId};
+use cap_core::id::JobId;
 use cap_core::job::JobState;
 use cap_core::page::{Order, Slice};
 use clap::{Args, Subcommand, value_parser};
@@ -51,6 +51,10 @@ pub(crate) struct List {
     /// Only those for this certificate, by its id or one of its names
     #[arg(long, value_name = "CERTIFICATE")]
     certificate: Option<String>,
+    /// Only those for this issuer, by its id or name: of its account and its looks at renewal information, not of its
+    /// certificates
+    #[arg(long, value_name = "ISSUER", conflicts_with = "certificate")]
+    issuer: Option<String>,
     /// Only those of this kind
     #[arg(long, value_parser = parse::word::<String>(parse::JOB_KINDS))]
     kind: Option<String>,
@@ -66,9 +70,10 @@ pub(super) async fn run(verb: Verb, app: &mut App) -> Result<(), Failure> {
     let (client, project) = app.client_and_project().await?;
     match verb {
         Verb::List(wanted) => {
-            let subject = match &wanted.certificate {
-                Some(named) => Some(resolve::certificate(&client, &project, named).await?),
-                None => None,
+            let subject = match (&wanted.certificate, &wanted.issuer) {
+                (Some(named), _) => Some(resolve::certificate(&client, &project, named).await?.to_string()),
+                (None, Some(named)) => Some(client.issuer(&project, named).await?.id.to_string()),
+                (None, None) => None,
             };
             let all = every(newest(&client, &project, &wanted, subject)).await?;
             app.list(&all)
@@ -104,7 +109,7 @@ fn newest(
     client: &Client,
     project: &str,
     wanted: &List,
-    subject: Option<CertificateId>,
+    subject: Option<String>,
 ) -> impl AsyncFnMut(PageQuery) -> Result<Slice<Job>, ClientError> {
     let mut left = wanted.limit.unwrap_or(u32::MAX);
     async move |page: PageQuery| {
@@ -112,7 +117,7 @@ fn newest(
         let query = JobQuery {
             page,
             state: wanted.state,
-            subject: subject.map(|certificate| certificate.to_string()),
+            subject: subject.clone(),
             kind: wanted.kind.clone(),
             order: Some(Order::Desc),
         };

@@ -96,6 +96,25 @@ async fn a_job_is_retried_and_cancelled_and_what_is_over_is_a_conflict() {
 }
 
 #[tokio::test]
+async fn the_jobs_of_an_issuer_are_listed_by_its_name_or_id() {
+    let world = world().await.read().await;
+    let cli = world.cli();
+    world.issued("of-an-issuer.example.test").await;
+    let issuer = cli.run(&["issuer", "get", "local-ca", "-o", "name"]).await.ends(0).data;
+    let by_name = cli.run(&["job", "list", "--issuer", "local-ca", "-o", "json"]).await.ends(0).json();
+    let all = by_name.as_array().unwrap();
+    assert!(all.iter().any(|job| job["kind"] == "register-issuer"), "{by_name}");
+    assert!(all.iter().all(|job| job["issuer"] == issuer.trim_end()), "{by_name}");
+    let registrations = ["job", "list", "--kind", "register-issuer", "-o", "json", "--issuer"];
+    let by_id = cli.run(&[&registrations[..], &[issuer.trim_end()]].concat()).await.ends(0).json();
+    assert_eq!(jobs_of(&by_id).len(), all.iter().filter(|job| job["kind"] == "register-issuer").count());
+    let none = ["job", "list", "--issuer", "nobody"];
+    cli.run(&none).await.refuses(4, &["nobody", "request: req_"]);
+    let both = ["job", "list", "--issuer", "local-ca", "--certificate", "of-an-issuer.example.test"];
+    cli.run(&both).await.ends(2).tells(&["cannot be used with"]);
+}
+
+#[tokio::test]
 async fn the_queue_is_told_in_every_form() {
     let world = world().await.read().await;
     let cli = world.cli();
