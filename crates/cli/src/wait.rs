@@ -38,6 +38,13 @@ pub(crate) enum Verdict {
     Late(String),
     /// Nobody works on it any more; why.
     Dead(String),
+    /// Nobody works on it, and nothing failed; why, and what to do.
+    Idle {
+        /// Why.
+        why: String,
+        /// What to do.
+        next: String,
+    },
 }
 
 impl Verdict {
@@ -71,6 +78,9 @@ pub(crate) async fn until<T>(
                     return Err(Failure::new(Exit::Error, format!("{what} is not done"), why)
                         .hint("it does not go on by itself: mend the cause, then run this again"));
                 }
+                Verdict::Idle { why, next } => {
+                    return Err(Failure::new(Exit::Error, format!("{what} is not done"), why).hint(next));
+                }
             },
             // A replica that goes away takes nothing with it: the next look asks another one.
             Err(error) if error.is_passing() => (format!("not seen ({})", error.why()), None),
@@ -99,6 +109,19 @@ pub(crate) fn certificate(seen: &Certificate, deadline: Timestamp) -> Verdict {
             Verdict::pending(seen.status.as_str())
         }
         Status::Failing => failing(seen.problem.as_ref(), seen.next_attempt_at, deadline),
+    }
+}
+
+/// Whether a certificate that was asked for is there; with it the newest job that issues it, while none has begun.
+pub(crate) fn requested((seen, newest): &(Certificate, Option<Job>), deadline: Timestamp) -> Verdict {
+    match newest.as_ref().map(|job| (job.id, job.state)) {
+        Some((job, JobState::Cancelled)) => Verdict::Idle {
+            why: format!("its job {job} was cancelled, so nobody works on it"),
+            next: format!("`certautopilot cert renew {} --wait` queues another job", seen.id),
+        },
+        Some((_, JobState::Queued | JobState::Running | JobState::Succeeded | JobState::Dead)) | None => {
+            certificate(seen, deadline)
+        }
     }
 }
 

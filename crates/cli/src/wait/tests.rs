@@ -97,6 +97,30 @@ fn every_status_has_its_verdict() {
 }
 
 #[tokio::test]
+async fn what_nobody_works_on_is_not_waited_for_and_says_what_to_do() {
+    let job = |state: &str| -> Option<Job> {
+        let id = |prefix: &str| format!("{prefix}_{}1", "0".repeat(31));
+        let (id, project) = (id("job"), id("prj"));
+        let job = serde_json::json!({
+            "id": id, "project": project, "kind": "issue", "state": state, "attempt": 1, "created_at": "2026-01-02T03:04:05Z",
+        });
+        serde_json::from_value(job).ok()
+    };
+    for (state, waited) in [("queued", 10), ("running", 10), ("succeeded", 10), ("cancelled", 0)] {
+        let (mut app, newest) = (app(), job(state));
+        assert!(newest.is_some());
+        let look = async || Ok((shown_tests::certificate(), newest.clone()));
+        let failure = until(&mut app, "it", look, requested).await.unwrap_err();
+        assert_eq!(app.clock.boottime(), Duration::from_secs(waited), "{state}: {failure}");
+        let is_told = failure.to_string().contains("hint: `certautopilot cert renew crt_");
+        assert_eq!(is_told, state == "cancelled", "{failure}");
+    }
+    let mut there = shown_tests::certificate();
+    there.status = Status::Valid;
+    assert!(matches!(requested(&(there, None), at(10)), Verdict::Done));
+}
+
+#[tokio::test]
 async fn what_never_comes_is_waited_for_as_long_as_was_said() {
     let mut app = app();
     let looks = Mutex::new(0);

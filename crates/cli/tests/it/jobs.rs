@@ -115,6 +115,33 @@ async fn the_jobs_of_an_issuer_are_listed_by_its_name_or_id() {
 }
 
 #[tokio::test]
+async fn a_request_whose_job_is_cancelled_is_waited_for_no_longer() {
+    let world = world().await.read().await;
+    let cli = world.cli();
+    let issuer = ["issuer", "create", "shut", "--directory-url", "https://127.0.0.1:1/dir"];
+    cli.run(&issuer).await.ends(0);
+    let request = ["cert", "request", "given-up.example.test", "--issuer", "shut", "--wait"];
+    let cancelled = async {
+        let job = wait::until("the job", WITHIN, || async {
+            let ran = cli.run(&["job", "list", "--certificate", "given-up.example.test", "-o", "name"]).await;
+            match ran.data.lines().next() {
+                Some(job) => Ok(job.to_owned()),
+                None => Err(Pending::not_yet(ran.talk)),
+            }
+        });
+        let job = job.await.unwrap();
+        hold(&world, &job).await;
+        cli.run(&["job", "cancel", &job]).await.ends(0);
+        job
+    };
+    let (ran, job) = tokio::join!(cli.run(&request), cancelled);
+    let told = format!("its job {job} was cancelled");
+    ran.refuses(1, &[&told, "cert renew crt_"]);
+    cli.run(&["cert", "delete", "given-up.example.test", "--yes"]).await.ends(0);
+    cli.run(&["issuer", "delete", "shut", "--yes"]).await.ends(0);
+}
+
+#[tokio::test]
 async fn the_queue_is_told_in_every_form() {
     let world = world().await.read().await;
     let cli = world.cli();
