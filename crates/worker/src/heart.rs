@@ -8,7 +8,7 @@ use std::time::Duration;
 use cap_core::clock::Clock;
 use cap_core::id::{ClaimId, JobId};
 use cap_core::job::{Claim, Mandate, ProjectLane};
-use cap_store::Store;
+use cap_store::{Running, Store};
 
 use crate::Metrics;
 
@@ -100,7 +100,7 @@ impl Heart {
             }
             let asked_at = self.clock.boottime();
             match self.store.extend_claims(&held, self.lease).await {
-                Ok(kept) => self.note(&held, &kept, asked_at),
+                Ok(running) => self.note(&held, &running, asked_at),
                 Err(error) => {
                     tracing::warn!(%error, jobs = held.len(), "the leases of running jobs were not extended");
                     let mut failed_at = self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
@@ -110,19 +110,23 @@ impl Heart {
         }
     }
 
-    fn note(&self, asked: &[(JobId, ClaimId)], kept: &[JobId], asked_at: Duration) {
+    fn note(&self, asked: &[(JobId, ClaimId)], running: &Running, asked_at: Duration) {
         let held = self.lock();
         for (job, token) in asked {
             let Some(Held { mandate, .. }) = held.get(job).filter(|now| now.token == *token) else {
                 continue;
             };
-            if kept.contains(job) {
+            if running.here.contains(job) {
                 mandate.extend(self.trusted_until(asked_at));
-            } else {
+                continue;
+            }
+            if running.elsewhere.contains(job) {
                 tracing::warn!(%job, "the job's lease ran out; a peer has it");
                 self.metrics.leases_lost.inc();
-                mandate.revoke();
+            } else {
+                tracing::info!(%job, "the job is over: somebody ended it, or its lease ran out and a peer has done it");
             }
+            mandate.revoke();
         }
     }
 

@@ -38,6 +38,15 @@ pub struct Claimed {
     pub weights: Option<BTreeMap<ProjectId, u32>>,
 }
 
+/// Who runs what this process held.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Running {
+    /// It still does; the leases are extended.
+    pub here: Vec<JobId>,
+    /// A peer has claimed it.
+    pub elsewhere: Vec<JobId>,
+}
+
 impl Store {
     /// Claims what there is room for of what is due. A job whose lease ran out is due like any other. The claims last
     /// `lease`, by the database's clock, from before the answer.
@@ -142,7 +151,8 @@ impl Store {
         found.into_iter().map(|document| read("jobs", document)).collect()
     }
 
-    /// Extends the leases of all jobs that this process holds, and answers those that it still has.
+    /// Extends the leases of all jobs that this process holds, and answers which of them somebody runs: this process, or a peer.
+    /// The others are over.
     ///
     /// # Errors
     /// When the database does not answer; the leases go on to run out.
@@ -150,22 +160,28 @@ impl Store {
         &self,
         held: &[(JobId, ClaimId)],
         lease: Duration,
-    ) -> Result<Vec<JobId>, StoreError> {
+    ) -> Result<Running, StoreError> {
         let ids: Vec<String> = held.iter().map(|(job, _)| job.to_string()).collect();
         let tokens: Vec<String> = held.iter().map(|(_, token)| token.to_string()).collect();
-        let own = doc! { "_id": { "$in": ids }, "token": { "$in": tokens }, "state": "running" };
+        let own = doc! { "_id": { "$in": &ids }, "token": { "$in": tokens }, "state": "running" };
         let extend =
             vec![doc! { "$set": { "claim_at": database_now_plus(lease), "lease_ms": millis(lease) } }];
         let jobs = self.collection::<Document>("jobs");
-        let extended = bounded("extend claims", jobs.update_many(own.clone(), extend)).await?;
+        let extended = bounded("extend claims", jobs.update_many(own, extend)).await?;
         if usize::try_from(extended.matched_count).ok() == Some(held.len()) {
-            return Ok(held.iter().map(|(job, _)| *job).collect());
+            return Ok(Running { here: held.iter().map(|(job, _)| *job).collect(), elsewhere: vec![] });
         }
-        let left: Vec<Document> = bounded("look for claimed jobs", async {
-            jobs.find(own).projection(doc! { "_id": 1 }).await?.try_collect().await
+        let running: Vec<Document> = bounded("look for claimed jobs", async {
+            let running = jobs.find(doc! { "_id": { "$in": ids }, "state": "running" });
+            running.projection(doc! { "token": 1 }).await?.try_collect().await
         })
         .await?;
-        Ok(left.iter().filter_map(|job| job.get_str("_id").ok()?.parse().ok()).collect())
+        let running = running.iter().filter_map(|job| {
+            Some((job.get_str("_id").ok()?.parse().ok()?, job.get_str("token").ok()?.parse().ok()?))
+        });
+        let (here, elsewhere): (Vec<_>, Vec<_>) = running.partition(|claim| held.contains(claim));
+        let jobs = |claims: Vec<(JobId, ClaimId)>| claims.into_iter().map(|(job, _)| job).collect();
+        Ok(Running { here: jobs(here), elsewhere: jobs(elsewhere) })
     }
 }
 

@@ -32,7 +32,7 @@ use crate::transaction::Transaction;
 use crate::{Store, bounded};
 
 pub use change::JobRefusal;
-pub use claim::Claimed;
+pub use claim::{Claimed, Running};
 pub use look::{LanesSeen, Search};
 pub use watch::JobWatch;
 

@@ -143,8 +143,8 @@ async fn what_runs_or_is_over_is_neither_retried_nor_cancelled() {
     for change in [retry(&world, claim.job).await, cancel(&world, claim.job).await] {
         assert_eq!(change.unwrap(), refused(JobState::Running));
     }
-    let kept = world.store.extend_claims(&[(claim.job, claim.token)], LEASE).await.unwrap();
-    assert_eq!(kept, vec![claim.job], "a refusal took the job from its worker");
+    let running = world.store.extend_claims(&[(claim.job, claim.token)], LEASE).await.unwrap();
+    assert_eq!(running.here, vec![claim.job], "a refusal took the job from its worker");
     world.store.settle(&claim, &Settlement::Succeeded, world.clock.now()).await.unwrap();
     for change in [retry(&world, claim.job).await, cancel(&world, claim.job).await] {
         assert_eq!(change.unwrap(), refused(JobState::Succeeded));

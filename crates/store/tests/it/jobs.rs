@@ -9,7 +9,7 @@ use cap_core::id::JobId;
 use cap_core::job::{JobState, Settlement, Work};
 use cap_core::page::{Order, Page};
 use cap_core::problem::{Class, Problem};
-use cap_store::{JobFilter, JobRecord, StoreError};
+use cap_store::{JobFilter, JobRecord, Running, StoreError};
 use cap_testkit::mongo::driver::Client;
 use cap_testkit::mongo::driver::bson::{DateTime, Document, doc};
 
@@ -59,11 +59,13 @@ async fn a_job_whose_lease_ran_out_is_claimed_again_with_a_higher_fence() {
     let now = world.clock.now();
     let late = world.store.settle(&first, &Settlement::Succeeded, now).await;
     assert!(matches!(late, Err(StoreError::Fenced)), "{late:?}");
-    let kept = world.store.extend_claims(&[(first.job, first.token)], LEASE).await.unwrap();
-    assert!(kept.is_empty());
-    let kept = world.store.extend_claims(&[(second.job, second.token)], LEASE).await.unwrap();
-    assert_eq!(kept, vec![second.job]);
+    let running = world.store.extend_claims(&[(first.job, first.token)], LEASE).await.unwrap();
+    assert_eq!(running, Running { here: vec![], elsewhere: vec![first.job] }, "a peer has it");
+    let running = world.store.extend_claims(&[(second.job, second.token)], LEASE).await.unwrap();
+    assert_eq!(running, Running { here: vec![second.job], elsewhere: vec![] });
     world.store.settle(&second, &Settlement::Succeeded, now).await.unwrap();
+    let running = world.store.extend_claims(&[(second.job, second.token)], LEASE).await.unwrap();
+    assert_eq!(running, Running::default(), "it is over, and nobody took it");
 }
 
 #[tokio::test(flavor = "multi_thread")]
