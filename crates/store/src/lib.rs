@@ -38,6 +38,7 @@ mod topology;
 mod totals;
 mod transaction;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bson::{Document, doc};
@@ -104,6 +105,7 @@ pub struct Store {
     recorder: Option<recorder::Recorder>,
     reader: Option<reader::Reader>,
     retention: Retention,
+    unread_jobs: Arc<jobs::Told>,
 }
 
 impl Store {
@@ -141,7 +143,8 @@ impl Store {
         let name = database.map(str::to_owned).or_else(|| options.default_database.clone());
         let client = Client::with_options(options).map_err(unusable)?;
         let database = client.database(name.as_deref().unwrap_or(DATABASE));
-        Ok(Self { client, database, recorder: None, reader: None, retention: Retention::default() })
+        let (retention, unread_jobs) = (Retention::default(), Arc::default());
+        Ok(Self { client, database, recorder: None, reader: None, retention, unread_jobs })
     }
 
     /// Whether the database has a primary that a majority follows. A primary that is cut off answers other reads until

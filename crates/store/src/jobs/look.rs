@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a claimer takes of what is due: all of it where there is room, and otherwise a fair share of each lane.
 
+pub(crate) mod page;
+mod seen;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bson::{DateTime, Document, RawDocumentBuf, doc};
+use bson::{Document, RawDocumentBuf, doc};
 use cap_core::clock::Clock;
 use cap_core::id::ProjectId;
 use cap_core::job::{JobState, ProjectLane, RANKS, Room, Waiting, deal};
@@ -12,18 +15,19 @@ use cap_core::limits;
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
 
-use crate::document::{date, millis, read_raw, time};
+use crate::document::{date, millis, time};
 use crate::error::StoreError;
 use crate::jobs::JobDocument;
 use crate::{Store, bounded};
+use page::{Page, Unread};
+
+pub use seen::LanesSeen;
 
 /// How far a claimer's clock may lag behind the database's before it would overlook a lane in which a job is due. The
 /// clock only narrows that search; whether a job is due is decided by the database.
 const SEARCH_AHEAD: Duration = Duration::from_secs(60);
 /// A job whose lease ran out is left to a peer that may still live for as long as the lease was, and for this at least.
 const FREE_MIN: Duration = Duration::from_secs(15);
-/// Jobs at the head of the queue that may be unreadable without keeping the others from being claimed.
-const UNREADABLE: usize = 20;
 /// Lanes of one look; those behind them have their turn at the next.
 const LANES: usize = 16;
 /// How often one look goes on to the next lanes where those before have nothing: their jobs run, or are due within
@@ -36,38 +40,6 @@ const SPARE: usize = 4;
 const APART_SEEN: i64 = 5_000;
 /// Jobs that the database answers at once: all that are wanted of some lanes. It would answer 101, and the rest when asked again.
 const AT_ONCE: u32 = 1_000;
-/// How much later than it says a job may come into sight; as for a quick look that goes by no lanes.
-const LATE: Duration = Duration::from_secs(10);
-
-/// What a look saw that went by lanes all the way back: where the next ones go on. The index is full of traces of what was
-/// claimed from these lanes, at their heads.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LanesSeen {
-    /// All lanes in which something was due.
-    lanes: Vec<ProjectLane>,
-    /// Since when the oldest job that it saw has been due, by lane and rank.
-    oldest: BTreeMap<(ProjectLane, i32), DateTime>,
-    /// When it was made, by the clock that queues are stamped with.
-    at: Timestamp,
-}
-
-impl LanesSeen {
-    /// From when on a quick look goes through this rank of a lane. What is older is for the next look that goes all the way.
-    fn since(&self, lane: ProjectLane, rank: i32) -> DateTime {
-        let unseen = || date(cap_core::clock::earlier(self.at, LATE));
-        self.oldest.get(&(lane, rank)).copied().unwrap_or_else(unseen)
-    }
-
-    /// The lanes behind `after`, and then the others.
-    fn behind(&self, after: Option<ProjectLane>) -> Vec<ProjectLane> {
-        let mut lanes = self.lanes.clone();
-        lanes.sort_unstable();
-        let first = lanes.partition_point(|lane| Some(*lane) <= after);
-        lanes.rotate_left(first);
-        lanes
-    }
-}
-
 /// What a claimer is looking for.
 #[derive(Debug, Clone)]
 pub struct Search<'a> {
@@ -146,14 +118,22 @@ impl Store {
             "p": { "$in": search.partitions() }, "state": { "$in": states }, "claim_at": since,
             "$expr": search.comes(),
         };
-        let limit = i64::try_from(wanted + UNREADABLE).unwrap_or(i64::MAX);
-        let found: Vec<RawDocumentBuf> = bounded("look for jobs", async {
-            let jobs = self.collection::<RawDocumentBuf>("jobs");
-            let due = jobs.find(filter).sort(doc! { "claim_at": 1 }).limit(limit).batch_size(AT_ONCE);
-            due.await?.try_collect().await
-        })
-        .await?;
-        Ok(readable(found).take(wanted).collect())
+        let (mut page, mut unread) = (Page::of(wanted, 1), Unread::default());
+        let mut due = loop {
+            let found: Vec<RawDocumentBuf> = bounded("look for jobs", async {
+                let jobs = self.collection::<RawDocumentBuf>("jobs");
+                let due = jobs.find(filter.clone()).sort(doc! { "claim_at": 1 }).limit(page.limit());
+                due.batch_size(AT_ONCE).await?.try_collect().await
+            })
+            .await?;
+            match page.read(&found, &mut unread) {
+                Some(due) => break due,
+                None => page.widen(1),
+            }
+        };
+        self.tell(&unread, search.now);
+        due.truncate(wanted);
+        Ok(due)
     }
 
     /// Whatever is due of what is in no lane, the longest due first, and no more of a project than it has places for.
@@ -168,31 +148,39 @@ impl Store {
             *held.entry(lane.project).or_default() += jobs;
         }
         let full = held.iter().filter(|(_, jobs)| **jobs >= each).map(|(project, _)| project.to_string());
+        let full: Vec<String> = full.collect();
         let due = doc! {
             "p": { "$in": search.partitions() }, "state": { "$in": ["queued", "running"] },
             "claim_at": { "$exists": true }, "$expr": search.comes(),
         };
-        let limit = i64::try_from(wanted * SPARE + UNREADABLE).unwrap_or(i64::MAX);
-        let stages = vec![
-            doc! { "$match": due },
-            doc! { "$sort": { "claim_at": 1 } },
-            doc! { "$limit": APART_SEEN },
-            doc! { "$match": { "project": { "$nin": full.collect::<Vec<_>>() } } },
-            doc! { "$limit": limit },
-        ];
-        let found: Vec<RawDocumentBuf> = bounded("look for jobs that stand apart", async {
-            let jobs = self.collection::<Document>("jobs");
-            let due = jobs.aggregate(stages).batch_size(AT_ONCE);
-            due.with_type::<RawDocumentBuf>().await?.try_collect().await
-        })
-        .await?;
+        let (mut page, mut unread) = (Page::of(wanted * SPARE, 1), Unread::default());
+        let due = loop {
+            let stages = [
+                doc! { "$match": due.clone() },
+                doc! { "$sort": { "claim_at": 1 } },
+                doc! { "$limit": page.limit().max(APART_SEEN) },
+                doc! { "$match": { "project": { "$nin": &full } } },
+                doc! { "$limit": page.limit() },
+            ];
+            let found: Vec<RawDocumentBuf> = bounded("look for jobs that stand apart", async {
+                let jobs = self.collection::<Document>("jobs");
+                let due = jobs.aggregate(stages).batch_size(AT_ONCE);
+                due.with_type::<RawDocumentBuf>().await?.try_collect().await
+            })
+            .await?;
+            match page.read(&found, &mut unread) {
+                Some(due) => break due,
+                None => page.widen(1),
+            }
+        };
+        self.tell(&unread, search.now);
         let fits = |job: &JobDocument| {
             let held = held.entry(job.project).or_default();
             let fits = *held < each;
             *held += usize::from(fits);
             fits
         };
-        Ok(readable(found).filter(fits).take(wanted).collect())
+        Ok(due.into_iter().filter(fits).take(wanted).collect())
     }
 
     /// A fair share of each of the next lanes in which something is due.
@@ -244,13 +232,7 @@ impl Store {
             // A lane with few jobs has none in the partitions of this look, mostly: nobody else is in its way.
             heads.extend(self.heads(search, room, &bare, None).await?);
         }
-        let mut seen = LanesSeen { lanes: lanes.to_vec(), oldest: BTreeMap::new(), at: search.now };
-        for job in heads.values().flatten() {
-            if let Some(claim_at) = job.claim_at {
-                let oldest = seen.oldest.entry((job.lane(), job.rank)).or_insert(claim_at);
-                *oldest = claim_at.min(*oldest);
-            }
-        }
+        let seen = LanesSeen::of(lanes, heads.values().flatten(), search.now);
         let weights = if lanes.len() > 1 { Some(self.weights(lanes).await?) } else { None };
         let weight =
             |project| weights.as_ref().and_then(|weights| weights.get(project)).copied().unwrap_or(1);
@@ -300,7 +282,8 @@ impl Store {
         Ok(found.into_iter().filter_map(known).collect())
     }
 
-    /// What is due at the head of each lane, in these partitions or in all, in one request.
+    /// What is due at the head of each lane, in these partitions or in all: in one request, and in another for those where too
+    /// much could not be read.
     async fn heads(
         &self,
         search: &Search<'_>,
@@ -308,10 +291,34 @@ impl Store {
         lanes: &[ProjectLane],
         partitions: Option<Vec<i32>>,
     ) -> Result<BTreeMap<ProjectLane, Vec<JobDocument>>, StoreError> {
-        let each = (room.all * SPARE).div_ceil(lanes.len()).min(room.all) + UNREADABLE;
+        let each = (room.all * SPARE).div_ceil(lanes.len()).min(room.all);
+        let (mut page, mut unread) = (Page::of(each, lanes.len()), Unread::default());
+        let (mut left, mut heads) = (lanes.to_vec(), BTreeMap::new());
+        while !left.is_empty() {
+            let mut found = self.heads_of(search, &left, partitions.as_deref(), page.limit()).await?;
+            left.retain(|lane| {
+                let found = found.remove(&lane.to_string()).unwrap_or_default();
+                let head = page.read(&found, &mut unread);
+                let is_left = head.is_none();
+                heads.extend(head.filter(|head| !head.is_empty()).map(|head| (*lane, head)));
+                is_left
+            });
+            page.widen(left.len());
+        }
+        self.tell(&unread, search.now);
+        Ok(heads)
+    }
+
+    /// The first jobs of each lane that are due, by the lanes' names.
+    async fn heads_of(
+        &self,
+        search: &Search<'_>,
+        lanes: &[ProjectLane],
+        partitions: Option<&[i32]>,
+        limit: i64,
+    ) -> Result<BTreeMap<String, Vec<RawDocumentBuf>>, StoreError> {
         let head = |lane: &ProjectLane| {
-            let due = search.due_in(*lane, partitions.as_deref());
-            let limit = i64::try_from(each).unwrap_or(i64::MAX);
+            let due = search.due_in(*lane, partitions);
             [doc! { "$match": due }, doc! { "$sort": { "rank": 1, "claim_at": 1 } }, doc! { "$limit": limit }]
         };
         let mut stages = lanes.first().map(head).map(Vec::from).unwrap_or_default();
@@ -325,9 +332,10 @@ impl Store {
             heads.with_type::<RawDocumentBuf>().await?.try_collect().await
         })
         .await?;
-        let mut heads: BTreeMap<ProjectLane, Vec<JobDocument>> = BTreeMap::new();
-        for job in readable(found) {
-            heads.entry(job.lane()).or_default().push(job);
+        let mut heads: BTreeMap<String, Vec<RawDocumentBuf>> = BTreeMap::new();
+        for job in found {
+            let lane = job.get_str("lane").unwrap_or_default().to_owned();
+            heads.entry(lane).or_default().push(job);
         }
         Ok(heads)
     }
@@ -428,16 +436,6 @@ impl<'a> Search<'a> {
 fn oldest(jobs: &[JobDocument]) -> Option<Timestamp> {
     let waiting = jobs.iter().find(|job| job.state == JobState::Queued)?;
     waiting.claim_at.map(time)
-}
-
-fn readable(found: Vec<RawDocumentBuf>) -> impl Iterator<Item = JobDocument> {
-    found.into_iter().filter_map(|job| match read_raw("jobs", &job) {
-        Ok(job) => Some(job),
-        Err(error) => {
-            tracing::error!(%error, "a job that is due cannot be read, so it is not run");
-            None
-        }
-    })
 }
 
 fn take(room: &mut usize) -> bool {

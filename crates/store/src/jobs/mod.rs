@@ -33,6 +33,7 @@ use crate::{Store, bounded};
 
 pub use change::JobRefusal;
 pub use claim::{Claimed, Running};
+pub(crate) use look::page::Told;
 pub use look::{LanesSeen, Search};
 pub use watch::JobWatch;
 

@@ -37,3 +37,4 @@ mod takeover;
 mod tokens;
 mod totals;
 mod world;
+mod unread;
