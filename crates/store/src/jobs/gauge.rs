@@ -67,11 +67,25 @@ struct Running {
     kinds: BTreeMap<String, u64>,
 }
 
-/// How many registrations are due, and since when the oldest has been.
-#[derive(Debug)]
+/// Registrations, as far as was looked.
+#[derive(Debug, Default)]
 struct Registrations {
+    /// How many were looked at.
+    seen: u64,
+    /// How many of them are due, and since when the oldest has been.
     due: u64,
     oldest: Option<DateTime>,
+}
+
+impl Registrations {
+    fn of(found: &Document) -> Self {
+        let number = |field| natural(found.get_i64(field).unwrap_or(0));
+        Self {
+            seen: number("seen"),
+            due: number("due"),
+            oldest: found.get_datetime("claim_at").ok().copied(),
+        }
+    }
 }
 
 impl Running {
@@ -94,11 +108,8 @@ impl Store {
             cause: format!("its answer has no time: {error}"),
         })?;
         let measured_at = time(now);
-        let mut oldest = self.oldest_due(now).await?;
-        let registrations = self.registrations(now).await?;
-        oldest.extend(registrations.oldest.map(|since| (REGISTER.to_owned(), since)));
+        let (mut oldest, living) = self.oldest_due(now).await?;
         let running = self.count_running(now).await?;
-        let age = |part| oldest.get(part).map_or(Duration::ZERO, |since| until(time(*since), measured_at));
         let waiting = if oldest.contains_key(FOR_CAS) {
             self.count_due(due_of(FOR_CAS, now), QUEUE_COUNT).await?
         } else {
@@ -108,6 +119,9 @@ impl Store {
         let due_in_one =
             if counted.is_capped() { self.count_due(due(now, 0..1), QUEUE_COUNT_IN_ONE).await? } else { 0 };
         let depth = counted.depth(due_in_one);
+        let registrations = self.registrations(living, depth, now).await?;
+        oldest.extend(registrations.oldest.map(|since| (REGISTER.to_owned(), since)));
+        let age = |part| oldest.get(part).map_or(Duration::ZERO, |since| until(time(*since), measured_at));
         let mut kinds = ByKind::default();
         for (kind, of_kind) in Work::KINDS.into_iter().zip(&mut kinds) {
             if kind != ISSUE {
@@ -122,10 +136,11 @@ impl Store {
         }
         // Whatever works for a CA and is no registration: nobody counts it in another way beside a million of them.
         let registering = kinds[REGISTERING];
+        let due = depth.jobs.saturating_sub(counted.running).saturating_sub(registering.due);
         kinds[ISSUING] = OfKind {
-            due: depth.jobs.saturating_sub(counted.running).saturating_sub(registering.due),
+            due,
             running: counted.running.saturating_sub(registering.running),
-            capped: depth.capped,
+            capped: due > QUEUE_COUNT,
             oldest_age: match (oldest.get(FOR_CAS), oldest.get(REGISTER)) {
                 (Some(all), Some(register)) if register <= all => self.oldest_to_issue(now).await?,
                 _ => age(FOR_CAS),
@@ -182,8 +197,11 @@ impl Store {
         Ok(sample.is_current(time(gauge.now)).then_some(sample))
     }
 
-    /// Since when the oldest job of each part that is due has been due: one request for all parts.
-    async fn oldest_due(&self, now: DateTime) -> Result<BTreeMap<String, DateTime>, StoreError> {
+    /// Since when the oldest job of each part that is due has been due, and the registrations that live: one request for all.
+    async fn oldest_due(
+        &self,
+        now: DateTime,
+    ) -> Result<(BTreeMap<String, DateTime>, Registrations), StoreError> {
         let oldest = |part: &str| {
             vec![
                 doc! { "$match": due_of(part, now) },
@@ -193,39 +211,51 @@ impl Store {
             ]
         };
         let mut stages = oldest(FOR_CAS);
-        for part in PARTS.iter().filter(|part| **part != FOR_CAS) {
-            stages.push(doc! { "$unionWith": { "coll": "jobs", "pipeline": oldest(part) } });
+        let others = PARTS.iter().filter(|part| **part != FOR_CAS).map(|part| oldest(part));
+        for pipeline in others.chain([living_registrations(now)]) {
+            stages.push(doc! { "$unionWith": { "coll": "jobs", "pipeline": pipeline } });
         }
         let found: Vec<Document> = bounded("look for the oldest jobs", async {
             self.collection::<Document>("jobs").aggregate(stages).await?.try_collect().await
         })
         .await?;
-        let oldest = |found: Document| {
-            Some((found.get_str("part").ok()?.to_owned(), *found.get_datetime("claim_at").ok()?))
-        };
-        Ok(found.into_iter().filter_map(oldest).collect())
+        let (mut oldest, mut living) = (BTreeMap::new(), Registrations::default());
+        for found in found {
+            match (found.get_str("part"), found.get_datetime("claim_at")) {
+                (Ok(part), Ok(since)) => drop(oldest.insert(part.to_owned(), *since)),
+                _ => living = Registrations::of(&found),
+            }
+        }
+        Ok((oldest, living))
     }
 
-    /// The registrations that are due. They are among the other work for CAs, but few: to look at each that lives, up to a
-    /// bound, costs less than an index more.
-    async fn registrations(&self, now: DateTime) -> Result<Registrations, StoreError> {
-        // Their keys are the kind, `/` and an id; `0` comes next after `/`.
-        let keys = doc! { "$gte": format!("{REGISTER}/"), "$lt": format!("{REGISTER}0") };
-        let stages = vec![
-            doc! { "$match": { "alive": true, "key": keys } },
-            doc! { "$limit": i64::try_from(QUEUE_COUNT + 1).unwrap_or(i64::MAX) },
-            doc! { "$match": { "claim_at": { "$lte": now } } },
-            doc! { "$group": { "_id": null, "due": { "$sum": 1_i64 }, "oldest": { "$min": "$claim_at" } } },
+    /// The registrations that are due: of those that live, where all of them were looked at. Where there are more, of what is due,
+    /// which is few then, or too many as well: one partition stands for all in that case, as it does for the depth.
+    async fn registrations(
+        &self,
+        living: Registrations,
+        depth: Depth,
+        now: DateTime,
+    ) -> Result<Registrations, StoreError> {
+        if living.seen <= QUEUE_COUNT {
+            return Ok(living);
+        }
+        let (partitions, most) =
+            if depth.capped { (0..1, QUEUE_COUNT_IN_ONE) } else { (0..JOB_PARTITIONS, QUEUE_COUNT) };
+        let times = u64::from(JOB_PARTITIONS / partitions.end);
+        let is_one = doc! { "$eq": ["$work.kind", REGISTER] };
+        let stages = [
+            doc! { "$match": due(now, partitions) },
+            doc! { "$limit": number(most) },
+            doc! { "$group": registrations(&is_one) },
         ];
         let found: Option<Document> = bounded("look for registrations", async {
             self.collection::<Document>("jobs").aggregate(stages).await?.try_next().await
         })
         .await?;
-        let found = found.unwrap_or_default();
-        Ok(Registrations {
-            due: natural(found.get_i64("due").unwrap_or(0)),
-            oldest: found.get_datetime("oldest").ok().copied(),
-        })
+        let found = Registrations::of(&found.unwrap_or_default());
+        let oldest = [living.oldest, found.oldest].into_iter().flatten().min();
+        Ok(Registrations { due: (found.due * times).max(living.due).min(depth.jobs), oldest, ..found })
     }
 
     /// How long the oldest job that is due and no registration has been due, where a registration is older; none where so many
@@ -234,7 +264,7 @@ impl Store {
         let stages = vec![
             doc! { "$match": due(now, 0..JOB_PARTITIONS) },
             doc! { "$sort": { "claim_at": 1 } },
-            doc! { "$limit": i64::try_from(QUEUE_COUNT).unwrap_or(i64::MAX) },
+            doc! { "$limit": number(QUEUE_COUNT) },
             doc! { "$match": { "work.kind": { "$ne": REGISTER } } },
             doc! { "$limit": 1 },
             doc! { "$project": { "claim_at": 1 } },
@@ -252,7 +282,7 @@ impl Store {
         let for_cas = doc! { "$lt": ["$p", i32::from(JOB_PARTITIONS)] };
         let stages = vec![
             doc! { "$match": { "p": { "$in": partitions(0..PARTITIONS) }, "state": "running", "claim_at": { "$gt": now } } },
-            doc! { "$limit": i64::try_from(QUEUE_COUNT + 1).unwrap_or(i64::MAX) },
+            doc! { "$limit": number(QUEUE_COUNT + 1) },
             doc! { "$group": {
                 "_id": "$work.kind", "jobs": { "$sum": 1_i64 }, "for_cas": { "$sum": { "$cond": [for_cas, 1_i64, 0_i64] } },
             } },
@@ -316,6 +346,26 @@ fn due_of(part: &str, now: DateTime) -> Document {
         LOOK => due(now, ARI_PARTITION..REVOCATION_PARTITION),
         REVOKE => due(now, REVOCATION_PARTITION..PARTITIONS),
         _ => due(now, 0..JOB_PARTITIONS),
+    }
+}
+
+/// Stages that look at each registration that lives, up to a bound. They are among the other work for CAs, but few: this costs
+/// less than an index more.
+fn living_registrations(now: DateTime) -> Vec<Document> {
+    // Their keys are the kind, `/` and an id; `0` comes next after `/`.
+    let keys = doc! { "$gte": format!("{REGISTER}/"), "$lt": format!("{REGISTER}0") };
+    vec![
+        doc! { "$match": { "alive": true, "key": keys } },
+        doc! { "$limit": number(QUEUE_COUNT + 1) },
+        doc! { "$group": registrations(&doc! { "$lte": ["$claim_at", now] }) },
+    ]
+}
+
+/// A group of jobs, of which those count that `is_one` is true of.
+fn registrations(is_one: &Document) -> Document {
+    doc! {
+        "_id": null, "seen": { "$sum": 1_i64 }, "due": { "$sum": { "$cond": [is_one, 1_i64, 0_i64] } },
+        "claim_at": { "$min": { "$cond": [is_one, "$claim_at", null] } },
     }
 }
 

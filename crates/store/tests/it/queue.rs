@@ -11,6 +11,7 @@ use cap_store::StoreError;
 use cap_testkit::mongo::driver::bson::{DateTime, Document, doc};
 use cap_testkit::mongo::driver::{Client, Collection, Database};
 
+use crate::explain::{asked, explain};
 use crate::world::{LEASE, World};
 
 /// The database itself, past the store.
@@ -168,6 +169,62 @@ async fn each_kind_is_counted_by_itself_with_the_age_of_its_oldest() {
     });
     assert_eq!(seen, [(2, 1, 6), (1, 0, 9), (1, 1, 3), (1, 0, 1), (1, 0, 2)]);
     assert_eq!(sample.oldest_age.as_secs() / 100, 9);
+}
+
+/// Registrations and issuances straight in the queue, spread evenly over the partitions, the n-th due at `at(n)`.
+async fn put(world: &World, kind: &str, numbers: std::ops::Range<u64>, at: impl Fn(u64) -> DateTime) {
+    let job = |n| {
+        // In the order of their numbers.
+        let id = format!("{kind}/{n:08}");
+        let p = i32::try_from(n % u64::from(JOB_PARTITIONS)).unwrap();
+        doc! {
+            "_id": &id, "key": &id, "alive": true, "p": p, "work": { "kind": kind }, "state": "queued", "claim_at": at(n),
+        }
+    };
+    raw(world).await.collection::<Document>("jobs").insert_many(numbers.map(job)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn registrations_beyond_what_is_counted_are_no_issuances() {
+    let world = World::new().await;
+    let each = u64::from(JOB_PARTITIONS);
+    put(&world, "register-issuer", 0..300 * each, |_| DateTime::from_millis(1)).await;
+    let due = async || {
+        let [issuing, registering, ..] = world.store.sample_queue().await.unwrap().kinds.unwrap();
+        ((issuing.due, issuing.capped), (registering.due, registering.capped))
+    };
+    assert_eq!(due().await, ((0, false), (300 * each, true)));
+    put(&world, "issue", 0..10 * each, |_| DateTime::from_millis(2)).await;
+    assert_eq!(due().await, ((10 * each, false), (300 * each, true)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn registrations_that_are_due_are_found_behind_more_that_wait_than_are_counted() {
+    const DUE: u64 = 3;
+    let world = World::new().await;
+    let database = raw(&world).await;
+    let ago = |n: u64| {
+        DateTime::from_millis(world.clock.now().as_millisecond() - 100_000 * i64::try_from(n).unwrap())
+    };
+    let hour = DateTime::from_millis(world.clock.now().as_millisecond() + 3_600_000);
+    put(&world, "register-issuer", 0..QUEUE_COUNT + 1, |_| hour).await;
+    put(&world, "register-issuer", QUEUE_COUNT + 1..QUEUE_COUNT + 1 + DUE, |n| ago(n - QUEUE_COUNT + 1))
+        .await;
+    put(&world, "issue", 0..2, |n| ago(n + 1)).await;
+    let mut sample = None;
+    let commands = asked(&database, async { sample = Some(world.store.sample_queue().await.unwrap()) }).await;
+    let sample = sample.unwrap();
+    let [issuing, registering, ..] = sample.kinds.unwrap();
+    assert_eq!((sample.depth, issuing.due, registering.due), (depth(2 + DUE), 2, DUE));
+    let age = |kind: OfKind| kind.oldest_age.as_secs() / 100;
+    assert_eq!((age(issuing), age(registering)), (2, 1 + DUE));
+    let more = commands
+        .iter()
+        .find(|command| command.to_string().contains("\"$eq\""))
+        .expect("what is due is not looked at");
+    let plan = explain(&database, more).await;
+    plan.goes_by_an_index(more);
+    assert!(plan.documents <= 2 + i64::try_from(DUE).unwrap(), "{plan:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
