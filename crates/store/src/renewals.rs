@@ -16,6 +16,7 @@ use crate::document::read;
 use crate::duties::{DueBy, in_turn};
 use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
+use crate::jobs::next_attempt_now;
 use crate::transaction::Transaction;
 use crate::transaction::transact;
 
@@ -145,6 +146,8 @@ impl Store {
         let filter = doc! { "_id": certificate.to_string(), "version.id": &version };
         let planned = doc! { "$set": { "planned_for": version.as_deref().unwrap_or(FIRST) } };
         let certificates = self.collection::<Document>("certificates");
+        let mut stages = plan::stages(planned);
+        stages.push(next_attempt_now(None));
         let update = certificates.update_one(filter, plan::stages(planned)).session(&mut transaction.session);
         if update.await.map_err(failed)?.matched_count == 0 {
             let what = "the certificate got another version in the same moment, or is gone".to_owned();

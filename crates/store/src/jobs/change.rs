@@ -12,7 +12,8 @@ use crate::document::read;
 use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
 use crate::idempotency::Mutation;
-use crate::jobs::{JobDocument, JobRecord, fence_field, forward, lists, rank, settle, subject};
+use crate::jobs::hasten::{forward, next_attempt_now, shown_on};
+use crate::jobs::{JobDocument, JobRecord, fence_field, lists, rank, settle, subject};
 use crate::orders::OrderDocument;
 use crate::renewals::plan;
 use crate::transaction::{Transaction, transact};
@@ -69,6 +70,9 @@ impl Store {
                 // Whoever asks has mended what they were put off for. A scan says itself when the next one is due.
                 let own = doc! { "_id": issuer.to_string() };
                 fact = fact.may("issuers", own, doc! { "$unset": { "ari_after": "" } });
+            }
+            if let Some((collection, id)) = shown_on(&job.work) {
+                fact = fact.may(collection, doc! { "_id": id }, vec![next_attempt_now(job.held_until)]);
             }
             self.write_within(&mut transaction, &[fact]).await?;
             transaction.commit().await?;

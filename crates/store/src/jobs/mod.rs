@@ -6,6 +6,7 @@ mod bounds;
 mod change;
 mod claim;
 mod gauge;
+mod hasten;
 pub(crate) mod lists;
 mod look;
 mod rank;
@@ -13,11 +14,9 @@ mod settle;
 mod watch;
 mod wrong;
 
-use bson::{Bson, DateTime, Document, doc};
+use bson::{DateTime, Document, doc};
 use cap_core::id::{ClaimId, JobId, ProjectId};
-use cap_core::job::{
-    Claim, JobDraft, JobState, Lane, Listed, Need, ProjectLane, Setbacks, Work, place_in_queue,
-};
+use cap_core::job::{Claim, JobDraft, JobState, Lane, Listed, ProjectLane, Setbacks, Work, place_in_queue};
 use cap_core::page::Order;
 use cap_core::problem::Problem;
 use futures_util::TryStreamExt;
@@ -33,6 +32,7 @@ use crate::{Store, bounded};
 
 pub use change::JobRefusal;
 pub use claim::{Claimed, Running};
+pub(crate) use hasten::next_attempt_now;
 pub(crate) use look::page::Told;
 pub use look::{LanesSeen, Search};
 pub use watch::JobWatch;
@@ -93,6 +93,9 @@ struct JobDocument<W = Work> {
     created_at: DateTime,
     #[serde(default)]
     finished_at: Option<DateTime>,
+    /// Until when the worker of a job before it holds it up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    held_until: Option<DateTime>,
 }
 
 /// An attempt at a job.
@@ -188,23 +191,6 @@ impl Store {
         Ok(found.and_then(|job| job.get_str("_id").ok()?.parse().ok()))
     }
 
-    /// Lets the living job with this key run now, if it waits. Answers which one it is, if there is a living one at all.
-    pub(crate) async fn hasten_job(
-        &self,
-        transaction: &mut Transaction,
-        key: &str,
-    ) -> Result<Option<JobId>, Failure> {
-        let failed = transaction.failed();
-        let jobs = self.collection::<Document>("jobs");
-        let living = doc! { "key": key, "alive": true };
-        let hasten = jobs
-            .find_one_and_update(living, vec![doc! { "$set": forward() }, rank::stage()])
-            .projection(doc! { "_id": 1 })
-            .session(&mut transaction.session);
-        let found = hasten.await.map_err(failed)?;
-        Ok(found.and_then(|job| job.get_str("_id").ok()?.parse().ok()))
-    }
-
     /// Ends the living job with this key, for another one to take its place. Answers what is left of it.
     pub(crate) async fn replace_job(
         &self,
@@ -280,22 +266,6 @@ impl Store {
         let cancel = jobs.update_many(living, settle::over("cancelled")).session(&mut transaction.session);
         cancel.await.map_err(failed)?;
         Ok(())
-    }
-}
-
-/// Fields of a job that comes forward to now, because somebody asked for it. A running one keeps its lease; one that
-/// has been due keeps its age, and one that is held up by a worker stays so. It leaves quarantine: whoever asks has mended something.
-fn forward() -> Document {
-    let come = |now: Bson, field: &str| doc! { "$cond": [{ "$eq": ["$state", "queued"] }, now, field] };
-    let own =
-        doc! { "$cond": [{ "$ifNull": ["$due_at", false] }, { "$min": ["$due_at", "$$NOW"] }, "$$REMOVE"] };
-    let main = doc! { "$cond": [{ "$ifNull": ["$lane", false] }, { "$concat": ["$project", "/", Lane::Main.as_str()] }, null] };
-    doc! {
-        "claim_at": come(doc! { "$max": [{ "$min": ["$claim_at", "$$NOW"] }, "$held_until"] }.into(), "$claim_at"),
-        "due_at": come(own.into(), "$due_at"),
-        "hastened": come("$$NOW".into(), "$hastened"),
-        "lane": come(main.into(), "$lane"),
-        "rank_floor": come(Need { is_awaited: true, before: None }.floor().into(), "$rank_floor"),
     }
 }
 
@@ -404,6 +374,7 @@ impl From<&JobDraft> for JobDocument {
             // The database sets its own time.
             created_at: DateTime::from_millis(0),
             finished_at: None,
+            held_until: None,
         }
     }
 }

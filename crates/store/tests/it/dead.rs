@@ -95,6 +95,67 @@ async fn what_is_not_renewed_by_itself_has_no_next_attempt() {
     assert_eq!((shown.status, shown.next_attempt_at), (Status::Failing, None));
 }
 
+/// How far away the next attempt is that a certificate shows.
+async fn next_in(world: &World, certificate: &CertificateRecord) -> Duration {
+    until(world.clock.now(), read(world, certificate).await.next_attempt_at.unwrap())
+}
+
+async fn retry(world: &World, claim: &Claim) {
+    let audit = world.row().await;
+    let mutation = Mutation { audit: &audit, request: None };
+    world.store.retry_job(world.project, claim.job, mutation).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_asks_for_again_is_shown_to_be_tried_now() {
+    let world = World::new().await;
+    let (certificate, claim) = renewing(&world, "a.example.test", HOUR, HOUR * 8).await;
+    let postpone = async |claim: &Claim| {
+        let again = Settlement::Again { after: HOUR, problem: Some(problem()), setbacks: None };
+        world.store.settle(claim, &again, world.clock.now()).await.unwrap();
+        assert!(next_in(&world, &certificate).await > HOUR / 2);
+    };
+    postpone(&claim).await;
+    retry(&world, &claim).await;
+    assert_eq!(next_in(&world, &certificate).await, Duration::ZERO, "a job that waited");
+    let claim = world.claim("one", LEASE).await.remove(0);
+    postpone(&claim).await;
+    let claim = world.renewing(&certificate).await;
+    assert_eq!(next_in(&world, &certificate).await, Duration::ZERO, "a renewal that waited");
+    bury(&world, &claim).await.unwrap();
+    assert!(next_in(&world, &certificate).await > HOUR / 2);
+    let claim = world.renewing(&read(&world, &certificate).await).await;
+    assert_eq!(next_in(&world, &certificate).await, Duration::ZERO, "a renewal beside a dead one");
+
+    // Another job's worker may be at it, and comes first.
+    postpone(&claim).await;
+    let jobs = raw(&world).await.collection::<Document>("jobs");
+    let held = doc! { "$set": { "held_until": { "$add": ["$$NOW", 300_000] } } };
+    jobs.update_one(doc! { "_id": claim.job.to_string() }, vec![held]).await.unwrap();
+    retry(&world, &claim).await;
+    let held = next_in(&world, &certificate).await;
+    assert!(held > Duration::from_secs(200) && held <= Duration::from_secs(300), "{held:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registration_that_is_retried_is_shown_to_be_tried_now_and_nothing_is_said_of_what_is_well() {
+    let world = World::new().await;
+    let certificate = world.certificate("a.example.test").await;
+    let claim = registering(&world).await;
+    bury(&world, &claim).await.unwrap();
+    let next = async || {
+        let issuer = world.store.issuer(world.project, &certificate.issuer.to_string()).await;
+        issuer.unwrap().unwrap().next_attempt_at
+    };
+    assert_eq!(next().await, None);
+    retry(&world, &claim).await;
+    assert!(next().await.is_some_and(|next| next <= world.clock.now()));
+    assert_eq!(world.claim("one", LEASE).await.len(), 1);
+    let certificate = issued(&world, "well.example.test", HOUR, HOUR * 8).await;
+    world.renewing(&certificate).await;
+    assert_eq!(read(&world, &certificate).await.next_attempt_at, None);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_that_was_taken_over_buries_nothing() {
     let world = World::new().await;

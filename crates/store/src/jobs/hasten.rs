@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Jobs that somebody asked for: they come forward to now, and what they work on says so.
+
+use bson::{Bson, DateTime, Document, doc};
+use cap_core::id::JobId;
+use cap_core::job::{JobState, Lane, Need, Work};
+use serde::Deserialize;
+
+use crate::Store;
+use crate::document::read;
+use crate::error::Failure;
+use crate::jobs::{rank, subject};
+use crate::transaction::Transaction;
+
+/// A job that was brought forward, as it was before.
+#[derive(Deserialize)]
+struct Hastened {
+    #[serde(rename = "_id")]
+    id: JobId,
+    work: Work,
+    state: JobState,
+    #[serde(default)]
+    held_until: Option<DateTime>,
+}
+
+impl Store {
+    /// Lets the living job with this key run now, if it waits, and has that shown where its next attempt is. Answers which one it
+    /// is, if there is a living one at all.
+    pub(crate) async fn hasten_job(
+        &self,
+        transaction: &mut Transaction,
+        key: &str,
+    ) -> Result<Option<JobId>, Failure> {
+        let failed = transaction.failed();
+        let jobs = self.collection::<Document>("jobs");
+        let living = doc! { "key": key, "alive": true };
+        let hasten = jobs
+            .find_one_and_update(living, vec![doc! { "$set": forward() }, rank::stage()])
+            .projection(doc! { "work": 1, "state": 1, "held_until": 1 })
+            .session(&mut transaction.session);
+        let Some(job) = hasten.await.map_err(&failed)? else { return Ok(None) };
+        let job: Hastened = read("jobs", job)?;
+        if let (JobState::Queued, Some((collection, id))) = (job.state, shown_on(&job.work)) {
+            let records = self.collection::<Document>(collection);
+            let tell = records.update_one(doc! { "_id": id }, vec![next_attempt_now(job.held_until)]);
+            tell.session(&mut transaction.session).await.map_err(failed)?;
+        }
+        Ok(Some(job.id))
+    }
+}
+
+/// Fields of a job that comes forward to now, because somebody asked for it. A running one keeps its lease; one that
+/// has been due keeps its age, and one that is held up by a worker stays so. It leaves quarantine: whoever asks has mended something.
+pub(super) fn forward() -> Document {
+    let come = |now: Bson, field: &str| doc! { "$cond": [{ "$eq": ["$state", "queued"] }, now, field] };
+    let own =
+        doc! { "$cond": [{ "$ifNull": ["$due_at", false] }, { "$min": ["$due_at", "$$NOW"] }, "$$REMOVE"] };
+    let main = doc! { "$cond": [{ "$ifNull": ["$lane", false] }, { "$concat": ["$project", "/", Lane::Main.as_str()] }, null] };
+    doc! {
+        "claim_at": come(doc! { "$max": [{ "$min": ["$claim_at", "$$NOW"] }, "$held_until"] }.into(), "$claim_at"),
+        "due_at": come(own.into(), "$due_at"),
+        "hastened": come("$$NOW".into(), "$hastened"),
+        "lane": come(main.into(), "$lane"),
+        "rank_floor": come(Need { is_awaited: true, before: None }.floor().into(), "$rank_floor"),
+    }
+}
+
+/// A stage for what a job works on that comes forward to now, or to when it is held up no longer: where the next attempt is shown, or
+/// something failed, it is then.
+pub(crate) fn next_attempt_now(held_until: Option<DateTime>) -> Document {
+    let is_shown =
+        doc! { "$or": [{ "$eq": ["$status", "failing"] }, { "$ifNull": ["$next_attempt_at", false] }] };
+    let now = doc! { "$max": [held_until, "$$NOW"] };
+    let as_it_is = doc! { "$ifNull": ["$next_attempt_at", null] };
+    doc! { "$set": { "next_attempt_at": { "$cond": [is_shown, now, as_it_is] } } }
+}
+
+/// Where the next attempt at such work is shown, if it is: what is apart says nothing of what it is about.
+pub(super) fn shown_on(work: &Work) -> Option<(&'static str, String)> {
+    (!work.is_apart()).then(|| subject(work))
+}
