@@ -8,7 +8,7 @@ use cap_core::clock::Clock;
 use cap_core::duty::{self, DriftCandidate};
 use cap_core::entropy::Entropy;
 use cap_core::job::{JobDraft, Mandate};
-use cap_store::{Planned, Store, StoreError};
+use cap_store::{Enrolment, Planned, Store, StoreError};
 
 use crate::Metrics;
 
@@ -33,9 +33,9 @@ pub(crate) struct DriftPlanner<'a> {
 impl DriftPlanner<'_> {
     /// Plans and counts until the lease can no longer be trusted.
     pub(crate) async fn run(&self) {
-        let (mut counted_at, mut is_failing) = (None, false);
+        let (mut round, mut counted_at, mut is_failing) = (Enrolment::default(), None, false);
         while self.mandate.holds() {
-            let has_more = match self.look().await {
+            let has_more = match self.look(&mut round).await {
                 Ok(has_more) => {
                     is_failing = false;
                     has_more
@@ -59,9 +59,9 @@ impl DriftPlanner<'_> {
         }
     }
 
-    /// A page of followers and a page of what is due; answers whether there may be more of either.
-    async fn look(&self) -> Result<bool, StoreError> {
-        let followed = self.store.enrol_drift().await?;
+    /// Some followers and a page of what is due; answers whether there may be more of either.
+    async fn look(&self, round: &mut Enrolment) -> Result<bool, StoreError> {
+        let followed = self.store.enrol_drift(round).await?;
         let now = self.clock.now();
         let due = self.store.due_drift(now, PAGE).await?;
         if due.is_empty() {

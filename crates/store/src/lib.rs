@@ -52,7 +52,7 @@ pub use certificates::{CertificateChange, CertificateRecord, Deleted, VersionRec
 pub use challenges::ChallengeCache;
 pub use cleanup::Expiring;
 pub use clock::DatabaseClock;
-pub use drift::enrolment::{DriftChange, ProjectDrift};
+pub use drift::enrolment::{DriftChange, Enrolment, ProjectDrift};
 pub use drift::{DriftFound, DriftRecord, DriftSeen};
 pub use error::StoreError;
 pub use idempotency::{Mutation, Replay, Request};

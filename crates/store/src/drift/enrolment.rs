@@ -13,13 +13,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::read;
 use crate::error::StoreError;
-use crate::projects::ProjectRecord;
 use crate::{Store, bounded};
 
 /// Certificates that follow at once.
 const PAGE: i64 = 500;
-/// Projects that are looked at in one round.
-const PROJECTS: i64 = 20;
+/// Projects whose certificates follow, before what is due elsewhere has its turn.
+const PROJECTS: usize = 20;
+/// Projects of one round at most.
+const ROUND: i64 = 10_000;
 
 /// A project's drift settings as they are stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,12 +45,22 @@ pub struct DriftChange {
 }
 
 /// A project whose certificates have not all followed yet.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Pending {
-    #[serde(flatten)]
-    project: ProjectRecord,
+    #[serde(rename = "_id")]
+    project: ProjectId,
+    drift: ProjectDrift,
     /// Whether requests that read the settings before are over.
     settled: bool,
+}
+
+/// A round through the projects whose settings changed.
+#[derive(Debug, Default)]
+pub struct Enrolment {
+    /// Those that have not had their turn.
+    left: Vec<Pending>,
+    /// Whether one of the others may have more certificates that are to follow.
+    more: bool,
 }
 
 impl ProjectDrift {
@@ -91,27 +102,30 @@ impl DriftChange {
 }
 
 impl Store {
-    /// Has a page of certificates of each project whose settings changed follow them. Answers whether more may be left.
+    /// Has a page of certificates follow of each of the next projects whose settings changed; behind the last one, another round
+    /// begins. Answers whether more may be left: projects of this round, or certificates.
     ///
     /// The number of the change is the fence here: an earlier leader that comes late finds a later number and changes
     /// nothing. The project stays on the list until no request can be under way that read the settings before.
     ///
     /// # Errors
     /// When the database does not answer; asking again is safe.
-    pub async fn enrol_drift(&self) -> Result<bool, StoreError> {
-        let mut more = false;
-        for Pending { project, settled } in self.pending_drift().await? {
-            let Some(drift) = &project.drift else { continue };
-            let followed = self.follow(project.id, drift).await?;
-            more |= followed == PAGE;
+    pub async fn enrol_drift(&self, round: &mut Enrolment) -> Result<bool, StoreError> {
+        if round.left.is_empty() {
+            *round = Enrolment { left: self.pending_drift().await?, more: false };
+        }
+        let next = round.left.split_off(round.left.len().saturating_sub(PROJECTS));
+        for Pending { project, drift, settled } in next {
+            let followed = self.follow(project, &drift).await?;
+            round.more |= followed == PAGE;
             if followed == 0 && settled {
-                let done = doc! { "_id": project.id.to_string(), "drift.gen": drift.generation };
+                let done = doc! { "_id": project.to_string(), "drift.gen": drift.generation };
                 let projects = self.collection::<Document>("projects");
                 let done = projects.update_one(done, doc! { "$set": { "drift.pending": false } });
                 bounded("end the enrolment of a project", done).await?;
             }
         }
-        Ok(more)
+        Ok(round.more || !round.left.is_empty())
     }
 
     async fn pending_drift(&self) -> Result<Vec<Pending>, StoreError> {
@@ -120,21 +134,20 @@ impl Store {
         let settled = doc! { "$lte": [{ "$add": ["$drift.changed_at", millis] }, "$$NOW"] };
         let stages = vec![
             doc! { "$match": { "drift.pending": true } },
-            doc! { "$limit": PROJECTS },
-            doc! { "$set": { "settled": settled } },
+            doc! { "$limit": ROUND },
+            doc! { "$project": { "drift": 1, "settled": settled } },
         ];
         let found: Vec<Document> = bounded("look for changed projects", async {
             self.collection::<Document>("projects").aggregate(stages).await?.try_collect().await
         })
         .await?;
-        let readable = |document| match read("projects", document) {
-            Ok(project) => Some(project),
-            Err(error) => {
-                tracing::error!(%error, "a project cannot be read, so its certificates do not follow it");
-                None
-            }
-        };
-        Ok(found.into_iter().filter_map(readable).collect())
+        let (pending, unread): (Vec<_>, Vec<_>) =
+            found.into_iter().map(|document| read::<Pending>("projects", document)).partition(Result::is_ok);
+        if let Some(Err(error)) = unread.first() {
+            let count = unread.len();
+            tracing::error!(count, %error, "projects cannot be read, so their certificates do not follow them");
+        }
+        Ok(pending.into_iter().flatten().collect())
     }
 
     /// Answers how many certificates were found behind.
