@@ -106,6 +106,7 @@ impl Store {
     pub async fn due_drift(&self, before: Timestamp, limit: u32) -> Result<Vec<DriftCandidate>, StoreError> {
         let by = DueBy {
             doing: "read which drift scans are due",
+            which: doc! {},
             field: "drift_at",
             before,
             projection: Some(doc! { "project": 1, "drift_at": 1, "drift_fence": 1 }),

@@ -36,6 +36,8 @@ const DUE_MAX: u32 = 20_000;
 pub(crate) struct DueBy {
     /// What an error says was attempted.
     pub(crate) doing: &'static str,
+    /// What else is true of them.
+    pub(crate) which: Document,
     /// The time by which it is due.
     pub(crate) field: &'static str,
     /// Before when, by the leader's clock, which only narrows the search: whether it is due is for the database's to say.
@@ -93,9 +95,10 @@ impl Store {
     }
 
     async fn longest_due(&self, by: &DueBy, limit: u32) -> Result<Vec<Document>, StoreError> {
-        let filter = doc! {
+        let mut filter = by.which.clone();
+        filter.extend(doc! {
             by.field: { "$lte": date(by.before) }, "$expr": { "$lte": [format!("${}", by.field), "$$NOW"] },
-        };
+        });
         bounded(by.doing, async {
             let certificates = self.collection::<Document>("certificates");
             let due = certificates.find(filter).sort(doc! { by.field: 1 }).limit(i64::from(limit));

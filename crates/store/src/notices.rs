@@ -86,6 +86,7 @@ impl Store {
     pub async fn due_notices(&self, now: Timestamp, limit: u32) -> Result<Vec<Due>, StoreError> {
         let by = DueBy {
             doing: "read what runs out",
+            which: doc! {},
             field: "notice_at",
             before: now,
             projection: None,

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::certificates::VersionRecord;
 use crate::document::{as_date, as_date_option, bson, database_now_plus, date, millis, read};
-use crate::duties::in_turn;
+use crate::duties::{DueBy, in_turn};
 use crate::error::StoreError;
 use crate::fact::Fact;
 use crate::renewals::{Planned, plan};
@@ -135,19 +135,19 @@ impl RenewalInfoSeen {
 impl Store {
     /// Up to `limit` issuers behind `after` that have a certificate whose look is due before `before`: one step in the index
     /// for each, however many certificates they have. One that cannot be read is named in the log, and its issuer waits. Answers as
-    /// well whether there may be more.
+    /// well the last that was looked at, readable or not, if there may be more behind it.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn issuers_to_ask(
         &self,
         before: Timestamp,
-        after: Option<IssuerId>,
+        after: Option<&str>,
         limit: u32,
-    ) -> Result<(Vec<LookCandidate>, bool), StoreError> {
+    ) -> Result<(Vec<LookCandidate>, Option<String>), StoreError> {
         // An expression with the database's time would have to look at each certificate; only plain bounds let it step.
         let due = doc! {
-            "issuer": { "$gt": after.map_or_else(String::new, |issuer| issuer.to_string()) },
+            "issuer": { "$gt": after.unwrap_or_default() },
             "ari_at": { "$lte": date(before) },
         };
         let stages = vec![
@@ -163,6 +163,9 @@ impl Store {
         })
         .await?;
         let is_full = u32::try_from(found.len()).is_ok_and(|found| found >= limit);
+        // In the order of the index, as long as the database steps through it.
+        let last = found.last().filter(|_| is_full).and_then(|last| last.get_str("_id").ok());
+        let last = last.map(str::to_owned);
         let candidate = |document| match read("certificates", document) {
             Ok(IssuerDocument { issuer, project, due_at }) => Some(LookCandidate { issuer, project, due_at }),
             Err(error) => {
@@ -170,8 +173,7 @@ impl Store {
                 None
             }
         };
-        // In the order of the index, as long as the database steps through it.
-        Ok((found.into_iter().filter_map(candidate).collect(), is_full))
+        Ok((found.into_iter().filter_map(candidate).collect(), last))
     }
 
     /// Queues the looks at an issuer's CA under the leader's epoch, unless some are queued, or its account is of no use now: the
@@ -215,26 +217,18 @@ impl Store {
         before: Timestamp,
         limit: u32,
     ) -> Result<(Vec<DueLook>, bool), StoreError> {
-        let filter = doc! {
-            "issuer": issuer.to_string(), "ari_at": { "$lte": date(before) },
-            "$expr": { "$lte": ["$ari_at", "$$NOW"] },
+        let by = DueBy {
+            doing: "read which renewal information is to be looked at",
+            which: doc! { "issuer": issuer.to_string() },
+            field: "ari_at",
+            before,
+            projection: Some(doc! { "version": 1, "ari_at": 1, "ari": 1 }),
+            left_out: "looked at for renewal information",
         };
-        let found: Vec<Document> = bounded("read which renewal information is to be looked at", async {
-            let certificates = self.collection::<Document>("certificates");
-            let due = certificates.find(filter).sort(doc! { "ari_at": 1 }).limit(i64::from(limit));
-            due.projection(doc! { "version": 1, "ari_at": 1, "ari": 1 }).await?.try_collect().await
-        })
-        .await?;
-        let is_full = u32::try_from(found.len()).is_ok_and(|found| found >= limit);
-        let readable =
-            found.into_iter().filter_map(|document| match read::<DueDocument>("certificates", document) {
-                Ok(due) => Some(due.into_look()),
-                Err(error) => {
-                    tracing::error!(%error, "a certificate cannot be read, so its renewal information is not looked at");
-                    None
-                }
-            });
-        Ok((readable.collect(), is_full))
+        let look = |document| read("certificates", document).map(DueDocument::into_look);
+        let due = self.due(&by, limit, look).await?;
+        let is_full = u32::try_from(due.len()).is_ok_and(|found| found >= limit);
+        Ok((due, is_full))
     }
 
     /// Writes down what looks found, all of them at once. Where a certificate has another version by now, or was looked at by

@@ -78,6 +78,7 @@ impl Store {
     async fn page_to_plan(&self, before: Timestamp, limit: u32) -> Result<Vec<InPlan>, StoreError> {
         let by = DueBy {
             doing: "read what is due",
+            which: doc! {},
             field: "plan_at",
             before,
             projection: None,
@@ -145,10 +146,10 @@ impl Store {
         let version = made_for.map(|version| version.to_string());
         let filter = doc! { "_id": certificate.to_string(), "version.id": &version };
         let planned = doc! { "$set": { "planned_for": version.as_deref().unwrap_or(FIRST) } };
-        let certificates = self.collection::<Document>("certificates");
         let mut stages = plan::stages(planned);
         stages.push(next_attempt_now(None));
-        let update = certificates.update_one(filter, plan::stages(planned)).session(&mut transaction.session);
+        let certificates = self.collection::<Document>("certificates");
+        let update = certificates.update_one(filter, stages).session(&mut transaction.session);
         if update.await.map_err(failed)?.matched_count == 0 {
             let what = "the certificate got another version in the same moment, or is gone".to_owned();
             return Err(StoreError::Conflict { doing: "request a renewal", what }.into());

@@ -19,10 +19,10 @@ const PAGE: u32 = 200;
 const PAGES: u32 = 100;
 
 pub(super) async fn look(duties: &Duties<'_>) -> anyhow::Result<()> {
-    let mut after = None;
+    let mut after: Option<String> = None;
     for _ in 0..PAGES {
         let now = duties.clock.now();
-        let (issuers, is_full) = duties.store.issuers_to_ask(now, after, PAGE).await?;
+        let (issuers, last) = duties.store.issuers_to_ask(now, after.as_deref(), PAGE).await?;
         for candidate in &issuers {
             let Some(work) = duty::renewal_look(candidate, now) else { continue };
             if !duties.mandate.holds() {
@@ -34,8 +34,10 @@ pub(super) async fn look(duties: &Duties<'_>) -> anyhow::Result<()> {
                 tracing::debug!(issuer = %candidate.issuer, job = %job.id, "looks at renewal information were queued");
             }
         }
-        let Some(last) = issuers.last().filter(|_| is_full) else { break };
-        after = Some(last.issuer);
+        if last.is_none() {
+            break;
+        }
+        after = last;
     }
     Ok(())
 }

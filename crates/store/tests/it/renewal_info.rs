@@ -120,7 +120,7 @@ async fn a_version_without_an_id_to_ask_by_is_let_go_and_no_job_is_queued_for_it
     record(&world, &look, Looked::NeverAgain).await;
     let (now, kept) = (later(world.clock.now(), DAY), read(&world, &certificate).await);
     assert_eq!((kept.renewal_info.at, kept.renew_at), (None, certificate.renew_at));
-    assert_eq!(world.store.issuers_to_ask(now, None, 10).await.unwrap(), (vec![], false));
+    assert_eq!(world.store.issuers_to_ask(now, None, 10).await.unwrap(), (vec![], None));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -188,14 +188,27 @@ async fn an_issuer_is_asked_by_one_job_at_a_time_and_none_of_an_earlier_leader()
     issuers.sort_unstable();
     assert_eq!(found.iter().map(|found| found.issuer).collect::<Vec<_>>(), issuers);
     assert!(found.iter().all(|found| found.project == world.project));
-    let behind = world.store.issuers_to_ask(world.clock.now(), Some(issuers[0]), 10).await.unwrap().0;
+    let behind =
+        world.store.issuers_to_ask(world.clock.now(), Some(&issuers[0].to_string()), 10).await.unwrap().0;
     assert_eq!(behind.iter().map(|found| found.issuer).collect::<Vec<_>>(), issuers[1..]);
     // One whose first certificate cannot be read keeps none from being asked.
     let broken = doc! { "_id": "broken", "issuer": format!("iss_{:032x}", 0), "project": 7, "ari_at": DateTime::from_millis(1) };
     raw(&world).await.collection::<Document>("certificates").insert_one(broken).await.unwrap();
-    let (found, is_full) = world.store.issuers_to_ask(world.clock.now(), None, 3).await.unwrap();
+    let (found, last) = world.store.issuers_to_ask(world.clock.now(), None, 3).await.unwrap();
     assert_eq!(found.iter().map(|found| found.issuer).collect::<Vec<_>>(), issuers);
-    assert!(is_full, "there may be more behind three, one of which cannot be read");
+    assert_eq!(
+        last,
+        Some(issuers[1].to_string()),
+        "there may be more behind three, one of which cannot be read"
+    );
+    let (found, last) = world.store.issuers_to_ask(world.clock.now(), None, 1).await.unwrap();
+    assert_eq!(
+        (found.len(), &last),
+        (0, &Some(format!("iss_{:032x}", 0))),
+        "a page of which nothing can be read"
+    );
+    let behind = world.store.issuers_to_ask(world.clock.now(), last.as_deref(), 10).await.unwrap();
+    assert_eq!((behind.0.len(), behind.1), (2, None));
     let before = world.clock.now() - 2 * DAY;
     assert!(world.store.issuers_to_ask(before, None, 10).await.unwrap().0.is_empty());
 
@@ -216,6 +229,22 @@ async fn an_issuer_is_asked_by_one_job_at_a_time_and_none_of_an_earlier_leader()
     world.store.settle(&claim, &Settlement::Succeeded, world.clock.now()).await.unwrap();
     assert_eq!(plan(4).await, Planned::Unneeded, "a leader of an earlier epoch");
     assert_eq!(plan(5).await, Planned::Queued);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_that_cannot_be_read_keep_no_look_of_their_issuer_waiting() {
+    const PAGE: u32 = 5;
+    let world = World::new().await;
+    let certificate = issued(&world, "one.example.test", DAY, 90 * DAY).await;
+    let certificates = raw(&world).await.collection::<Document>("certificates");
+    let issuer = certificate.issuer.to_string();
+    let broken =
+        |n: i64| doc! { "_id": format!("broken-{n}"), "issuer": &issuer, "ari_at": DateTime::from_millis(n) };
+    certificates.insert_many((1..=3 * i64::from(PAGE)).map(broken)).await.unwrap();
+    let now = world.clock.now();
+    let (due, is_full) = world.store.due_renewal_looks(certificate.issuer, now, PAGE).await.unwrap();
+    assert_eq!(due.iter().map(|due| due.certificate).collect::<Vec<_>>(), [certificate.id]);
+    assert!(!is_full, "its job would come back at once for nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]
