@@ -140,7 +140,10 @@ async fn settle(store: &Store, facts: Vec<Fact>, answers: Vec<Answer>) {
         }
     }
     let alone = facts.into_iter().zip(answers).map(|(fact, answer)| async move {
-        drop(answer.send(store.write_alone(&fact).await));
+        // The group, and those before this one, may have taken as long as anybody waits.
+        if !answer.is_closed() {
+            drop(answer.send(store.write_alone(&fact).await));
+        }
     });
     stream::iter(alone).buffer_unordered(ALONE).collect::<()>().await;
 }

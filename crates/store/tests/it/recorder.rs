@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use cap_core::job::{JobState, Settlement};
 use cap_core::order::{Ledger, LedgerError, Order, OrderState, Placed};
 use cap_store::{OpenOrder, Opened, Store, StoreError, TRY_BOUND};
-use cap_testkit::mongo::ReplicaSet;
 use cap_testkit::mongo::driver::bson::{Document, doc};
 use cap_testkit::mongo::driver::{Client, Database};
+use cap_testkit::mongo::{ReplicaSet, ReplicaSetOptions};
 use futures_util::future::join_all;
 
 use crate::world::{FUSE, LEASE, World};
@@ -198,5 +198,42 @@ async fn a_fact_that_nobody_waits_for_is_not_written_later() {
     });
     written.await.unwrap();
     // The recorder keeps the order: what was handed over before the last one has had its turn.
+    assert_eq!(store.order(given_up.id).await.unwrap().unwrap().state, OrderState::Keyed { replaces: None });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fact_that_nobody_waits_for_is_not_written_alone_behind_its_group() {
+    /// Longer than the one waits that gives up.
+    const HELD_MS: i32 = 2_000;
+    let parameters = vec!["enableTestCommands=1".to_owned()];
+    let options = ReplicaSetOptions { members: 1, parameters, ..ReplicaSetOptions::default() };
+    let set = ReplicaSet::start_with(options).await.unwrap();
+    let world = World::at(set.uri_for("recorder")).await;
+    let store = world.store.clone().working_in_groups();
+    let orders = begin(&world, &store).await;
+    let (lost, given_up, other) = (&orders[0], &orders[1], &orders[2]);
+    world.store.take_order(lost.certificate, lost.fence + 1).await.unwrap().unwrap();
+    let hold = doc! {
+        "configureFailPoint": "failCommand", "mode": { "times": 1 }, "data": {
+            "failCommands": ["update"], "namespace": "recorder.orders", "blockConnection": true, "blockTimeMS": HELD_MS,
+        },
+    };
+    set.command(0, hold).await.unwrap();
+    // So many that the group waits for all three.
+    let _writers: Vec<_> = (0..200).map(|_| store.writer()).collect();
+    let gives_up = async {
+        let write = store.advance(given_up, placed(given_up), &[]);
+        tokio::time::timeout(Duration::from_secs(1), write).await
+    };
+    let (lost, gave_up, other) = tokio::join!(
+        store.advance(lost, placed(lost), &[]),
+        gives_up,
+        store.advance(other, placed(other), &[])
+    );
+    assert!(gave_up.is_err(), "the group was not held up");
+    assert!(matches!(lost, Err(LedgerError::Fenced)), "{lost:?}");
+    other.unwrap();
+    // What the recorder wrote behind the group is written before this.
+    store.advance(&orders[3], placed(&orders[3]), &[]).await.unwrap();
     assert_eq!(store.order(given_up.id).await.unwrap().unwrap().state, OrderState::Keyed { replaces: None });
 }
