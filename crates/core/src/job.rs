@@ -62,6 +62,8 @@ pub enum Work {
 impl Work {
     /// The kinds of work there are.
     pub const KINDS: [&'static str; 5] = ["issue", "register-issuer", "drift-scan", "renewal-look", "revoke"];
+    /// Those of them that only look, and are not kept for long.
+    pub const LOOKS: [&'static str; 2] = [Self::KINDS[2], Self::KINDS[3]];
 
     /// The kind, as shown and counted.
     #[must_use]
@@ -72,15 +74,6 @@ impl Work {
             Self::DriftScan { .. } => "drift-scan",
             Self::RenewalLook { .. } => "renewal-look",
             Self::Revoke { .. } => "revoke",
-        }
-    }
-
-    /// Whether it only looks, and is not kept for long.
-    #[must_use]
-    pub fn is_look(&self) -> bool {
-        match self {
-            Self::DriftScan { .. } | Self::RenewalLook { .. } => true,
-            Self::Issue { .. } | Self::RegisterIssuer { .. } | Self::Revoke { .. } => false,
         }
     }
 
@@ -397,6 +390,8 @@ mod tests {
         let certificate = format!("crt_{}", "0".repeat(32)).parse().unwrap();
         let issuer = format!("iss_{}", "0".repeat(32)).parse().unwrap();
         let version = format!("ver_{}", "0".repeat(32)).parse().unwrap();
+        let looks = [Work::DriftScan { certificate }, Work::RenewalLook { issuer }];
+        assert_eq!(Work::LOOKS, looks.map(|look| look.kind()));
         for n in 0..1_000 {
             let job: JobId = format!("job_{n:032x}").parse().unwrap();
             let scan = place_in_queue(job, &Work::DriftScan { certificate });

@@ -227,7 +227,6 @@ impl Fact {
     }
 }
 
-/// A certificate with a version, and when it was due; nothing, and a line in the log, when it cannot be read.
 /// The due certificate, if it has a version.
 fn due(document: Document) -> Result<Option<Due>, StoreError> {
     let notice_at = document.get_datetime("notice_at").ok().copied();

@@ -9,7 +9,7 @@ use bson::{DateTime, Document, doc};
 use cap_core::clock::later;
 use cap_core::fault;
 use cap_core::id::{JobId, ProjectId};
-use cap_core::job::JobState;
+use cap_core::job::{JobState, Work};
 use cap_core::page::{Page, Slice};
 use cap_core::totals::{Hour, TotalId};
 use futures_util::StreamExt;
@@ -139,7 +139,7 @@ impl Store {
         let failed = transaction.failed();
         let ids: Vec<String> = finished.iter().map(|job| job.id.to_string()).collect();
         let kept = |time: std::time::Duration| database_now_plus(time.min(self.retention.jobs));
-        let is_look = doc! { "$in": ["$work.kind", ["drift-scan", "renewal-look"]] };
+        let is_look = doc! { "$in": ["$work.kind", Work::LOOKS.to_vec()] };
         let expire_at = doc! { "$cond": [is_look, kept(SCAN_KEPT), kept(self.retention.jobs)] };
         // A build from before there were lists did not change them with the state.
         let counted = doc! { "expire_at": expire_at, "lists": lists::when("$state") };
