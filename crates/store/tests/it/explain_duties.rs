@@ -21,8 +21,8 @@ use crate::world::{FUSE, LEASE, World};
 
 /// Records of each collection that are none of a duty's business.
 const BESIDE: usize = 2_000;
-/// More than any of these commands looks at for what is there for it.
-const EXAMINED_MAX: i64 = 60;
+/// More than any of these commands looks at for what is there for it: the bounds of the queue, and some more.
+const EXAMINED_MAX: i64 = 200;
 const EPOCH: i64 = 7;
 const HOUR: Duration = Duration::from_secs(3_600);
 /// Where the duties look, and what they must be seen to do there.
@@ -183,6 +183,10 @@ async fn every_duty_and_what_it_leaves_behind_goes_by_an_index() {
             assert_eq!(world.store.shorten(which, now, 10, EPOCH).await.unwrap(), 1, "{which:?}");
         }
         assert_eq!(world.store.remove_dead_tokens(now, 10, EPOCH).await.unwrap(), 1);
+        assert_eq!(world.store.end_wrong_leases().await.unwrap(), 0);
+        assert_eq!(world.store.end_wrong_waits(now, 10).await.unwrap(), 0);
+        assert_eq!(world.store.mend_lists(10).await.unwrap(), 0);
+        assert!(world.store.mend_plans(None, 10).await.unwrap().0.is_some());
         assert_eq!(world.store.old_live_orders(now + HOUR, None, 10).await.unwrap().len(), 1);
         world.store.old_live_orders(now + HOUR, Some(order.id), 10).await.unwrap();
         let problem = Problem::new(Class::Protocol, "order-abandoned", "");
