@@ -64,13 +64,18 @@ async fn a_pause_that_is_sent_several_times_at_once_with_one_key_is_one_change()
     let quiet = quiet().await;
     let _writing = quiet.writing.read().await;
     let id = quiet.certificate("paused-at-once.example.test").await["id"].as_str().unwrap().to_owned();
-    let calls: Vec<_> = (0..AT_ONCE)
-        .map(|_| {
-            let path = quiet.path(&format!("/certificates/{id}/pause"));
-            let call = quiet.http().call("POST", &path).token(quiet.owner());
-            tokio::spawn(call.header("idempotency-key", "at-once").send())
+    let asked = |id: String| async move {
+        // Who meets the others too often is told to send it again, with the same key.
+        wait::until("an answer", PATIENCE, || async {
+            match ask(quiet, &id, "pause", ("idempotency-key", "at-once")).await {
+                busy if busy.status == 503 => Err(Pending::not_yet(busy.text)),
+                answer => Ok(answer),
+            }
         })
-        .collect();
+        .await
+        .unwrap()
+    };
+    let calls: Vec<_> = (0..AT_ONCE).map(|_| tokio::spawn(asked(id.clone()))).collect();
     for call in calls {
         let answer = call.await.unwrap();
         assert_eq!((answer.status, &answer.json()["auto_renew"]), (200, &json!(false)), "{answer:?}");

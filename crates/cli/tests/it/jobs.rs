@@ -108,8 +108,8 @@ async fn the_jobs_of_an_issuer_are_listed_by_its_name_or_id() {
     let registrations = ["job", "list", "--kind", "register-issuer", "-o", "json", "--issuer"];
     let by_id = cli.run(&[&registrations[..], &[issuer.trim_end()]].concat()).await.ends(0).json();
     assert_eq!(jobs_of(&by_id).len(), all.iter().filter(|job| job["kind"] == "register-issuer").count());
-    let none = ["job", "list", "--issuer", "nobody"];
-    cli.run(&none).await.refuses(4, &["nobody", "request: req_"]);
+    let none = ["job", "list", "--issuer", "absent"];
+    cli.run(&none).await.refuses(4, &["absent", "request: req_"]);
     let both = ["job", "list", "--issuer", "local-ca", "--certificate", "of-an-issuer.example.test"];
     cli.run(&both).await.ends(2).tells(&["cannot be used with"]);
 }
