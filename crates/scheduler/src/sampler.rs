@@ -10,8 +10,8 @@ use cap_store::{Store, StoreError};
 
 use crate::Metrics;
 
-/// The wait between two looks: a look may fail within the time for which one is told. They are five operations each where nothing
-/// is due, and an idle leader is to stay below 120 a minute.
+/// The wait between two looks: a look may fail within the time for which one is told. They are four commands each where nothing is
+/// due, beside a `hello` for the database's time, and an idle leader is to stay below 120 a minute.
 const LOOK: Duration = Duration::from_secs(12);
 
 /// Samples for one term of one leader.
