@@ -133,7 +133,7 @@ impl Reason {
     pub fn remedy(self) -> &'static str {
         match self {
             Self::Failing => "its attempts fail: see its problem, mend that, and renew it",
-            Self::AutoRenewOff => "it is not renewed by itself: renew it, or set auto_renew",
+            Self::AutoRenewOff => "it is not renewed by itself: renew it, or resume it",
             Self::IssuerFailing => {
                 "its issuer's account is not ready: see the issuer's problem, and update it"
             }

@@ -40,6 +40,7 @@ const SPARE: usize = 4;
 const APART_SEEN: i64 = 5_000;
 /// Jobs that the database answers at once: all that are wanted of some lanes. It would answer 101, and the rest when asked again.
 const AT_ONCE: u32 = 1_000;
+
 /// What a claimer is looking for.
 #[derive(Debug, Clone)]
 pub struct Search<'a> {

@@ -77,7 +77,7 @@ async fn next(app: &App, job: &JobRecord) -> Result<&'static str, ApiError> {
     Ok(match certificate {
         Some(certificate) if certificate.spec.auto_renew && certificate.renew_at.is_some() => {
             "the scheduler plans this renewal again as soon as it is due, and an order that the CA may issue for goes on then; \
-             set auto_renew to false to have it renewed only when you ask"
+             pause the certificate to have it renewed only when you ask"
         }
         Some(_) => {
             "nothing works on this certificate any more: renew it to queue another job, which goes on with an order that the \
