@@ -10,11 +10,11 @@ const PREFIX: &str = "urn:ietf:params:acme:error:";
 /// Subproblems quoted: the rest says the same of other names.
 const SUBPROBLEMS: usize = 3;
 /// The type by which a CA asks a person to do something, such as to agree to its new terms.
-pub(crate) const USER_ACTION: &str = "userActionRequired";
+const USER_ACTION: &str = "userActionRequired";
 /// Characters of the CA's text: enough for any, and it leaves room for what to do.
 const TEXT_CHARS: usize = 1500;
-/// Characters of a URL that people are to open; a longer one is left out.
-const URL_CHARS: usize = 300;
+/// Bytes of a URL that people are to open; a longer one is left out.
+const URL_BYTES: usize = 300;
 
 /// A problem document, read leniently.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -114,7 +114,7 @@ impl Document {
     /// The page at which people do what the CA asks for.
     fn page(&self) -> Option<&str> {
         let page = self.instance.as_deref().filter(|_| self.acme_type() == Some(USER_ACTION))?;
-        (page.starts_with("https://") && page.len() <= URL_CHARS).then_some(page)
+        (page.starts_with("https://") && page.len() <= URL_BYTES).then_some(page)
     }
 
     /// What the CA says, with what it says of single names, and where people do what it asks for.

@@ -10,7 +10,7 @@ use instant_acme::Error;
 use jiff::Timestamp;
 
 use crate::call::{Action, Answer};
-use crate::document::{Document, USER_ACTION};
+use crate::document::Document;
 use crate::unreachable::Unreachable;
 
 /// How long a rate limit is obeyed when the CA does not say how long: CAs count by the hour.
@@ -24,7 +24,7 @@ enum Verdict {
     OutOfStep,
     Refused(Class),
     Account,
-    NeedsPerson(Class),
+    NeedsPerson,
     Gone,
 }
 
@@ -64,10 +64,7 @@ fn refusal(action: Action, status: u16, answer: &Answer, now: Timestamp) -> CaEr
     let said = document.as_ref().and_then(Document::text);
     let said = said.unwrap_or_else(|| format!("{} answered {status} and does not say why", answer.url));
     let advice = match verdict {
-        Verdict::NeedsPerson(Class::Configuration) => {
-            "do what the CA asks for, such as agreeing to its new terms at the URL above, and renew the certificate"
-        }
-        Verdict::NeedsPerson(_) => {
+        Verdict::NeedsPerson => {
             "the CA has paused this name after failures without end: mend what fails, open the URL above to unpause it, \
              and renew the certificate"
         }
@@ -95,7 +92,8 @@ fn refusal(action: Action, status: u16, answer: &Answer, now: Timestamp) -> CaEr
     };
     let class = match verdict {
         Verdict::Again | Verdict::OutOfStep => Class::Transient,
-        Verdict::Later(class) | Verdict::Refused(class) | Verdict::NeedsPerson(class) => class,
+        Verdict::Later(class) | Verdict::Refused(class) => class,
+        Verdict::NeedsPerson => Class::RateLimited,
         Verdict::Account => Class::Configuration,
         Verdict::Gone => Class::Protocol,
     };
@@ -107,7 +105,7 @@ fn refusal(action: Action, status: u16, answer: &Answer, now: Timestamp) -> CaEr
         Verdict::OutOfStep => CaError::OutOfStep(problem),
         Verdict::Refused(_) => CaError::Refused(problem),
         Verdict::Account => CaError::Account(problem),
-        Verdict::NeedsPerson(_) => CaError::NeedsPerson(problem),
+        Verdict::NeedsPerson => CaError::NeedsPerson(problem),
         Verdict::Gone => CaError::Gone(problem),
         Verdict::Later(_) => {
             CaError::Later { problem, at: answer.retry_after.unwrap_or_else(|| later(now, RATE_LIMIT_WAIT)) }
@@ -129,7 +127,7 @@ fn verdict(
     let said = || document.as_ref().and_then(Document::text);
     let is_paused = answer.retry_after.is_none() && said().is_some_and(|said| is_paused(&said));
     match (status, kind) {
-        (429, _) | (_, Some("rateLimited")) if is_paused => Verdict::NeedsPerson(Class::RateLimited),
+        (429, _) | (_, Some("rateLimited")) if is_paused => Verdict::NeedsPerson,
         (429, _) | (_, Some("rateLimited")) => Verdict::Later(Class::RateLimited),
         (500.. | 408 | 425, _) | (_, Some("serverInternal" | "orderNotReady"))
             if answer.retry_after.is_some() =>
@@ -138,7 +136,6 @@ fn verdict(
         }
         (500.. | 408 | 425, _) | (_, Some("badNonce" | "serverInternal")) => Verdict::Again,
         (_, Some("orderNotReady")) => Verdict::OutOfStep,
-        (_, Some(USER_ACTION)) if action.is_of_orders() => Verdict::NeedsPerson(Class::Configuration),
         // Another runner of the same order was faster.
         (_, Some("malformed")) if action == Action::Challenge => Verdict::OutOfStep,
         (403, None | Some("unauthorized" | "malformed")) if action == Action::Finalize => Verdict::OutOfStep,

@@ -14,6 +14,7 @@ use cap_core::order::{goes_past, predecessor};
 use cap_core::page::{Page, Slice};
 use cap_core::problem::Problem;
 use cap_core::renewal_info::AriId;
+use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,9 @@ use crate::renewal_info::{RenewalInfoRecord, RenewalInfoSeen};
 use crate::revocations::RevocationRecord;
 use crate::transaction::transact;
 use crate::{Store, bounded};
+
+/// Living jobs of a project that are gone through for those of first issuances.
+const LIVING_SEEN: i64 = 50_000;
 
 /// A certificate as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -260,7 +264,7 @@ impl Store {
 
     /// How many certificates of a project wait for their first attempt, counted no further than `most`. Those whose job was
     /// cancelled, so that nobody will make it, are left out where they would make up `most`; first issuances that are under way
-    /// are not then.
+    /// count then, and what is behind [`LIVING_SEEN`] living jobs does not.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -274,11 +278,19 @@ impl Store {
         }
         // No index of certificates tells what was cancelled. So the jobs are read that live, of which there are no more than work
         // is left, whatever was cancelled ever.
-        let living = doc! {
-            "lists": format!("{project}/living/issue"), "work.made_for": bson::Bson::Null, "failures": 0,
-        };
-        let jobs = self.collection::<Document>("jobs");
-        bounded(DOING, jobs.count_documents(living).limit(most)).await
+        let stages = [
+            doc! { "$match": { "lists": format!("{project}/living/issue") } },
+            doc! { "$limit": LIVING_SEEN },
+            doc! { "$match": { "work.made_for": bson::Bson::Null, "failures": 0 } },
+            doc! { "$limit": i64::try_from(most).unwrap_or(i64::MAX).max(1) },
+            doc! { "$count": "jobs" },
+        ];
+        let counted: Vec<Document> = bounded(DOING, async {
+            self.collection::<Document>("jobs").aggregate(stages).await?.try_collect().await
+        })
+        .await?;
+        let jobs = counted.first().and_then(|counted| counted.get_i32("jobs").ok()).unwrap_or(0);
+        Ok(u64::try_from(jobs).unwrap_or(0))
     }
 
     /// A certificate's versions, the newest first: at most a page of them.
@@ -286,7 +298,6 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn versions(&self, certificate: CertificateId) -> Result<Vec<VersionRecord>, StoreError> {
-        use futures_util::TryStreamExt;
         let found: Vec<Document> = bounded("read the versions", async {
             let versions = self.collection::<Document>("certificate_versions");
             let newest =

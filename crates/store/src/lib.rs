@@ -61,7 +61,9 @@ pub use issuers::{
     ExternalRecord, HoldRecord, IssuerChange, IssuerDeleted, IssuerRecord, IssuerUser, Registration, Rolled,
     RolloverRecord,
 };
-pub use jobs::{Claimed, JobAttempt, JobFilter, JobRecord, JobRefusal, JobWatch, LanesSeen, Running, Search};
+pub use jobs::{
+    Claimed, Extended, JobAttempt, JobFilter, JobRecord, JobRefusal, JobWatch, LanesSeen, Search,
+};
 pub use leases::{LeaseWatch, SCHEDULER_LEASE};
 pub use notices::{Due, NoticeRecord, Noticed};
 pub use orders::{OpenOrder, Opened, Parked};

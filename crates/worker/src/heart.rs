@@ -8,7 +8,7 @@ use std::time::Duration;
 use cap_core::clock::Clock;
 use cap_core::id::{ClaimId, JobId};
 use cap_core::job::{Claim, Mandate, ProjectLane};
-use cap_store::{Running, Store};
+use cap_store::{Extended, Store};
 
 use crate::Metrics;
 
@@ -37,6 +37,7 @@ pub(crate) struct Heart {
 
 struct Held {
     token: ClaimId,
+    attempt: i32,
     mandate: Mandate,
     /// Nothing for what only looks: it has places of its own.
     lane: Option<ProjectLane>,
@@ -51,7 +52,10 @@ impl Heart {
     pub(crate) fn hold(&self, claim: &Claim, asked_at: Duration) -> Mandate {
         let mandate = Mandate::new(self.clock.clone(), self.trusted_until(asked_at));
         let lane = (!claim.work.is_apart()).then_some(claim.project_lane());
-        self.lock().insert(claim.job, Held { token: claim.token, mandate: mandate.clone(), lane });
+        self.lock().insert(
+            claim.job,
+            Held { token: claim.token, attempt: claim.attempt, mandate: mandate.clone(), lane },
+        );
         mandate
     }
 
@@ -94,13 +98,14 @@ impl Heart {
     pub(crate) async fn beat(&self) {
         loop {
             self.clock.sleep(self.lease / BEATS_PER_LEASE).await;
-            let held: Vec<_> = self.lock().iter().map(|(job, held)| (*job, held.token)).collect();
+            let held: Vec<_> =
+                self.lock().iter().map(|(job, held)| (*job, held.token, held.attempt)).collect();
             if held.is_empty() {
                 continue;
             }
             let asked_at = self.clock.boottime();
             match self.store.extend_claims(&held, self.lease).await {
-                Ok(running) => self.note(&held, &running, asked_at),
+                Ok(extended) => self.note(&held, &extended, asked_at),
                 Err(error) => {
                     tracing::warn!(%error, jobs = held.len(), "the leases of running jobs were not extended");
                     let mut failed_at = self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
@@ -110,21 +115,21 @@ impl Heart {
         }
     }
 
-    fn note(&self, asked: &[(JobId, ClaimId)], running: &Running, asked_at: Duration) {
+    fn note(&self, asked: &[(JobId, ClaimId, i32)], extended: &Extended, asked_at: Duration) {
         let held = self.lock();
-        for (job, token) in asked {
+        for (job, token, _) in asked {
             let Some(Held { mandate, .. }) = held.get(job).filter(|now| now.token == *token) else {
                 continue;
             };
-            if running.here.contains(job) {
+            if extended.kept.contains(job) {
                 mandate.extend(self.trusted_until(asked_at));
                 continue;
             }
-            if running.elsewhere.contains(job) {
-                tracing::warn!(%job, "the job's lease ran out; a peer has it");
+            if extended.taken.contains(job) {
+                tracing::warn!(%job, "the job's lease ran out; a peer had it since");
                 self.metrics.leases_lost.inc();
             } else {
-                tracing::info!(%job, "the job is over: somebody ended it, or its lease ran out and a peer has done it");
+                tracing::debug!(%job, "the job was settled, or ended with what it was for");
             }
             mandate.revoke();
         }

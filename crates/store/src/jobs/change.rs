@@ -2,7 +2,7 @@
 //! What people ask of a job: to run now, or not to run at all.
 
 use bson::{Document, doc};
-use cap_core::id::{CertificateId, JobId, ProjectId};
+use cap_core::id::{CertificateId, JobId, ProjectId, VersionId};
 use cap_core::job::{JobState, Work};
 use cap_core::order::{Order, OrderState};
 use cap_core::problem::{Class, Problem};
@@ -104,9 +104,9 @@ impl Store {
             }
             let fact = match job.work {
                 Work::RegisterIssuer { .. } => return Ok(Err(JobRefusal::OfIssuer)),
-                Work::Issue { certificate, .. } => {
-                    self.ending_unfinalized(&mut transaction, certificate, Fact::new(DOING), &mutation)
-                        .await?
+                Work::Issue { certificate, made_for } => {
+                    let order = self.unfinalized(&mut transaction, certificate, made_for).await?;
+                    self.ending_cancelled(Fact::new(DOING), order.as_ref(), &mutation)?
                 }
                 Work::Revoke { certificate, version } if job.attempt == 0 => {
                     Fact::new(DOING).not_revoking(certificate, version)
@@ -138,7 +138,7 @@ impl Store {
             };
             let fact = fact
                 .must("jobs", as_seen(&job), stages)
-                .may(collection, doc! { "_id": subject }, left)
+                .may(collection, still(&job.work, &subject), left)
                 .accompanied(&mutation);
             self.write_within(&mut transaction, &[fact]).await?;
             transaction.commit().await?;
@@ -147,28 +147,36 @@ impl Store {
         self.changed(project, id, &mutation, result).await
     }
 
-    /// With the certificate's order in flight ended, if the CA cannot have issued for it.
-    async fn ending_unfinalized(
+    /// The certificate's order in flight that was made for this version, if the CA cannot have issued for it.
+    async fn unfinalized(
         &self,
         transaction: &mut Transaction,
         certificate: CertificateId,
-        fact: Fact,
-        mutation: &Mutation<'_>,
-    ) -> Result<Fact, Failure> {
+        made_for: Option<VersionId>,
+    ) -> Result<Option<Order>, Failure> {
         let failed = transaction.failed();
         let live = doc! { "certificate": certificate.to_string(), "live": true };
         let orders = self.collection::<Document>("orders");
         let found = orders.find_one(live).session(&mut transaction.session).await.map_err(failed)?;
         let found = found.map(|document| read::<OrderDocument>("orders", document)).transpose()?;
-        let Some(order) = found.map(Order::from).filter(|order| !order.state.may_be_finalized()) else {
-            return Ok(fact);
-        };
-        let why =
-            Problem::new(Class::Protocol, "job-cancelled", "its job was cancelled before it was finalized");
+        let order = found.map(Order::from);
+        Ok(order.filter(|order| order.made_for == made_for && !order.state.may_be_finalized()))
+    }
+
+    /// With the order of a cancelled job ended, if there is one.
+    fn ending_cancelled(
+        &self,
+        fact: Fact,
+        order: Option<&Order>,
+        mutation: &Mutation<'_>,
+    ) -> Result<Fact, StoreError> {
+        let Some(order) = order else { return Ok(fact) };
+        let why = "its job was cancelled before it was finalized";
+        let why = Problem::new(Class::Protocol, "job-cancelled", why);
         let state = OrderState::Failed { placed: order.state.placed().cloned(), problem: why };
-        let named = doc! { "_id": certificate.to_string(), "order": order.id.to_string() };
-        let fact = fact.ending_order(&order, &state, mutation.audit.time, self.retention.orders)?;
-        Ok(fact.may("certificates", named, doc! { "$set": { "order": null } }))
+        let named = doc! { "_id": order.certificate.to_string(), "order": order.id.to_string() };
+        let fact = fact.ending_order(order, &state, mutation.audit.time, self.retention.orders)?;
+        Ok(fact.uncounted(order).may("certificates", named, doc! { "$set": { "order": null } }))
     }
 
     /// The job as it is after the change. A refusal may be what the same request itself has left behind.
@@ -202,7 +210,7 @@ impl Store {
         Ok(found.map(|document| read("jobs", document)).transpose()?)
     }
 
-    /// The fence that the last job on the same subject left behind, if the subject is still there.
+    /// The fence that the last job on the same subject left behind, if the subject is still what the job was queued for.
     async fn subject_fence(
         &self,
         transaction: &mut Transaction,
@@ -211,10 +219,20 @@ impl Store {
         let failed = transaction.failed();
         let (collection, id) = subject(&job.work);
         let subjects = self.collection::<Document>(collection);
-        let found = subjects.find_one(doc! { "_id": id }).projection(doc! { fence_field(&job.work): 1 });
+        let found = subjects.find_one(still(&job.work, &id)).projection(doc! { fence_field(&job.work): 1 });
         let found = found.session(&mut transaction.session).await.map_err(failed)?;
         Ok(found.map(|subject| subject.get_i64(fence_field(&job.work)).unwrap_or(0)))
     }
+}
+
+/// The subject of such work, as long as it is what the work was queued for: an issuance that another was faster with is about
+/// nothing any more.
+fn still(work: &Work, subject: &str) -> Document {
+    let mut still = doc! { "_id": subject };
+    if let Work::Issue { made_for, .. } = work {
+        still.insert("version.id", made_for.map(|version| version.to_string()));
+    }
+    still
 }
 
 /// What a version shows whose revocation was cancelled after a worker had begun with it.

@@ -38,13 +38,13 @@ pub struct Claimed {
     pub weights: Option<BTreeMap<ProjectId, u32>>,
 }
 
-/// Who runs what this process held.
+/// What became of jobs whose leases were to be extended.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Running {
-    /// It still does; the leases are extended.
-    pub here: Vec<JobId>,
-    /// A peer has claimed it.
-    pub elsewhere: Vec<JobId>,
+pub struct Extended {
+    /// This process still has them.
+    pub kept: Vec<JobId>,
+    /// A peer claimed them since.
+    pub taken: Vec<JobId>,
 }
 
 impl Store {
@@ -151,37 +151,43 @@ impl Store {
         found.into_iter().map(|document| read("jobs", document)).collect()
     }
 
-    /// Extends the leases of all jobs that this process holds, and answers which of them somebody runs: this process, or a peer.
-    /// The others are over.
+    /// Extends the leases of all jobs that this process holds, each by its claim's token and attempt; answers which of them it still has,
+    /// and which a peer claimed since. The others were settled or ended.
     ///
     /// # Errors
     /// When the database does not answer; the leases go on to run out.
     pub async fn extend_claims(
         &self,
-        held: &[(JobId, ClaimId)],
+        held: &[(JobId, ClaimId, i32)],
         lease: Duration,
-    ) -> Result<Running, StoreError> {
-        let ids: Vec<String> = held.iter().map(|(job, _)| job.to_string()).collect();
-        let tokens: Vec<String> = held.iter().map(|(_, token)| token.to_string()).collect();
+    ) -> Result<Extended, StoreError> {
+        let ids: Vec<String> = held.iter().map(|(job, ..)| job.to_string()).collect();
+        let tokens: Vec<String> = held.iter().map(|(_, token, _)| token.to_string()).collect();
         let own = doc! { "_id": { "$in": &ids }, "token": { "$in": tokens }, "state": "running" };
         let extend =
             vec![doc! { "$set": { "claim_at": database_now_plus(lease), "lease_ms": millis(lease) } }];
         let jobs = self.collection::<Document>("jobs");
         let extended = bounded("extend claims", jobs.update_many(own, extend)).await?;
         if usize::try_from(extended.matched_count).ok() == Some(held.len()) {
-            return Ok(Running { here: held.iter().map(|(job, _)| *job).collect(), elsewhere: vec![] });
+            return Ok(Extended { kept: held.iter().map(|(job, ..)| *job).collect(), taken: vec![] });
         }
-        let running: Vec<Document> = bounded("look for claimed jobs", async {
-            let running = jobs.find(doc! { "_id": { "$in": ids }, "state": "running" });
-            running.projection(doc! { "token": 1 }).await?.try_collect().await
+        let now: Vec<Document> = bounded("look for claimed jobs", async {
+            let now = jobs.find(doc! { "_id": { "$in": ids } });
+            now.projection(doc! { "state": 1, "token": 1, "attempt": 1 }).await?.try_collect().await
         })
         .await?;
-        let running = running.iter().filter_map(|job| {
-            Some((job.get_str("_id").ok()?.parse().ok()?, job.get_str("token").ok()?.parse().ok()?))
-        });
-        let (here, elsewhere): (Vec<_>, Vec<_>) = running.partition(|claim| held.contains(claim));
-        let jobs = |claims: Vec<(JobId, ClaimId)>| claims.into_iter().map(|(job, _)| job).collect();
-        Ok(Running { here: jobs(here), elsewhere: jobs(elsewhere) })
+        let mut extended = Extended::default();
+        for (job, token, attempt) in held {
+            let says =
+                |now: &Document, what: &str, value: &str| now.get_str(what).is_ok_and(|said| said == value);
+            let Some(now) = now.iter().find(|now| says(now, "_id", &job.to_string())) else { continue };
+            if says(now, "state", JobState::Running.as_str()) && says(now, "token", &token.to_string()) {
+                extended.kept.push(*job);
+            } else if now.get_i32("attempt").is_ok_and(|last| last > *attempt) {
+                extended.taken.push(*job);
+            }
+        }
+        Ok(extended)
     }
 }
 

@@ -31,7 +31,7 @@ use crate::transaction::Transaction;
 use crate::{Store, bounded};
 
 pub use change::JobRefusal;
-pub use claim::{Claimed, Running};
+pub use claim::{Claimed, Extended};
 pub(crate) use hasten::next_attempt_now;
 pub(crate) use look::page::Told;
 pub use look::{LanesSeen, Search};

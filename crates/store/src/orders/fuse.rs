@@ -43,7 +43,7 @@ impl Fact {
     }
 
     /// With the order not counted any more: it failed, and the CA issued nothing for it.
-    pub(super) fn uncounted(self, order: &Order) -> Self {
+    pub(crate) fn uncounted(self, order: &Order) -> Self {
         let others = doc! { "$filter": {
             "input": "$orders", "cond": { "$ne": ["$$this.order", order.id.to_string()] },
         } };

@@ -11,7 +11,7 @@ use cap_store::{CertificateRecord, JobRecord, JobRefusal, Mutation, OpenOrder, P
 use cap_testkit::mongo::driver::bson::{Document, doc};
 
 use crate::queue::raw;
-use crate::world::{FUSE, LEASE, World};
+use crate::world::{FUSE, LEASE, World, held};
 
 type Changed = Result<Result<JobRecord, JobRefusal>, StoreError>;
 
@@ -52,6 +52,29 @@ async fn set(world: &World, job: JobId, change: Document) {
 async fn die(world: &World, job: JobId) {
     let dead = doc! { "$set": { "state": "dead", "alive": false }, "$unset": { "claim_at": 1, "token": 1 } };
     set(world, job, dead).await;
+}
+
+/// Another was faster with what a dead job was for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_for_a_version_that_was_replaced_is_not_retried_and_its_cancellation_ends_no_later_order() {
+    let world = World::new().await;
+    let (certificate, claim, order) = crate::orders::begun(&world, "a.example.test", LEASE).await;
+    postpone(&world, &claim).await;
+    let database = raw(&world).await;
+    let (certificates, orders) =
+        (database.collection::<Document>("certificates"), database.collection::<Document>("orders"));
+    let id = doc! { "_id": certificate.id.to_string() };
+    let version = VersionId::generate(world.clock.as_ref(), world.entropy.as_ref()).to_string();
+    let replaced = doc! { "$set": { "version": { "id": &version }, "status": "renewing", "fence": 90_i64 } };
+    certificates.update_one(id.clone(), replaced).await.unwrap();
+    let later = doc! { "$set": { "made_for": &version } };
+    orders.update_one(doc! { "_id": order.id.to_string() }, later).await.unwrap();
+    let before = certificates.find_one(id.clone()).await.unwrap();
+    cancel(&world, claim.job).await.unwrap().unwrap();
+    assert_eq!(certificates.find_one(id).await.unwrap(), before);
+    assert!(world.store.order(order.id).await.unwrap().unwrap().state.is_live());
+    die(&world, claim.job).await;
+    assert_eq!(retry(&world, claim.job).await.unwrap(), Err(JobRefusal::Pointless));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,8 +166,8 @@ async fn what_runs_or_is_over_is_neither_retried_nor_cancelled() {
     for change in [retry(&world, claim.job).await, cancel(&world, claim.job).await] {
         assert_eq!(change.unwrap(), refused(JobState::Running));
     }
-    let running = world.store.extend_claims(&[(claim.job, claim.token)], LEASE).await.unwrap();
-    assert_eq!(running.here, vec![claim.job], "a refusal took the job from its worker");
+    let extended = world.store.extend_claims(&[held(&claim)], LEASE).await.unwrap();
+    assert_eq!(extended.kept, vec![claim.job], "a refusal took the job from its worker");
     world.store.settle(&claim, &Settlement::Succeeded, world.clock.now()).await.unwrap();
     for change in [retry(&world, claim.job).await, cancel(&world, claim.job).await] {
         assert_eq!(change.unwrap(), refused(JobState::Succeeded));

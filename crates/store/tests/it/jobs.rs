@@ -9,12 +9,12 @@ use cap_core::id::JobId;
 use cap_core::job::{JobState, Settlement, Work};
 use cap_core::page::{Order, Page};
 use cap_core::problem::{Class, Problem};
-use cap_store::{JobFilter, JobRecord, Running, StoreError};
+use cap_store::{Extended, JobFilter, JobRecord, StoreError};
 use cap_testkit::mongo::driver::Client;
 use cap_testkit::mongo::driver::bson::{DateTime, Document, doc};
 
 use crate::explain::{asked, explain};
-use crate::world::{LEASE, World};
+use crate::world::{LEASE, World, held};
 
 fn issue_jobs(claims: &[cap_core::job::Claim]) -> usize {
     claims.iter().filter(|claim| matches!(claim.work, Work::Issue { .. })).count()
@@ -59,13 +59,15 @@ async fn a_job_whose_lease_ran_out_is_claimed_again_with_a_higher_fence() {
     let now = world.clock.now();
     let late = world.store.settle(&first, &Settlement::Succeeded, now).await;
     assert!(matches!(late, Err(StoreError::Fenced)), "{late:?}");
-    let running = world.store.extend_claims(&[(first.job, first.token)], LEASE).await.unwrap();
-    assert_eq!(running, Running { here: vec![], elsewhere: vec![first.job] }, "a peer has it");
-    let running = world.store.extend_claims(&[(second.job, second.token)], LEASE).await.unwrap();
-    assert_eq!(running, Running { here: vec![second.job], elsewhere: vec![] });
+    let extended = world.store.extend_claims(&[held(&first)], LEASE).await.unwrap();
+    assert_eq!(extended, Extended { kept: vec![], taken: vec![first.job] });
+    let extended = world.store.extend_claims(&[held(&second)], LEASE).await.unwrap();
+    assert_eq!(extended, Extended { kept: vec![second.job], taken: vec![] });
     world.store.settle(&second, &Settlement::Succeeded, now).await.unwrap();
-    let running = world.store.extend_claims(&[(second.job, second.token)], LEASE).await.unwrap();
-    assert_eq!(running, Running::default(), "it is over, and nobody took it");
+    let extended = world.store.extend_claims(&[held(&second)], LEASE).await.unwrap();
+    assert_eq!(extended, Extended::default(), "nobody took it");
+    let extended = world.store.extend_claims(&[held(&first)], LEASE).await.unwrap();
+    assert_eq!(extended, Extended { kept: vec![], taken: vec![first.job] }, "a peer had it since");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use cap_testkit::mongo::driver::{Client, Database};
 use cap_testkit::mongo::{ReplicaSet, ReplicaSetOptions};
 use futures_util::future::join_all;
 
-use crate::world::{FUSE, LEASE, World};
+use crate::world::{FUSE, LEASE, World, held};
 
 const ORDERS: usize = 20;
 
@@ -110,8 +110,8 @@ async fn jobs_that_end_alike_end_together_but_for_one_that_a_peer_has() {
     }
     let claims = world.claim("one", Duration::ZERO).await;
     assert_eq!(claims.len(), JOBS);
-    let kept: Vec<_> = claims[1..].iter().map(|claim| (claim.job, claim.token)).collect();
-    assert_eq!(world.store.extend_claims(&kept, LEASE).await.unwrap().here.len(), JOBS - 1);
+    let kept: Vec<_> = claims[1..].iter().map(held).collect();
+    assert_eq!(world.store.extend_claims(&kept, LEASE).await.unwrap().kept.len(), JOBS - 1);
     let taken = world.claim("two", LEASE).await;
     assert_eq!(taken.iter().map(|claim| claim.job).collect::<Vec<_>>(), [claims[0].job]);
     let _writers: Vec<_> = (0..2 * JOBS).map(|_| store.writer()).collect();

@@ -11,7 +11,7 @@ use cap_core::certificate::{KeyType, Names, Spec, Status};
 use cap_core::clock::Clock;
 use cap_core::entropy::Entropy;
 use cap_core::envelope::{Kek, KeyOwner, Keyring};
-use cap_core::id::{CertificateId, ClaimId, IssuerId, OrderId, ProjectId};
+use cap_core::id::{CertificateId, ClaimId, IssuerId, JobId, OrderId, ProjectId};
 use cap_core::issuer::{IssuerSpec, IssuerStatus};
 use cap_core::job::{Claim, JobDraft, ProjectLane, Room, Work};
 use cap_core::order::{Fuse, Order, OrderKey, OrderState};
@@ -63,6 +63,11 @@ async fn migrate(uri: &str, kek: &dyn Kek, clock: &dyn Clock, entropy: &dyn Entr
 /// A look by lanes for whatever is due, in no partition yet.
 pub(crate) fn search(held: &BTreeMap<ProjectLane, usize>, now: Timestamp) -> Search<'_> {
     Search { by_lanes: true, ..Search::anything(Room { all: 50, side: 50 }, &[], held, now) }
+}
+
+/// A claim, as its lease is extended by.
+pub(crate) fn held(claim: &Claim) -> (JobId, ClaimId, i32) {
+    (claim.job, claim.token, claim.attempt)
 }
 
 impl World {

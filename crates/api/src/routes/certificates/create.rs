@@ -44,9 +44,14 @@ pub(super) async fn create(
     let spec = spec(body.value)?;
     let found = app.store.issuer(project, &issuer).await?;
     let issuer = found.ok_or_else(|| ApiError::invalid(unknown_issuer(&issuer)))?;
-    if matches!(issuer.why_held(), Some(Hold::Deactivating | Hold::Deactivated)) {
+    let is_ended = match issuer.why_held() {
+        Some(Hold::Deactivating) => Some("is being deactivated"),
+        Some(Hold::Deactivated) => Some("is deactivated, for ever"),
+        Some(Hold::Refused) | None => None,
+    };
+    if let Some(is_ended) = is_ended {
         let detail = format!(
-            "the account of issuer {} is deactivated, for ever, so it issues no more; name another issuer, or make one",
+            "the account of issuer {} {is_ended}, so it issues no more; name another issuer, or make one",
             issuer.name
         );
         return Err(ApiError::new(CONFLICT, detail));

@@ -208,7 +208,9 @@ impl Engine<'_> {
         let (before, now) = (self.setbacks(progressed), self.clock.now());
         let ends = [order.state.placed().and_then(|placed| placed.expires), self.expires];
         let own = poll_delay(before.map_or(0, |before| before.waits), ends, now, self.entropy);
-        let after = own.max(asked.min(limits::RETRY_AFTER_MAX));
+        // As with rate limits: some CAs ask for longer than a certificate lives.
+        let most = limits::RETRY_AFTER_MAX.min(limit_wait_max(self.expires, now));
+        let after = own.max(asked.min(most));
         let problem = Problem::waiting(later(now, after));
         Settlement::Again { after, problem: Some(problem), setbacks: Some(Setbacks::waited(before, now)) }
     }

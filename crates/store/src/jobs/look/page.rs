@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a look asks for at once. Jobs that cannot be read keep nobody else waiting, be they many: a newer build that was taken
-//! back may have queued work of a kind that this one does not know.
+//! What a look asks for at once. Jobs that cannot be read keep nobody else waiting, up to [`ASKED_MAX`] of them: a newer build that was
+//! taken back may have queued work of a kind that this one does not know.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 

@@ -171,6 +171,11 @@ fn a_ca_is_given_the_time_that_it_asks_for_in_a_good_answer() {
         ca.finalize = Some(Ok(Reply { said: Seen::Processing, retry_at }));
     });
     assert_eq!((settled(world.run()).0, world.clock.boottime()), (wait, Duration::ZERO), "and not in place");
+    // No longer than a tenth of the life that is left, if it may have issued long before.
+    let (busy, world) = told(Seen::Processing, wait * 1_000);
+    let mut world = world.tell(|ca| ca.looks = [busy].into());
+    world.expires = Some(later(world.clock.now(), wait * 100));
+    assert_eq!(settled(world.run()).0, wait * 10);
     // What is over by now is not waited for, and nothing is for ever.
     let (past, world) = told(Seen::Processing, Duration::ZERO);
     assert!(settled(world.tell(|ca| ca.looks = [past].into()).run()).0 <= limits::POLL_WAIT_FIRST);
