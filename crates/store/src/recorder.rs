@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::stream::{self, FuturesUnordered, StreamExt};
+use futures_util::{StreamExt, stream};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{Failure, StoreError, timed_out};
@@ -20,10 +20,6 @@ const GROUP: usize = 100;
 const WAITING: usize = 1_024;
 /// How long the first fact of a group waits for others at most, for each who writes.
 const GATHER_PER_WRITER: Duration = Duration::from_millis(1);
-/// Groups that are written at once: while one waits for its majority, the database has room for another.
-const AT_ONCE: usize = 2;
-/// Facts of a group that is written beside another at least: fewer wait for its end, and share one transaction.
-const SECOND: usize = 16;
 /// Facts written at once when a group was refused and each goes alone.
 const ALONE: usize = 8;
 
@@ -96,44 +92,31 @@ impl Recorder {
     }
 }
 
-/// Writes what waits, in groups. While some are being written the next gathers.
+/// Writes what waits, a group at a time. While one is being written the next gathers.
 async fn record(store: Store, mut waiting: mpsc::Receiver<(Fact, Answer)>, writers: Writers) {
-    let (mut group, mut writing) = (Vec::with_capacity(GROUP), FuturesUnordered::new());
-    loop {
-        tokio::select! {
-            Some(()) = writing.next() => continue,
-            received = waiting.recv_many(&mut group, GROUP) => if received == 0 { break },
-        }
-        gather(&mut waiting, &mut group, &mut writing, writers.load(Ordering::Relaxed)).await;
+    let mut group = Vec::with_capacity(GROUP);
+    while waiting.recv_many(&mut group, GROUP).await > 0 {
+        gather(&mut waiting, &mut group, writers.load(Ordering::Relaxed)).await;
         // Whoever gave up waiting was told that it failed: it must not happen later, unseen.
         group.retain(|(_, answer)| !answer.is_closed());
         let (facts, answers): (Vec<Fact>, Vec<Answer>) = group.drain(..).unzip();
-        writing.push(settle(&store, facts, answers));
+        settle(&store, facts, answers).await;
     }
-    while writing.next().await.is_some() {}
 }
 
-/// Waits a moment for more, until half of the writers have come; beside a group that is being written, until it ends, or
-/// enough have come for another.
+/// Waits a moment for more, until half of the writers have come.
 async fn gather(
     waiting: &mut mpsc::Receiver<(Fact, Answer)>,
     group: &mut Vec<(Fact, Answer)>,
-    writing: &mut FuturesUnordered<impl Future<Output = ()>>,
     writers: usize,
 ) {
     let wanted = GROUP.min(writers / 2);
     let most = GATHER_PER_WRITER * u32::try_from(wanted * 2).unwrap_or(u32::MAX);
     let until = tokio::time::Instant::now() + most;
-    loop {
-        let enough = if writing.is_empty() { wanted } else { wanted.max(SECOND) };
-        if writing.len() < AT_ONCE && group.len() >= enough {
-            return;
-        }
-        let room = GROUP.saturating_sub(group.len());
-        tokio::select! {
-            Some(()) = writing.next() => {}
-            received = waiting.recv_many(group, room), if room > 0 => if received == 0 { return },
-            () = tokio::time::sleep_until(until), if writing.is_empty() => return,
+    while group.len() < wanted {
+        match tokio::time::timeout_at(until, waiting.recv()).await {
+            Ok(Some(entry)) => group.push(entry),
+            Ok(None) | Err(_) => break,
         }
     }
 }

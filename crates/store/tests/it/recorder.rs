@@ -173,31 +173,6 @@ async fn a_fact_behind_one_that_hangs_is_answered_in_the_time_of_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_that_hangs_holds_up_no_other_of_many_facts() {
-    const HELD_MS: i32 = 4_000;
-    let options = ReplicaSetOptions { members: 1, ..ReplicaSetOptions::default() };
-    let set = ReplicaSet::start_with(options).await.unwrap();
-    let world = World::at(set.uri_for("recorder")).await;
-    let store = world.store.clone().working_in_groups();
-    let orders = begin(&world, &store).await;
-    let hold = doc! {
-        "configureFailPoint": "failCommand", "mode": { "times": 1 }, "data": {
-            "failCommands": ["update"], "namespace": "recorder.orders", "blockConnection": true, "blockTimeMS": HELD_MS,
-        },
-    };
-    set.command(0, hold).await.unwrap();
-    let (hanging, first) = (store.clone(), orders[0].clone());
-    let hung = tokio::spawn(async move { hanging.advance(&first, placed(&first), &[]).await });
-    let entered = doc! { "waitForFailPoint": "failCommand", "timesEntered": 1, "maxTimeMS": 10_000 };
-    set.command(0, entered).await.unwrap();
-    // As many as one group is written beside another for.
-    let others = orders[1..=16].iter().map(|order| store.advance(order, placed(order), &[]));
-    assert!(join_all(others).await.iter().all(Result::is_ok));
-    assert!(!hung.is_finished(), "they waited for what hangs");
-    hung.await.unwrap().unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_fact_that_nobody_waits_for_is_not_written_later() {
     let set = ReplicaSet::start().await.unwrap();
     let world = World::at(set.uri_for("recorder")).await;
