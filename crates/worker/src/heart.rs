@@ -61,8 +61,7 @@ impl Heart {
 
     /// How long news of the queue can wait, and the next look at it: the more jobs there are in hand, the longer.
     pub(crate) fn pace(&self) -> Duration {
-        let held = u32::try_from(self.lock().len()).unwrap_or(u32::MAX);
-        PACE_PER_JOB.saturating_mul(held).min(PACE_MAX)
+        pace(self.lock().len())
     }
 
     /// How many jobs of each lane this process holds.
@@ -141,5 +140,21 @@ impl Heart {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn pace(in_hand: usize) -> Duration {
+    PACE_PER_JOB.saturating_mul(u32::try_from(in_hand).unwrap_or(u32::MAX)).min(PACE_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_worker_waits_for_nothing_and_no_other_for_long() {
+        assert_eq!(pace(0), Duration::ZERO);
+        assert_eq!(pace(3), 3 * PACE_PER_JOB);
+        assert_eq!([pace(1_000), pace(usize::MAX)], [PACE_MAX; 2]);
     }
 }

@@ -157,7 +157,8 @@ impl Runner {
         Drained::Abandoned(jobs.len() + scans.len() + looks.len() + revocations.len())
     }
 
-    /// Places for the next jobs, at least one; where there is more to do than there was room for, for several.
+    /// Places for the next jobs, at least one; where there is more to do than there was room for, for several, and otherwise when the
+    /// jobs in hand have kept their pace.
     async fn room(&self, memory: &Memory, before: Look, heart: &Heart) -> Vec<Place> {
         let places = &memory.places;
         let is_shared = self.world.clock.boottime() < memory.shared_until;

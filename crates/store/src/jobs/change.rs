@@ -72,7 +72,7 @@ impl Store {
                 fact = fact.may("issuers", own, doc! { "$unset": { "ari_after": "" } });
             }
             if let Some((collection, id)) = shown_on(&job.work) {
-                fact = fact.may(collection, doc! { "_id": id }, vec![next_attempt_now(job.held_until)]);
+                fact = fact.may(collection, still(&job.work, &id), vec![next_attempt_now(job.held_until)]);
             }
             self.write_within(&mut transaction, &[fact]).await?;
             transaction.commit().await?;
