@@ -6,6 +6,7 @@ use std::time::Duration;
 use cap_client::ClientError;
 use cap_client::wire::{Certificate, Issuer, Job, KeyRollover};
 use cap_core::certificate::Status;
+use cap_core::id::JobId;
 use cap_core::issuer::IssuerStatus;
 use cap_core::job::JobState;
 use cap_core::problem::Problem;
@@ -163,7 +164,14 @@ pub(crate) fn deactivated(seen: &Issuer, _deadline: Timestamp) -> Verdict {
     }
 }
 
-/// Whether a job is over. One that was cancelled was done by somebody else or is not wanted any more.
+/// What is to be said where a job that was waited for was cancelled before it had done what it was for.
+pub(crate) fn cancelled(what: &str, job: JobId, next: String) -> Failure {
+    let why = format!("its job {job} was cancelled, so nobody works on it");
+    Failure::new(Exit::Error, format!("{what} is not done"), why).hint(next)
+}
+
+/// Whether a job is over. One that was cancelled was done by somebody else or is not wanted any more: whoever waits for what it was
+/// for looks at that.
 pub(crate) fn job(seen: &Job, deadline: Timestamp) -> Verdict {
     match (seen.state, &seen.problem) {
         (JobState::Succeeded | JobState::Cancelled, _) => Verdict::Done,

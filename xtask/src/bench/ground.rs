@@ -21,6 +21,8 @@ use cap_testkit::mongo::{ReplicaSet, ReplicaSetOptions};
 use cap_testkit::process::{Launcher, Lifetime};
 use cap_testkit::scratch::Scratch;
 
+use super::usage;
+
 /// Connections of the bench's own client: more than it has in flight at once.
 const CONNECTIONS: u32 = 160;
 
@@ -91,7 +93,7 @@ impl Ground {
         self.set.checkpoint().await
     }
 
-    /// What the primary counted so far.
+    /// What the primary counted, and all members used, so far.
     pub(crate) async fn counts(&self) -> anyhow::Result<Counts> {
         let status = self.set.command(self.set.primary().await?, doc! { "serverStatus": 1 }).await?;
         let transactions = status.get_document("transactions")?;
@@ -100,16 +102,24 @@ impl Ground {
             aborted: whole(transactions, "totalAborted")?,
             committed: whole(transactions, "totalCommitted")?,
             conflicts: whole(conflicts, "writeConflicts")?,
+            cpu_seconds: self.cpu_seconds()?,
         })
+    }
+
+    fn cpu_seconds(&self) -> anyhow::Result<f64> {
+        let member = |index| Ok((format!("mongod-{index}"), self.set.process(index)?.pid()));
+        let members = (0..self.set.len()).map(member).collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(usage::of(&members)?.values().map(|used| used.cpu_seconds).sum())
     }
 }
 
-/// What a primary counted.
+/// What a primary counted, and all members used.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Counts {
     pub(crate) aborted: i64,
     pub(crate) committed: i64,
     pub(crate) conflicts: i64,
+    pub(crate) cpu_seconds: f64,
 }
 
 impl Counts {
@@ -118,6 +128,7 @@ impl Counts {
             aborted: self.aborted - before.aborted,
             committed: self.committed - before.committed,
             conflicts: self.conflicts - before.conflicts,
+            cpu_seconds: self.cpu_seconds - before.cpu_seconds,
         }
     }
 }

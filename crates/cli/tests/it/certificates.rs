@@ -3,11 +3,14 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cap_testkit::scratch::Scratch;
 use cap_testkit::wait::{self, Pending};
+use serde_json::{Value, json};
 
+use crate::fake::{FakeApi, certificate, id, job};
 use crate::world::{text, world};
 
 /// An issuance on a busy machine.
@@ -247,4 +250,42 @@ async fn a_version_that_is_revoked_is_replaced_where_that_is_asked_for_although_
     let last = last.await.unwrap();
     assert_ne!(last["version"]["spki_sha256"], made["version"]["spki_sha256"]);
     assert_eq!(last["auto_renew"], false, "once is not always");
+}
+
+/// What a job was for may be done although it was cancelled, since somebody else did it; where it is not, that is said.
+#[tokio::test]
+async fn a_renewal_or_revocation_whose_job_is_cancelled_is_not_called_done() {
+    let api = |later: Value| async move {
+        let asked_for = AtomicBool::new(false);
+        FakeApi::answering(move |asked| {
+            let before = !asked_for.load(Ordering::Relaxed);
+            match asked {
+                _ if asked.starts_with("POST") => {
+                    asked_for.store(true, Ordering::Relaxed);
+                    (202, job(1, "issue", "queued"))
+                }
+                _ if asked.contains("/jobs/") => (200, job(1, "issue", "cancelled")),
+                _ if asked.contains("/versions") => {
+                    (200, json!({ "items": [later["version"]], "next_cursor": null }))
+                }
+                _ if before => (200, certificate(1)),
+                _ => (200, later.clone()),
+            }
+        })
+        .await
+    };
+    let id = id("crt", 1);
+    let renew = ["cert", "renew", &id, "--wait", "-p", "demo"];
+    let revoke = ["cert", "revoke", &id, "--reason", "superseded", "--yes", "--wait", "-p", "demo"];
+    let unchanged = api(certificate(1)).await;
+    unchanged.cli.run(&renew).await.refuses(1, &["was cancelled", "cert renew crt_"]);
+    unchanged.cli.run(&revoke).await.refuses(1, &["was cancelled", "ask again"]);
+
+    let mut renewed = certificate(1);
+    renewed["version"]["number"] = json!(2);
+    api(renewed).await.cli.run(&renew).await.ends(0).tells(&["Its version is now 2"]);
+    let mut revoked = certificate(1);
+    let at = "2026-01-02T00:00:00Z";
+    revoked["version"]["revocation"] = json!({ "reason": "superseded", "asked_at": at, "revoked_at": at });
+    api(revoked).await.cli.run(&revoke).await.ends(0).tells(&["The CA has revoked it."]);
 }

@@ -27,6 +27,8 @@ pub(crate) struct Claims {
     /// Of one claim.
     pub(crate) times: Times,
     pub(crate) aborts_a_job: f64,
+    /// Of all members together.
+    pub(crate) cpu_ms_a_job: f64,
 }
 
 pub(crate) async fn run(
@@ -83,5 +85,6 @@ pub(crate) async fn run(
         rate: number(claimed) / to.saturating_sub(from).as_secs_f64(),
         times: Times::new(took),
         aborts_a_job: real(counts.aborted) / number(jobs),
+        cpu_ms_a_job: 1_000.0 * counts.cpu_seconds / number(jobs),
     })
 }

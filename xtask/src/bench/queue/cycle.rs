@@ -38,6 +38,8 @@ pub(crate) struct Cell {
     pub(crate) aborts_a_job: f64,
     pub(crate) commits_a_job: f64,
     pub(crate) conflicts_a_job: f64,
+    /// Of all members together.
+    pub(crate) cpu_ms_a_job: f64,
 }
 
 /// How many jobs a cell takes: it should last some seconds whatever its size.
@@ -76,7 +78,7 @@ pub(crate) async fn run(
     audited(world, project, wanted).await?;
     let (rate, times) = measured(world, project).await?;
     let a_job = |count: i64| real(count) / number(jobs);
-    let Counts { aborted, committed, conflicts } = counts;
+    let Counts { aborted, committed, conflicts, cpu_seconds } = counts;
     Ok(Cell {
         in_flight,
         workers,
@@ -85,6 +87,7 @@ pub(crate) async fn run(
         aborts_a_job: a_job(aborted),
         commits_a_job: a_job(committed),
         conflicts_a_job: a_job(conflicts),
+        cpu_ms_a_job: 1_000.0 * cpu_seconds / number(jobs),
     })
 }
 
@@ -129,7 +132,7 @@ async fn measured(world: &World, project: ProjectId) -> anyhow::Result<(f64, Tim
 /// The head of the table.
 pub(crate) fn print_head() {
     println!(
-        "  {:>9} {:>8} {:>9} {:>9} {:>8} {:>8} {:>11} {:>12} {:>14}",
+        "  {:>9} {:>8} {:>9} {:>9} {:>8} {:>8} {:>11} {:>12} {:>14} {:>18}",
         "in flight",
         "workers",
         "jobs/s",
@@ -138,7 +141,8 @@ pub(crate) fn print_head() {
         "p99 ms",
         "aborts/job",
         "commits/job",
-        "conflicts/job"
+        "conflicts/job",
+        "members' CPU ms/job"
     );
 }
 
@@ -146,7 +150,7 @@ impl Cell {
     /// Prints it beside the inserts of the same concurrency.
     pub(crate) fn print(&self, inserts: f64) {
         println!(
-            "  {:>9} {:>8} {:>9.0} {:>9.2} {:>8.0} {:>8.0} {:>11.4} {:>12.3} {:>14.4}",
+            "  {:>9} {:>8} {:>9.0} {:>9.2} {:>8.0} {:>8.0} {:>11.4} {:>12.3} {:>14.4} {:>18.2}",
             self.in_flight,
             self.workers,
             self.rate,
@@ -156,6 +160,7 @@ impl Cell {
             self.aborts_a_job,
             self.commits_a_job,
             self.conflicts_a_job,
+            self.cpu_ms_a_job,
         );
     }
 }

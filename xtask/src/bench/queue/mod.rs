@@ -173,11 +173,12 @@ async fn speed(args: &QueueArgs, verdicts: &mut Verdicts) -> anyhow::Result<()> 
         for one in &claimed {
             let (median, p99) = (ms(one.times.median()), ms(one.times.p99()));
             println!(
-                "  {:>4} claimers {:8.0} jobs/s, {:.2} x peak insert, p50 {median:6.1} ms, p99 {p99:6.1} ms, {:.4} aborts/job",
+                "  {:>4} claimers {:8.0} jobs/s, {:.2} x peak insert, p50 {median:6.1} ms, p99 {p99:6.1} ms, {:.4} aborts/job, members' CPU {:.2} ms/job",
                 one.claimers,
                 one.rate,
                 one.rate / peak,
-                one.aborts_a_job
+                one.aborts_a_job,
+                one.cpu_ms_a_job
             );
         }
         let best = claimed.iter().map(|one| one.rate).fold(0.0, f64::max);

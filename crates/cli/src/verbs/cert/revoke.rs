@@ -2,8 +2,10 @@
 //! `cert revoke`.
 
 use cap_client::wire::RevokeCertificate;
+use cap_client::{Client, ClientError, PageQuery};
 use cap_core::certificate::RevocationReason;
-use cap_core::id::VersionId;
+use cap_core::id::{CertificateId, VersionId};
+use cap_core::job::JobState;
 
 use super::switch;
 use crate::app::App;
@@ -46,13 +48,37 @@ pub(super) async fn run(args: Args, app: &mut App) -> Result<(), Failure> {
     }
     let what = args.version.map_or_else(|| "the current version".to_owned(), |version| version.to_string());
     app.confirm(&format!("revoke {what} of certificate {id}, which cannot be taken back"))?;
+    // The one that is current when it is asked for: it is replaced while it is waited for.
+    let version = match args.version {
+        None if args.wait => client.certificate(&project, id).await?.version.map(|version| version.id),
+        named => named,
+    };
     let job = client.revoke_certificate(&project, id, &body).await?;
     if !args.wait {
         return app.output.show(&job, app.clock.now());
     }
     app.output.say(&format!("Job {} has certificate {id} revoked; waiting until it is done.", job.id))?;
     let look = async || client.job(&project, job.id).await;
-    wait::until(app, &format!("the revocation of {id}"), look, wait::job).await?;
+    let what = format!("the revocation of {id}");
+    let over = wait::until(app, &what, look, wait::job).await?;
+    if over.state == JobState::Cancelled && !is_revoked(&client, &project, id, version).await? {
+        let next = format!(
+            "look with `certautopilot cert get {id}` whether the CA may have been asked, and ask again"
+        );
+        return Err(wait::cancelled(&what, job.id, next));
+    }
     app.output.say("The CA has revoked it.")?;
     app.output.show(&client.certificate(&project, id).await?, app.clock.now())
+}
+
+/// Whether the CA has revoked that version, which is one of the newest.
+async fn is_revoked(
+    client: &Client,
+    project: &str,
+    certificate: CertificateId,
+    version: Option<VersionId>,
+) -> Result<bool, ClientError> {
+    let newest = client.versions(project, certificate, &PageQuery::default()).await?.items;
+    let asked = newest.iter().find(|found| Some(found.id) == version);
+    Ok(asked.and_then(|found| found.revocation.as_ref()).is_some_and(|it| it.revoked_at.is_some()))
 }
