@@ -13,6 +13,7 @@ use cap_core::clock::later;
 use http::{HeaderMap, Method, StatusCode, header};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
+use jiff::tz::TimeZone;
 use tokio::time::Instant;
 
 use crate::link;
@@ -182,7 +183,10 @@ pub(crate) fn note(answer: Answer) {
     });
 }
 
-/// Both forms of `Retry-After` (RFC 9110, 10.2.3): seconds from now, or a date in the form that is sent today.
+/// The two older forms of a date that are still to be read (RFC 9110, 5.6.7), both of UTC.
+const OLD_DATES: [&str; 2] = ["%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
+
+/// Both forms of `Retry-After` (RFC 9110, 10.2.3): seconds from now, or a date.
 fn retry_after(value: &str, now: Timestamp) -> Option<Timestamp> {
     let value = value.trim();
     if value.is_empty() {
@@ -192,7 +196,9 @@ fn retry_after(value: &str, now: Timestamp) -> Option<Timestamp> {
         let seconds = value.parse().unwrap_or(u64::MAX);
         return Some(later(now, std::time::Duration::from_secs(seconds)));
     }
-    DateTimeParser::new().parse_timestamp(value).ok()
+    let old = |form| jiff::civil::DateTime::strptime(form, value).ok()?.to_zoned(TimeZone::UTC).ok();
+    let today = DateTimeParser::new().parse_timestamp(value).ok();
+    today.or_else(|| OLD_DATES.into_iter().find_map(old).map(|date| date.timestamp()))
 }
 
 #[cfg(test)]
@@ -209,6 +215,8 @@ mod tests {
         let at = |text: &str| Some(text.parse::<Timestamp>().unwrap());
         assert_eq!(retry_after("120", now()), at("2026-10-21T07:30:00Z"));
         assert_eq!(retry_after(" 0 ", now()), at("2026-10-21T07:28:00Z"));
+        assert_eq!(retry_after("Sunday, 06-Dec-26 08:49:37 GMT", now()), at("2026-12-06T08:49:37Z"));
+        assert_eq!(retry_after("Sun Dec  6 08:49:37 2026", now()), at("2026-12-06T08:49:37Z"));
         assert_eq!(retry_after("Wed, 21 Oct 2026 08:00:00 GMT", now()), at("2026-10-21T08:00:00Z"));
         assert_eq!(retry_after("99999999999999999999999", now()), Some(Timestamp::MAX));
     }

@@ -24,7 +24,7 @@ pub(crate) struct Document {
     #[serde(default)]
     detail: Option<String>,
     #[serde(default)]
-    subproblems: Vec<Subproblem>,
+    subproblems: Option<Vec<Subproblem>>,
     /// Where people find what they have to do (RFC 8555, 7.3.3).
     #[serde(default)]
     instance: Option<String>,
@@ -42,7 +42,8 @@ struct Subproblem {
 
 #[derive(Debug, Clone, Deserialize)]
 struct Named {
-    value: String,
+    #[serde(default)]
+    value: Option<String>,
 }
 
 /// A problem type: who must act, and what they can do.
@@ -101,7 +102,7 @@ impl Document {
     /// The type without the ACME prefix; where several problems come as one, that of the first.
     pub(crate) fn acme_type(&self) -> Option<&str> {
         match self.kind.as_deref()?.strip_prefix(PREFIX)? {
-            "compound" => self.subproblems.first()?.kind.as_deref()?.strip_prefix(PREFIX),
+            "compound" => self.subproblems.as_deref()?.first()?.kind.as_deref()?.strip_prefix(PREFIX),
             other => Some(other),
         }
     }
@@ -119,10 +120,10 @@ impl Document {
 
     /// What the CA says, with what it says of single names, and where people do what it asks for.
     pub(crate) fn text(&self) -> Option<String> {
-        let subproblems = self.subproblems.iter().take(SUBPROBLEMS).filter_map(|sub| {
+        let subproblems = self.subproblems.iter().flatten().take(SUBPROBLEMS).filter_map(|sub| {
             let detail = sub.detail.as_deref()?;
-            Some(match &sub.identifier {
-                Some(named) => format!("{}: {detail}", named.value),
+            Some(match sub.identifier.as_ref().and_then(|named| named.value.as_ref()) {
+                Some(name) => format!("{name}: {detail}"),
                 None => detail.to_owned(),
             })
         });
@@ -161,12 +162,12 @@ impl From<&instant_acme::Problem> for Document {
             identifier: sub
                 .identifier
                 .as_ref()
-                .map(|identifier| Named { value: identifier.authorized(false).to_string() }),
+                .map(|identifier| Named { value: Some(identifier.authorized(false).to_string()) }),
         });
         Self {
             kind: problem.r#type.clone(),
             detail: problem.detail.clone(),
-            subproblems: subproblems.collect(),
+            subproblems: Some(subproblems.collect()),
             instance: None,
         }
     }

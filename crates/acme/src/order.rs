@@ -62,7 +62,9 @@ impl AcmeOrder {
             let next = authorizations.next();
             let next = self.http.call(Action::Authorization, async { next.await.transpose() });
             let authorization = next.await.ok()?.0?;
-            if let Some(problem) = failed_challenge(&authorization) {
+            // A challenge keeps the error of a try that came before the one which succeeded (RFC 8555, 8.2).
+            let is_valid = authorization.status == AuthorizationStatus::Valid;
+            if let Some(problem) = failed_challenge(&authorization).filter(|_| !is_valid) {
                 return Some(problem);
             }
         }

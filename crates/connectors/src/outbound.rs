@@ -10,8 +10,8 @@ use cap_core::outbound::{Outbound, Refused};
 use tokio::sync::Semaphore;
 
 /// Lookups at once. One that nobody waits for any more holds its place until the system gives it up: a resolver that does
-/// not answer must not take all threads.
-const LOOKUPS: usize = 64;
+/// not answer must not take all threads, and what one project's scans look up meanwhile, 64 names each 5 s, must not take all places.
+const LOOKUPS: usize = 256;
 
 /// Asks for the addresses of a name.
 #[async_trait]

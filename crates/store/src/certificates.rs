@@ -242,8 +242,8 @@ impl Store {
             let id = match self.hasten_job(&mut transaction, &key).await? {
                 Some(waiting) => waiting,
                 None => {
-                    self.guard_renewal(&mut transaction, job).await?;
-                    let queued = Fact::new(DOING).queueing(job)?;
+                    let fence = self.guard_renewal(&mut transaction, job).await?;
+                    let queued = Fact::new(DOING).queueing(&JobDraft { fence, ..job.clone() })?;
                     self.write_within(&mut transaction, &[queued]).await?;
                     job.id
                 }

@@ -221,7 +221,7 @@ impl Store {
             let mut transaction = self.begin(DOING).await?;
             let wanted = Fact::new(DOING).must("certificates", scannable.clone(), mark.clone());
             let key = job.work.key();
-            let wait = self.wait_after_scan(&mut transaction, *certificate).await?;
+            let (wait, fence) = self.after_last_scan(&mut transaction, *certificate).await?;
             let living = match wait {
                 None => self.hasten_job(&mut transaction, &key).await?,
                 // It is no later than this, and stays where it is.
@@ -231,7 +231,8 @@ impl Store {
                 Some(waiting) => (waiting, wanted),
                 None => {
                     let after = wait.unwrap_or(job.after);
-                    (job.id, wanted.queueing(&JobDraft { after, ..job.clone() })?)
+                    let fence = fence.max(job.fence);
+                    (job.id, wanted.queueing(&JobDraft { after, fence, ..job.clone() })?)
                 }
             };
             // A repeated request is answered with the job that does the work, whichever that is.
@@ -248,27 +249,28 @@ impl Store {
         self.job(job.project, id).await?.ok_or_else(gone)
     }
 
-    /// How long the next scan has to wait because the last one ended just now, by the database's clock. One from the future was
-    /// stamped by a clock that was wrong, and keeps nobody waiting.
-    async fn wait_after_scan(
+    /// How long the next scan has to wait because the last one ended just now, by the database's clock, and the fence that it left
+    /// behind. One from the future was stamped by a clock that was wrong, and keeps nobody waiting.
+    async fn after_last_scan(
         &self,
         transaction: &mut Transaction,
         certificate: CertificateId,
-    ) -> Result<Option<Duration>, Failure> {
+    ) -> Result<(Option<Duration>, i64), Failure> {
         let failed = transaction.failed();
         let again = millis(limits::DRIFT_SCAN_AGAIN);
         let ago = doc! { "$subtract": ["$$NOW", "$drift_seen.scanned_at"] };
         let stages = vec![
-            doc! { "$match": { "_id": certificate.to_string(), "drift_seen.scanned_at": { "$exists": true } } },
-            doc! { "$project": { "ago_ms": ago } },
+            doc! { "$match": { "_id": certificate.to_string() } },
+            doc! { "$project": { "ago_ms": ago, "drift_fence": 1 } },
         ];
         let certificates = self.collection::<Document>("certificates");
         let found = certificates.aggregate(stages).session(&mut transaction.session).await;
         let mut found = found.map_err(&failed)?;
         let found = found.next(&mut transaction.session).await.transpose().map_err(failed)?;
-        let ago = found.and_then(|scanned| scanned.get_i64("ago_ms").ok());
-        let left = ago.filter(|ago| (0..again).contains(ago)).map(|ago| again - ago);
-        Ok(left.and_then(|left| u64::try_from(left).ok()).map(Duration::from_millis))
+        let whole = |name| found.as_ref().and_then(|scanned| scanned.get_i64(name).ok());
+        let left = whole("ago_ms").filter(|ago| (0..again).contains(ago)).map(|ago| again - ago);
+        let left = left.and_then(|left| u64::try_from(left).ok()).map(Duration::from_millis);
+        Ok((left, whole("drift_fence").unwrap_or(0)))
     }
 
     /// Writes down what a scan found, ends its job, and says when the next one is due: one fact. What was compared with a

@@ -139,8 +139,8 @@ impl Store {
         &self,
         transaction: &mut Transaction,
         job: &JobDraft,
-    ) -> Result<(), Failure> {
-        let cap_core::job::Work::Issue { certificate, made_for } = &job.work else { return Ok(()) };
+    ) -> Result<i64, Failure> {
+        let cap_core::job::Work::Issue { certificate, made_for } = &job.work else { return Ok(job.fence) };
         let failed = transaction.failed();
         let certificate: &CertificateId = certificate;
         let version = made_for.map(|version| version.to_string());
@@ -149,12 +149,13 @@ impl Store {
         let mut stages = plan::stages(planned);
         stages.push(next_attempt_now(None));
         let certificates = self.collection::<Document>("certificates");
-        let update = certificates.update_one(filter, stages).session(&mut transaction.session);
-        if update.await.map_err(failed)?.matched_count == 0 {
+        let update = certificates.find_one_and_update(filter, stages).projection(doc! { "fence": 1 });
+        let found = update.session(&mut transaction.session).await.map_err(failed)?;
+        let Some(found) = found else {
             let what = "the certificate got another version in the same moment, or is gone".to_owned();
             return Err(StoreError::Conflict { doing: "request a renewal", what }.into());
-        }
-        Ok(())
+        };
+        Ok(found.get_i64("fence").map_or(job.fence, |fence| fence.max(job.fence)))
     }
 }
 

@@ -130,7 +130,7 @@ impl Store {
                     Some(other) if other != wanted.reason => {
                         return Ok(Err(RevocationAsked::Otherwise(other)));
                     }
-                    _ => (living, Fact::new(DOING)),
+                    _ => (living, Fact::new(DOING).replacing(certificate, version, wanted.replace)),
                 },
                 None => (job.id, Fact::new(DOING).intending(certificate, version, wanted)?.queueing(job)?),
             };
@@ -305,6 +305,21 @@ impl Fact {
         }
         let any = doc! { "_id": certificate.to_string() };
         Ok(fact.may("certificates", any, doc! { "$set": { "new_key": true } }))
+    }
+
+    /// With what was said later of whether the version is replaced; what was said before stands where nothing is said now.
+    fn replacing(self, certificate: CertificateId, version: VersionId, replace: Option<bool>) -> Self {
+        let Some(replace) = replace else { return self };
+        let current = doc! {
+            "_id": certificate.to_string(), "version.id": version.to_string(), "version.revocation": { "$ne": null },
+        };
+        let shown = doc! { "$set": { "version.revocation.replace": replace } };
+        self.must(
+            "certificate_versions",
+            of(certificate, version),
+            doc! { "$set": { "revocation.replace": replace } },
+        )
+        .may("certificates", current, shown)
     }
 
     /// With a version revoked. A current one that nothing takes the place of is let go of: it is not renewed, nobody asks its

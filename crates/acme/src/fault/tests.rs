@@ -247,6 +247,21 @@ fn the_text_keeps_the_type_and_the_words_of_the_ca() {
 }
 
 #[test]
+fn what_a_ca_leaves_empty_takes_nothing_from_the_rest() {
+    for empty in [
+        r#""subproblems":null"#,
+        r#""subproblems":[{"detail":null,"identifier":null}]"#,
+        r#""subproblems":[{"identifier":{"type":"dns"}}]"#,
+    ] {
+        let body = format!(r#"{{"type":"urn:ietf:params:acme:error:caa","detail":"forbidden",{empty}}}"#);
+        let refused = Answer { body: Bytes::from(body), ..answer(Action::NewOrder, 403, "") };
+        let CaError::Refused(problem) = judge(&refused) else { panic!("{empty}: not refused") };
+        assert_eq!((&*problem.kind, problem.class), ("urn:ietf:params:acme:error:caa", Class::Validation));
+        assert!(problem.detail.contains("forbidden"), "{problem:?}");
+    }
+}
+
+#[test]
 fn a_redirect_of_the_directory_names_the_right_url() {
     let moved = Answer {
         location: Some("https://ca.example.test/acme/dir".into()),

@@ -55,6 +55,32 @@ async fn why_an_order_is_invalid_from_the_beginning_is_not_asked_before_its_url_
     assert_eq!(invalid.posted(), ["/new-order"]);
 }
 
+/// The first try to validate failed and the second did not; then the signing request was refused.
+fn validated_at_the_second_try(base: &str, path: &str) -> Said {
+    let error =
+        |kind: &str| format!(r#""error":{{"type":"urn:ietf:params:acme:error:{kind}","detail":"no"}}"#);
+    match path {
+        "/new-order" => placed(base, order(base, "ready")),
+        "/authorization/1" => {
+            let body = format!(
+                r#"{{"status":"valid","identifier":{{"type":"dns","value":"a.example.test"}},"challenges":[
+                    {{"type":"http-01","url":"{base}/challenge/1","token":"dG9rZW4","status":"valid",{}}}]}}"#,
+                error("connection")
+            );
+            (200, vec![], body)
+        }
+        _ => (200, vec![], order(base, "invalid").replacen('{', &format!("{{{},", error("badCSR")), 1)),
+    }
+}
+
+#[tokio::test]
+async fn what_failed_before_a_name_was_valid_is_not_why_its_order_is_not() {
+    let stub = Stub::start(validated_at_the_second_try).await;
+    let (_, found) = stub.account.place(&names(), None, None).await.unwrap();
+    let Seen::Invalid(problem) = found.unwrap().1.look().await.unwrap().said else { panic!("not invalid") };
+    assert_eq!(problem.kind, "urn:ietf:params:acme:error:badCSR", "{problem:?}");
+}
+
 #[tokio::test]
 async fn an_order_without_a_url_is_none() {
     let nowhere = Stub::start(|base, _| (201, vec![], order(base, "pending"))).await;

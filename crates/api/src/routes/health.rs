@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `/healthz`, `/livez`, `/readyz`: for load balancers and probes.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::extract::{RawQuery, State};
+use axum::extract::{FromRequestParts, RawQuery, State};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 
 use crate::app::App;
@@ -27,9 +30,24 @@ pub(crate) async fn alive() -> &'static str {
 async fn ready(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
-    caller: Result<Caller, ApiError>,
+    Reasons(reasons): Reasons,
 ) -> Result<Response, ApiError> {
-    readiness(&app.readiness, query.as_deref(), caller.is_ok())
+    readiness(&app.readiness, query.as_deref(), reasons)
+}
+
+/// How long it is looked for who asks: with a database that hangs the answer is as prompt, and gives no reasons.
+const CALLER_WAIT: Duration = Duration::from_secs(2);
+
+/// Whether who asks is known, and so is told why.
+struct Reasons(bool);
+
+impl FromRequestParts<Arc<App>> for Reasons {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Infallible> {
+        let caller = Caller::from_request_parts(parts, app);
+        Ok(Self(tokio::time::timeout(CALLER_WAIT, caller).await.is_ok_and(|caller| caller.is_ok())))
+    }
 }
 
 /// The answer of `/readyz`, with reasons or without.

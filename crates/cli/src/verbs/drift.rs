@@ -50,9 +50,9 @@ pub(super) async fn run(verb: Verb, app: &mut App) -> Result<(), Failure> {
             let all = every(page).await?;
             let has = |state| move |found: &&Drifting| state_of(found) == Some(state);
             let drifted = all.items.iter().filter(has(DriftState::Drifted)).count();
-            app.list(&all)?;
+            let listed = app.list(&all);
             if !check || drifted == 0 {
-                return Ok(());
+                return listed;
             }
             let why = format!("{drifted} serve another certificate than the current version");
             Err(Failure::new(Exit::CheckFailed, "certificates have drifted", why)

@@ -135,6 +135,11 @@ async fn retry(app: &mut App, client: &Client, project: &str, job: JobId, wait: 
     if wait {
         let look = async || client.job(project, job).await;
         retried = wait::until(app, &format!("job {job}"), look, wait::job).await?;
+        if retried.state == JobState::Cancelled {
+            app.output.say(
+                "It was cancelled: somebody else has done what it was for, or it is not wanted any more.",
+            )?;
+        }
     }
     app.output.show(&retried, app.clock.now())
 }

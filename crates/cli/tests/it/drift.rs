@@ -116,6 +116,14 @@ async fn what_cannot_be_scanned_is_named_and_keeps_no_other_from_it() {
     let told = format!("2 of 4 certificates were not scanned: {}, {}\n", id("crt", 1), id("crt", 3));
     ran.tells(&[&told, "it is gone", "the job is dead"]);
 
+    // A job that is cancelled looked at nothing.
+    let api = four(|asked, n| {
+        (n == 2 && asked.contains("/jobs/")).then(|| (200, job(2, "drift-scan", "cancelled")))
+    })
+    .await;
+    let ran = api.cli.run(&[&SCAN_ALL[..], &["--wait", "-o", "name"]].concat()).await.ends(8);
+    ran.tells(&[&format!("1 of 4 certificates were not scanned: {}", id("crt", 2)), "was cancelled"]);
+
     // Who may not ask for this one may not ask for the next: no further one is asked for.
     let api =
         four(|asked, n| (n == 3 && asked.starts_with("POST")).then(|| problem(403, "not any more"))).await;

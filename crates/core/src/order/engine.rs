@@ -59,6 +59,8 @@ pub struct Engine<'a> {
     pub mandate: &'a Mandate,
     /// When the certificate's current version expires, if there is one.
     pub expires: Option<jiff::Timestamp>,
+    /// SHA-256 of the current version's leaf, hex: a CA that gives it again has not renewed it.
+    pub in_use: Option<&'a str>,
     /// Which of the certificate's versions the next one is, counted from 1.
     pub number: i64,
     /// The chain that is taken where the CA offers it.

@@ -342,6 +342,7 @@ impl Worker {
             claim,
             mandate,
             expires: look.expires,
+            in_use: None,
             number: look.versions + 1,
             preferred_chain: None,
             watched: &[],

@@ -146,6 +146,23 @@ async fn what_is_not_to_be_replaced_is_revoked_and_nothing_plans_it_any_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_later_of_the_replacement_counts() {
+    for (first, then, is_replaced) in
+        [(Some(false), Some(true), true), (None, Some(false), false), (Some(false), None, false)]
+    {
+        let world = World::new().await;
+        let certificate = issued(&world, "a.example.test", DAY, DAY * 90).await;
+        let one = job(ask(&world, &certificate, RevocationReason::Superseded, first).await);
+        let same = job(ask(&world, &certificate, RevocationReason::Superseded, then).await);
+        assert_eq!(one.id, same.id);
+        let shown = get(&world, &certificate).await.version.unwrap().revocation;
+        assert_eq!(world.store.versions(certificate.id).await.unwrap()[0].revocation, shown);
+        record(&world, &claim(&world).await).await.unwrap();
+        assert_eq!(world.claim("one", LEASE).await.len(), usize::from(is_replaced), "{first:?}, {then:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_was_taken_over_records_nothing() {
     let world = World::new().await;
     let certificate = issued(&world, "a.example.test", DAY, DAY * 90).await;

@@ -46,7 +46,7 @@ impl Aside<'_> {
             Ok(account) => account,
             // What was set aside is asked for before anything is placed beside it; an order in flight goes on meanwhile.
             Err(error) if looks_back => {
-                return Ok(Err(Outcome::Settle(self.world.passing(self.claim, error))));
+                return Ok(Err(Outcome::Settle(self.world.passing(self.claim, error, self.expires()))));
             }
             Err(_) => return Ok(Ok((in_flight, vec![]))),
         };

@@ -123,6 +123,7 @@ pub(super) async fn run(
         claim,
         mandate,
         expires: certificate.version.as_ref().map(|version| version.not_after),
+        in_use: certificate.version.as_ref().map(|version| &*version.fingerprint_sha256),
         number: certificate.versions + 1,
         preferred_chain: certificate.spec.preferred_chain.as_ref(),
         watched: &watched,

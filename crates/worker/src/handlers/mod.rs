@@ -12,19 +12,21 @@ mod revoke;
 mod unreached;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cap_core::audit::Auditor;
-use cap_core::clock::Clock;
+use cap_core::clock::{Clock, later};
 use cap_core::drift::Lookout;
-use cap_core::entropy::Entropy;
+use cap_core::entropy::{self, Entropy};
 use cap_core::envelope::{KeyOwner, Keyring, KeyringError};
 use cap_core::job::{Cause, Claim, Mandate, Settlement, Work};
 use cap_core::limits;
 use cap_core::order::{
-    CaAccount, CaError, CaRequest, CertificateAuthority, Outcome, Park, deferred, postponed,
+    CaAccount, CaError, CaRequest, CertificateAuthority, Outcome, Park, deferred, limit_wait_max, postponed,
 };
 use cap_core::problem::{Class, Problem};
 use cap_store::{IssuerRecord, Store, StoreError};
+use jiff::Timestamp;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::place::Place;
@@ -54,7 +56,7 @@ pub(crate) async fn run(world: &World, claim: &Claim, mandate: &Mandate, place: 
     if mandate.is_stopping() {
         return world.settle(claim, mandate, &Settlement::HandedBack).await.unwrap_or("handed_back");
     }
-    let _alone = match alone(claim, mandate).await {
+    let _alone = match alone(world, claim, mandate).await {
         Ok(turn) => turn,
         Err(settlement) => return world.settle(claim, mandate, &settlement).await.unwrap_or("handed_back"),
     };
@@ -162,11 +164,14 @@ impl World {
         self.ca.account(request, url).await
     }
 
-    /// The same job again after what a CA said that ended a run which only looks.
-    fn passing(&self, claim: &Claim, error: CaError) -> Settlement {
+    /// The same job again after what a CA said that ended a run which only looks: no later than after a part of the life that is
+    /// left of what `expires` then.
+    fn passing(&self, claim: &Claim, error: CaError, expires: Option<Timestamp>) -> Settlement {
         match error {
             CaError::Later { problem, at } => {
-                deferred(claim.setbacks, problem, at, self.clock.now(), self.entropy.as_ref())
+                let now = self.clock.now();
+                let at = at.min(later(now, limit_wait_max(expires, now)));
+                deferred(claim.setbacks, problem, at, now, self.entropy.as_ref())
             }
             CaError::Transient(problem)
             | CaError::OutOfStep(problem)
@@ -299,11 +304,19 @@ fn was_answered(settlement: &Settlement) -> bool {
 /// with one of them, and the others are seen to be harmless.
 static ALONE: Semaphore = Semaphore::const_new(1);
 
+/// Jobs claimed together come for it in any order: else the same one would be first each time.
+const ALONE_SPREAD: Duration = Duration::from_millis(250);
+
 /// Waits for that turn, where one is needed.
-async fn alone(claim: &Claim, mandate: &Mandate) -> Result<Option<SemaphorePermit<'static>>, Settlement> {
+async fn alone(
+    world: &World,
+    claim: &Claim,
+    mandate: &Mandate,
+) -> Result<Option<SemaphorePermit<'static>>, Settlement> {
     if claim.lost < limits::LOST_ALONE {
         return Ok(None);
     }
+    world.clock.sleep(entropy::between(world.entropy.as_ref(), Duration::ZERO, ALONE_SPREAD)).await;
     loop {
         match tokio::time::timeout(limits::MANDATE_LOOK, ALONE.acquire()).await {
             Ok(turn) => return Ok(turn.ok()),

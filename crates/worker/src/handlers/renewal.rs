@@ -26,7 +26,7 @@ pub(super) async fn run(
     let request = world.ca_request(&issuer).await?;
     let account = match world.account(&request, account_url).await {
         Ok(account) => account,
-        Err(error) => return Ok(Outcome::Settle(world.passing(claim, error))),
+        Err(error) => return Ok(Outcome::Settle(world.passing(claim, error, None))),
     };
     for _ in 0..ARI_PAGES {
         let (due, is_full) = world.store.due_renewal_looks(issuer.id, world.clock.now(), ARI_PAGE).await?;
@@ -37,7 +37,7 @@ pub(super) async fn run(
         tracing::debug!(issuer = %issuer.id, looks = page.found.len(), "asked when certificates are to be renewed");
         record(world, mandate, &page.found).await?;
         match page.broken {
-            Some(error) => return Ok(Outcome::Settle(world.passing(claim, error))),
+            Some(error) => return Ok(Outcome::Settle(world.passing(claim, error, None))),
             None if is_full => {}
             None => return Ok(Outcome::Settle(Settlement::Succeeded)),
         }

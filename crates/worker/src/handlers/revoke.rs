@@ -41,7 +41,7 @@ pub(super) async fn run(
     let request = world.ca_request(&issuer).await?;
     let account = match world.account(&request, &account_url).await {
         Ok(account) => account,
-        Err(error) => return Ok(Outcome::Settle(world.passing(claim, error))),
+        Err(error) => return Ok(Outcome::Settle(world.passing(claim, error, None))),
     };
     fault::point("revoke.before");
     let done = world.while_held(mandate, account.revoke(&leaf, wanted.reason)).await;

@@ -214,4 +214,22 @@ async fn what_cannot_be_seen_says_why_and_where_nobody_may_connect_nobody_does()
         .await
         .unwrap();
     }
+
+    // It is looked for elsewhere while the place before is being looked at: the same job goes on there.
+    drill.point(&certificate, &json!({ "host": "127.0.0.1", "port": silent_port })).await;
+    let job = drill.scan(&certificate).await.unwrap()["id"].as_str().unwrap().to_owned();
+    let is = async |state: &str| {
+        let what = format!("the scan to be {state}");
+        let seen = wait::until(&what, PATIENCE, || async {
+            let job = drill.get(&format!("jobs/{job}")).await;
+            if job["state"] == state { Ok(job) } else { Err(Pending::not_yet(job)) }
+        });
+        seen.await.unwrap()
+    };
+    is("running").await;
+    let (host, port) = (site.address().ip(), site.address().port());
+    drill.point(&certificate, &json!({ "host": host, "port": port })).await;
+    let ended = is("succeeded").await;
+    assert_eq!(ended["attempt"], 2, "what it saw is of no use to anybody: {ended}");
+    assert_eq!(drill.record(&certificate).await["drift"]["state"], "drifted");
 }

@@ -4,6 +4,7 @@
 use cap_client::wire::{Certificate, Job};
 use cap_client::{CertificateQuery, Client, ClientError};
 use cap_core::id::CertificateId;
+use cap_core::job::JobState;
 
 use super::Drifting;
 use crate::app::{App, every};
@@ -149,7 +150,14 @@ async fn see(
     job: &Job,
 ) -> Result<Certificate, Failure> {
     let look = async || client.job(project, job.id).await;
-    wait::until(app, &format!("the scan of {id}"), look, wait::job).await?;
+    let what = format!("the scan of {id}");
+    if wait::until(app, &what, look, wait::job).await?.state == JobState::Cancelled {
+        return Err(wait::cancelled(
+            &what,
+            job.id,
+            format!("`certautopilot drift scan {id}` queues another job"),
+        ));
+    }
     Ok(client.certificate(project, id).await?)
 }
 

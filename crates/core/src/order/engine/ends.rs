@@ -64,6 +64,7 @@ impl Engine<'_> {
                 if problem.class == Class::RateLimited {
                     return self.limited(order, progressed, problem, until(now, at));
                 }
+                let at = self.in_time(at, now);
                 let settlement = deferred(before, problem.clone(), at, now, self.entropy);
                 self.setback(order, settlement, problem, Some(at)).await
             }
@@ -98,6 +99,11 @@ impl Engine<'_> {
         }
     }
 
+    /// The time that a CA asks for, but no later than after a part of the life that is left.
+    fn in_time(&self, at: Timestamp, now: Timestamp) -> Timestamp {
+        at.min(later(now, limit_wait_max(self.expires, now)))
+    }
+
     /// Whether a refusal may be of an account that somebody changes in this moment, and not of what was asked.
     pub(super) async fn is_of_a_moving_account(&self, error: &CaError) -> bool {
         match error {
@@ -128,7 +134,7 @@ impl Engine<'_> {
             }
             Err(CaError::Later { at, .. }) => {
                 let (before, now) = (self.setbacks(progressed), self.clock.now());
-                Outcome::Settle(deferred(before, problem, at, now, self.entropy))
+                Outcome::Settle(deferred(before, problem, self.in_time(at, now), now, self.entropy))
             }
             Err(_) => Outcome::Settle(self.postponed(progressed, Cause::Ca, problem)),
         }

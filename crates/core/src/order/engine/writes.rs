@@ -90,6 +90,9 @@ impl Engine<'_> {
             Ok(issued) if issued.not_after <= now => {
                 Err("the CA issued a certificate that has expired".to_owned())
             }
+            Ok(issued) if self.in_use == Some(&*issued.fingerprint_sha256) => {
+                Err("the CA gave the certificate that this one is to replace".to_owned())
+            }
             Ok(issued) => Ok(issued),
             Err(bad) => Err(bad.to_string()),
         };

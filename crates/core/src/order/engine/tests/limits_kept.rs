@@ -80,6 +80,21 @@ fn no_order_waits_for_more_at_once_than_a_part_of_the_life_that_is_left() {
 }
 
 #[test]
+fn a_ca_that_is_closed_for_a_day_is_asked_again_within_a_part_of_the_life_that_is_left() {
+    let world = World::new(keyed());
+    let at = later(world.clock.now(), limits::RETRY_AFTER_MAX);
+    let closed = Problem::new(Class::Transient, "urn:ietf:params:acme:error:serverInternal", "closed");
+    let mut world = world.tell(|ca| ca.places = [Some(Err(CaError::Later { problem: closed, at }))].into());
+    let hour = Duration::from_secs(3_600);
+    world.expires = Some(later(world.clock.now(), hour));
+    let outcome = world.run();
+    assert!(
+        matches!(&outcome, Outcome::Settle(Settlement::Again { after, .. }) if *after == hour / 10),
+        "{outcome:?}"
+    );
+}
+
+#[test]
 fn what_is_no_limit_on_orders_is_waited_for_by_one_alone() {
     let wait = Duration::from_secs(600);
     let closed = Problem::new(Class::Transient, "urn:ietf:params:acme:error:serverInternal", "closed");

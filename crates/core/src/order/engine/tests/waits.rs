@@ -254,6 +254,17 @@ fn who_needs_a_person_before_the_order_is_placed_leaves_nothing_in_anybodys_way(
     assert_eq!(world.failed(), 0);
 }
 
+/// With the key that is in use the names and the key of the one before are right as well.
+#[test]
+fn the_certificate_that_is_in_use_is_no_renewal() {
+    let mut world = World::issuing(ready(7_200));
+    assert_eq!(world.run(), Outcome::Stored);
+    world.in_use = Some(world.given());
+    let (_, _, problem) = settled(world.run());
+    assert!(problem.unwrap().detail.contains("is to replace"), "it is fetched again");
+    assert_eq!(world.book.stored.lock().unwrap().len(), 1);
+}
+
 #[test]
 fn what_the_ca_issued_counts_although_it_cannot_be_used() {
     let mut wrong = World::issuing(ready(7_200)).tell(|ca| {

@@ -216,6 +216,8 @@ pub(super) struct World {
     pub(super) watched: Vec<String>,
     /// When the certificate's current version expires.
     pub(super) expires: Option<Timestamp>,
+    /// Its fingerprint.
+    pub(super) in_use: Option<String>,
     ca: Ca,
     luck: Arc<Seeded>,
     keyring: Arc<Keyring>,
@@ -263,6 +265,7 @@ impl World {
             },
             expires: None,
             preferred_chain: None,
+            in_use: None,
             watched: vec![],
             standing: Told { moving: false, rekeyed: false, accepted: Ok(true) },
             ca: Ca::silent(),
@@ -309,6 +312,12 @@ impl World {
         self.ca.0.lock().unwrap().replaced.clone()
     }
 
+    /// The fingerprint of what the CA gives.
+    pub(super) fn given(&self) -> String {
+        let Some(Ok(chain)) = self.ca.0.lock().unwrap().certificate.clone() else { panic!("it gives none") };
+        crate::certificate::presented(&chain).unwrap().fingerprint_sha256
+    }
+
     /// The other chains that were asked for.
     pub(super) fn followed(&self) -> Vec<String> {
         self.ca.0.lock().unwrap().followed.clone()
@@ -332,6 +341,7 @@ impl World {
             claim: &self.claim,
             mandate: &self.mandate,
             expires: self.expires,
+            in_use: self.in_use.as_deref(),
             number: 1,
             preferred_chain: self.preferred_chain.as_ref(),
             watched: &self.watched,
