@@ -310,16 +310,15 @@ impl Fact {
     /// With what was said later of whether the version is replaced; what was said before stands where nothing is said now.
     fn replacing(self, certificate: CertificateId, version: VersionId, replace: Option<bool>) -> Self {
         let Some(replace) = replace else { return self };
-        let current = doc! {
-            "_id": certificate.to_string(), "version.id": version.to_string(), "version.revocation": { "$ne": null },
-        };
-        let shown = doc! { "$set": { "version.revocation.replace": replace } };
-        self.must(
-            "certificate_versions",
-            of(certificate, version),
-            doc! { "$set": { "revocation.replace": replace } },
+        let mut own = of(certificate, version);
+        own.insert("revocation", doc! { "$ne": bson::Bson::Null });
+        let mut current = doc! { "_id": certificate.to_string(), "version.id": version.to_string() };
+        current.insert("version.revocation", doc! { "$ne": bson::Bson::Null });
+        self.may("certificate_versions", own, doc! { "$set": { "revocation.replace": replace } }).may(
+            "certificates",
+            current,
+            doc! { "$set": { "version.revocation.replace": replace } },
         )
-        .may("certificates", current, shown)
     }
 
     /// With a version revoked. A current one that nothing takes the place of is let go of: it is not renewed, nobody asks its

@@ -45,7 +45,7 @@ pub(super) async fn run(
         names = scan(world, &certificate, version, &settings) => names,
         outcome = world.ended(mandate) => return Ok(outcome),
     };
-    if is_outdated(world, claim, &certificate, on.generation).await? {
+    if is_meant_otherwise(world, claim, &certificate, on.generation).await? {
         // What was asked for meanwhile is what this job is for now.
         return Ok(Outcome::Settle(Settlement::Again {
             after: Duration::ZERO,
@@ -66,19 +66,18 @@ pub(super) async fn run(
     Ok(Outcome::Stored)
 }
 
-/// Whether the certificate has another version, or is looked for elsewhere or under other settings, than when the scan began.
-async fn is_outdated(
+/// Whether the certificate is looked for elsewhere, or under other settings, than when the scan began. Another version is no reason: a
+/// server has a while to load it.
+async fn is_meant_otherwise(
     world: &World,
     claim: &Claim,
     scanned: &CertificateRecord,
     generation: i64,
 ) -> Result<bool, StoreError> {
-    let version = |certificate: &CertificateRecord| certificate.version.as_ref().map(|version| version.id);
     let Some(now) = world.store.certificate(claim.project, scanned.id).await? else { return Ok(false) };
     let project = world.store.project(&claim.project.to_string()).await?;
     let on = project.and_then(|project| project.drift).filter(|drift| drift.settings().enabled);
-    let is_same = version(&now) == version(scanned) && now.drift.target == scanned.drift.target;
-    Ok(!is_same || on.is_some_and(|on| on.generation != generation))
+    Ok(now.drift.target != scanned.drift.target || on.is_some_and(|on| on.generation != generation))
 }
 
 /// What every name shows, in the order of the names.
