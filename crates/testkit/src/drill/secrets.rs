@@ -8,8 +8,9 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use bson::doc;
-use mongodb::options::WriteConcern;
+use mongodb::options::{Acknowledgment, WriteConcern};
 
+use super::world::PATIENCE;
 use super::{Figures, World};
 use crate::needles::Needles;
 use crate::progress::say;
@@ -30,8 +31,11 @@ pub(super) async fn look(world: &World, keys: Vec<String>, figures: &mut Figures
     // A set that tests share has the files of hundreds of databases.
     if let Some(set) = &world.stack.infrastructure.replica_set {
         let canaries = world.collection(CANARIES);
-        let canary = canaries.insert_one(doc! { "word": CANARY });
-        canary.write_concern(WriteConcern::majority()).await.context("writing the canary")?;
+        // On every member, not only on a majority: one that was cut off may still lag.
+        let everywhere = Acknowledgment::Nodes(u32::try_from(set.len())?);
+        let everywhere = WriteConcern::builder().w(everywhere).journal(true).w_timeout(PATIENCE).build();
+        let canary = canaries.insert_one(doc! { "word": CANARY }).write_concern(everywhere);
+        canary.await.context("writing the canary")?;
         set.checkpoint().await?;
         for member in 0..set.len() {
             members.push(set.data_dir(member)?.to_owned());
