@@ -134,7 +134,8 @@ impl Store {
         }
     }
 
-    /// Refuses a renewal of a version that is not current any more, and makes it exclude a planner's.
+    /// Refuses a renewal of a version that is not current any more, and makes it exclude a planner's. Answers the fence that its job
+    /// starts from, as it is now: what was read before may be older than the end of the job before.
     pub(crate) async fn guard_renewal(
         &self,
         transaction: &mut Transaction,

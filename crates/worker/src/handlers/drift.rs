@@ -46,7 +46,7 @@ pub(super) async fn run(
         outcome = world.ended(mandate) => return Ok(outcome),
     };
     if is_meant_otherwise(world, claim, &certificate, on.generation).await? {
-        // What was asked for meanwhile is what this job is for now.
+        // Whoever asked for a scan of the other place was answered with this job: it goes there.
         return Ok(Outcome::Settle(Settlement::Again {
             after: Duration::ZERO,
             problem: None,
