@@ -35,6 +35,7 @@ pub(crate) enum Action {
     Order,
     Authorization,
     Challenge,
+    Withdrawal,
     Finalize,
     Certificate,
     RenewalInfo,
@@ -61,7 +62,7 @@ pub(crate) struct Answer {
 }
 
 impl Action {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Directory,
         Self::Nonce,
         Self::Account,
@@ -72,6 +73,7 @@ impl Action {
         Self::Order,
         Self::Authorization,
         Self::Challenge,
+        Self::Withdrawal,
         Self::Finalize,
         Self::Certificate,
         Self::RenewalInfo,
@@ -91,6 +93,7 @@ impl Action {
             Self::Order => "order",
             Self::Authorization => "authorization",
             Self::Challenge => "challenge",
+            Self::Withdrawal => "withdrawal",
             Self::Finalize => "finalize",
             Self::Certificate => "certificate",
             Self::RenewalInfo => "renewal_info",
@@ -105,6 +108,7 @@ impl Action {
             | Self::Order
             | Self::Authorization
             | Self::Challenge
+            | Self::Withdrawal
             | Self::Finalize
             | Self::Certificate => true,
             Self::Directory
@@ -131,6 +135,7 @@ impl Action {
             Self::Order => "reading the order",
             Self::Authorization => "reading an authorization",
             Self::Challenge => "submitting a challenge",
+            Self::Withdrawal => "giving an authorization up",
             Self::Finalize => "finalizing the order",
             Self::Certificate => "fetching the certificate",
             Self::RenewalInfo => "reading renewal information",

@@ -24,6 +24,7 @@ use crate::document;
 use crate::fault;
 use crate::metrics::{CaMetrics, Metrics};
 use crate::nonces::Nonces;
+use crate::status;
 use crate::unreachable::Unreachable;
 
 /// Octets of an answer: a certificate chain is the longest that a CA sends.
@@ -132,7 +133,7 @@ impl Http {
         if posted {
             self.collect_nonce(&mut parts, &body);
         }
-        let body = Box::new(body);
+        let body = Box::new(status::known(action, body));
         Ok(BytesResponse { parts, body })
     }
 

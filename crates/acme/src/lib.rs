@@ -10,7 +10,7 @@
 //!
 //! - [`Acme`] is the port; one connection pool an issuer, one restored account an issuer.
 //! - `http`, `connect`, `nonces`, `call` carry requests and keep what was seen.
-//! - `signed`, `key`, `directory` and `link` make the requests that `instant-acme` cannot.
+//! - `signed`, `key`, `directory` and `link` make the requests that `instant-acme` cannot; `status` has it read what it would not.
 //! - `register`, `rollover`, `account`, `order` and `renewal` are the acts.
 //! - `fault`, `document` and `unreachable` turn failures into what to do and what to tell people.
 
@@ -31,6 +31,7 @@ mod register;
 mod renewal;
 mod rollover;
 mod signed;
+mod status;
 mod unreachable;
 
 use std::sync::Arc;

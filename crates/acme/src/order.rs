@@ -62,10 +62,16 @@ impl AcmeOrder {
             let next = authorizations.next();
             let next = self.http.call(Action::Authorization, async { next.await.transpose() });
             let authorization = next.await.ok()?.0?;
-            // A challenge keeps the error of a try that came before the one which succeeded (RFC 8555, 8.2).
-            let is_valid = authorization.status == AuthorizationStatus::Valid;
-            if let Some(problem) = failed_challenge(&authorization).filter(|_| !is_valid) {
-                return Some(problem);
+            let problem = match authorization.status {
+                // A challenge keeps the error of a try that came before the one which succeeded (RFC 8555, 8.2).
+                AuthorizationStatus::Valid => None,
+                AuthorizationStatus::Pending | AuthorizationStatus::Invalid => {
+                    failed_challenge(&authorization)
+                }
+                status => Some(ended(&authorization, status)),
+            };
+            if problem.is_some() {
+                return problem;
             }
         }
     }
@@ -116,6 +122,21 @@ impl RemoteOrder for AcmeOrder {
         }
     }
 
+    async fn withdraw(&mut self) -> Result<(), CaError> {
+        let mut authorizations = self.order.authorizations();
+        loop {
+            let next = authorizations.next();
+            let next = self.http.call(Action::Authorization, async { next.await.transpose() });
+            let (Some(mut authorization), _) = next.await? else {
+                return Ok(());
+            };
+            if authorization.status == AuthorizationStatus::Pending {
+                let deactivate = async { authorization.deactivate().await.map(drop) };
+                self.http.call(Action::Withdrawal, deactivate).await?;
+            }
+        }
+    }
+
     async fn finalize(&mut self, csr: &[u8]) -> Result<Reply<Seen>, CaError> {
         let ((), answer) = self.http.call(Action::Finalize, self.order.finalize_csr(csr)).await?;
         Ok(Reply { said: self.seen().await, retry_at: answer.retry_after })
@@ -150,8 +171,7 @@ fn interpret(authorization: AuthorizationHandle<'_>) -> Authorization {
         | AuthorizationStatus::Revoked
         | AuthorizationStatus::Expired
         | AuthorizationStatus::Deactivated) => {
-            let problem = failed_challenge(&authorization).unwrap_or_else(|| unusable(&name, status));
-            return Authorization::Unusable(problem);
+            return Authorization::Unusable(ended(&authorization, status));
         }
     }
     let failed = failed_challenge(&authorization);
@@ -171,6 +191,12 @@ fn interpret(authorization: AuthorizationHandle<'_>) -> Authorization {
     };
     let key_authorization = challenge.key_authorization().as_str().to_owned();
     Authorization::Pending { token, key_authorization }
+}
+
+/// Why an authorization of this status cannot be completed.
+fn ended(authorization: &AuthorizationState, status: AuthorizationStatus) -> Problem {
+    let name = || authorization.identifier().to_string();
+    failed_challenge(authorization).unwrap_or_else(|| unusable(&name(), status))
 }
 
 /// The first error among the challenges, with the name that it is about.

@@ -101,6 +101,9 @@ pub const OVERDUE_MIN: Duration = Duration::from_secs(600);
 pub const OVERDUE_FIRST: Duration = Duration::from_secs(3_600);
 /// And this part of the life that is left of the version in use, where that is longer.
 pub const OVERDUE_LIFE_DIVISOR: u32 = 10;
+/// Faults of a CA that says each time that an overdue order can be finalized, or its certificate fetched, before another one is
+/// placed: more than pass by chance.
+pub const STUCK_FAULTS: u32 = 20;
 /// So many times as long where the CA does not say what became of the order: half of that life.
 pub const UNHEARD_FACTOR: u32 = 5;
 /// How often in a row it is noted for the audit that the CA gave something else than the certificate that was asked for.

@@ -36,12 +36,13 @@ fn no_seed_breaks_a_promise() {
     let stories = run_all(0..seeds(), None, "");
     let sum = &stories.sum;
     println!(
-        "{} seeds in {:?}: {} certificates, {} crashes, {} pauses, {} polls",
+        "{} seeds in {:?}: {} certificates, {} crashes, {} pauses, {} orders given up, {} polls",
         stories.seeds,
         started.elapsed(),
         sum.issued,
         sum.crashes,
         sum.pauses,
+        sum.withdrawn,
         sum.polls
     );
     if let Some(told) = told(&stories) {
@@ -50,6 +51,7 @@ fn no_seed_breaks_a_promise() {
     assert_eq!(stories.seeds, seeds());
     // Enough has happened, and nothing that the picture of the states does not show.
     assert!(sum.crashes.min(sum.pauses) > seeds() / 2, "{} crashes, {} pauses", sum.crashes, sum.pauses);
+    assert!(sum.withdrawn > 0);
     assert_eq!(sum.moves, cap_core::order::moves());
 }
 

@@ -233,11 +233,17 @@ impl Scheduler {
         self.metrics.drift.clear();
         match lost {
             None => self.step_down(term).await,
-            Some(Lost::RanOut) => tracing::warn!(
-                epoch = term.epoch,
-                "this scheduler leads no more: it could not extend its lease in time (MongoDB was away or slow, or \
-                 this process stood still); it stands by"
-            ),
+            Some(Lost::RanOut) => {
+                tracing::warn!(
+                    epoch = term.epoch,
+                    "this scheduler leads no more: it could not extend its lease in time (MongoDB was away or slow, or \
+                     this process stood still); it stands by"
+                );
+                // Its last extension may have been carried out unheard: nobody is to wait for the end of that.
+                if let Err(error) = self.store.release_lease(SCHEDULER_LEASE, term).await {
+                    tracing::debug!(%error, "if the lease was extended unheard, it runs out by itself");
+                }
+            }
             Some(Lost::Clocks(term)) => self.abstain(term, stop).await,
             Some(Lost::Asked) => {
                 tracing::info!(epoch = term.epoch, "this scheduler was asked to leave the lead");

@@ -125,7 +125,8 @@ impl Planner<'_> {
         if !self.mandate.holds() {
             return Ok(false);
         }
-        let planned = self.store.plan_renewal(&job, self.epoch, &audit).await.map_err(Fault::from)?;
+        let planned = self.store.plan_renewal(&job, candidate.renew_at, self.epoch, &audit).await;
+        let planned = planned.map_err(Fault::from)?;
         if planned == Planned::Queued {
             tracing::info!(certificate = %candidate.certificate, job = %job.id, "a renewal was queued");
             self.metrics.renewals.inc();

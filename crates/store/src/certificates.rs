@@ -144,13 +144,14 @@ impl CertificateRecord {
         self.spec.key_reuse && !self.new_key
     }
 
-    /// Whether its next order is placed in spite of a limit of the CA's that is kept `until` then.
+    /// Whether its next order is placed in spite of a limit of the CA's that is kept `until` then; `says_so` is whether it names what
+    /// it replaces, for CAs exempt only those.
     #[must_use]
-    pub fn goes_past_limit(&self, until: Timestamp, now: Timestamp) -> bool {
+    pub fn goes_past_limit(&self, until: Timestamp, now: Timestamp, says_so: bool) -> bool {
         let Some(version) = &self.version else { return false };
         let replaces = predecessor(version.issuer, version.ari_id.as_ref(), self.issuer).is_some();
         let suggestion = self.renewal_info.seen.as_ref().and_then(RenewalInfoSeen::suggestion);
-        let is_suggested = replaces && suggestion.is_some_and(|it| it.window.start() <= now);
+        let is_suggested = replaces && says_so && suggestion.is_some_and(|it| it.window.start() <= now);
         goes_past(until, version.not_after, now, is_suggested)
     }
 }

@@ -101,17 +101,18 @@ impl Store {
         let kept = which.kept(&self.retention);
         let far = doc! { "$gt": date(later(now, kept + STAMP_SLACK)) };
         let records = self.collection::<Document>(which.collection());
-        let mut filter = doc! { "expire_at": &far };
+        let mut filter = doc! { "expire_at": far };
         if which == Expiring::Orders {
             // What was set aside is watched for as long as the CA may issue for it.
             filter.insert("state.phase", doc! { "$ne": "ready" });
         }
-        let ids = self.page_of_ids(which.collection(), filter, "expire_at", limit).await?;
+        let ids = self.page_of_ids(which.collection(), filter.clone(), "expire_at", limit).await?;
         if ids.is_empty() {
             return Ok(0);
         }
         let change = vec![doc! { "$set": { "expire_at": database_now_plus(kept) } }];
-        let still = doc! { "_id": { "$in": ids }, "expire_at": far };
+        let mut still = doc! { "_id": { "$in": ids } };
+        still.extend(filter);
         transact!(DOING, {
             let mut transaction = self.begin(DOING).await?;
             let failed = transaction.failed();

@@ -258,7 +258,9 @@ impl Store {
     ) -> Result<(Option<Duration>, i64), Failure> {
         let failed = transaction.failed();
         let again = millis(limits::DRIFT_SCAN_AGAIN);
-        let ago = doc! { "$subtract": ["$$NOW", "$drift_seen.scanned_at"] };
+        // What was seen is forgotten when it is looked for elsewhere, and not when that was.
+        let last = doc! { "$ifNull": ["$drift_scanned_at", "$drift_seen.scanned_at"] };
+        let ago = doc! { "$subtract": ["$$NOW", last] };
         let stages = vec![
             doc! { "$match": { "_id": certificate.to_string() } },
             doc! { "$project": { "ago_ms": ago, "drift_fence": 1 } },
@@ -294,8 +296,9 @@ impl Store {
         } }];
         let fact =
             Fact::new("record a drift scan").ending(claim, "succeeded").may("certificates", current, set);
-        // After the update that asks for it: the fence is left behind whatever became of the version.
-        self.write(fact.leaving_fence(claim)).await
+        // After the update that asks for the fence: that it was scanned is left behind whatever became of the version.
+        let scanned = doc! { "$max": { "drift_fence": claim.fence + 1, "drift_scanned_at": date(found.seen.scanned_at) } };
+        self.write(fact.may("certificates", doc! { "_id": found.certificate.to_string() }, scanned)).await
     }
 
     /// A page of a project's certificates that were scanned, of one state if given.

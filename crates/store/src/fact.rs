@@ -156,6 +156,13 @@ impl Store {
         transact!(fact.doing, { self.try_write(fact.doing, facts).await })
     }
 
+    /// The same in a transaction, however little it is: what has to wait for another transaction is refused by the database and
+    /// tried again, where a write without one would stand in its queue.
+    pub(crate) async fn write_in_turn(&self, fact: &Fact) -> Result<(), StoreError> {
+        let facts = std::slice::from_ref(fact);
+        transact!(fact.doing, { self.try_write_within(fact.doing, facts).await })
+    }
+
     /// Writes facts in one transaction: all of them or none.
     pub(crate) async fn try_write(&self, doing: &'static str, facts: &[Fact]) -> Result<(), Failure> {
         if let [fact] = facts
@@ -163,6 +170,10 @@ impl Store {
         {
             return self.write_single(doing, update).await;
         }
+        self.try_write_within(doing, facts).await
+    }
+
+    async fn try_write_within(&self, doing: &'static str, facts: &[Fact]) -> Result<(), Failure> {
         let mut transaction = self.begin(doing).await?;
         match self.write_within(&mut transaction, facts).await {
             Ok(()) => transaction.commit().await,

@@ -225,7 +225,7 @@ impl Store {
                 let what = "the issuer changed in the same moment".to_owned();
                 return Err(StoreError::Conflict { doing: DOING, what }.into());
             }
-            if change.external.is_some() && now.known_url().is_some() {
+            if change.external.is_some() && now.keeps_binding() {
                 let what = "the issuer's account was registered in the same moment".to_owned();
                 return Err(StoreError::Conflict { doing: DOING, what }.into());
             }

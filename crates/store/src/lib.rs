@@ -17,6 +17,7 @@ mod drift;
 mod duties;
 mod error;
 mod fact;
+mod far_looks;
 mod idempotency;
 mod instances;
 mod issuers;

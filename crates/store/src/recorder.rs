@@ -139,11 +139,14 @@ async fn settle(store: &Store, facts: Vec<Fact>, answers: Vec<Answer>) {
             return;
         }
     }
-    let alone = facts.into_iter().zip(answers).map(|(fact, answer)| async move {
+    let alone = facts.into_iter().zip(answers).map(|(fact, mut answer)| async move {
         // The group, and those before this one, may have taken as long as anybody waits.
-        if !answer.is_closed() {
-            drop(answer.send(store.write_alone(&fact).await));
-        }
+        let written = tokio::select! {
+            biased;
+            () = answer.closed() => return,
+            written = store.write_in_turn(&fact) => written,
+        };
+        drop(answer.send(written));
     });
     stream::iter(alone).buffer_unordered(ALONE).collect::<()>().await;
 }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use crate::Store;
 use crate::certificates::CertificateRecord;
-use crate::document::read;
+use crate::document::{date, read};
 use crate::duties::{DueBy, in_turn};
 use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
@@ -91,12 +91,18 @@ impl Store {
         .await
     }
 
-    /// Queues a planned renewal under the leader's epoch: the certificate is stamped with it in the same transaction,
-    /// so that a leader of an earlier epoch, or a plan from an old page, changes nothing.
+    /// Queues a planned renewal under the leader's epoch. The certificate is stamped with it in the same transaction, and only if it
+    /// is due as it was seen: a leader of an earlier epoch, or a plan from an old page, changes nothing.
     ///
     /// # Errors
     /// When the database does not answer; planning again is safe.
-    pub async fn plan_renewal(&self, job: &JobDraft, epoch: i64, audit: &Row) -> Result<Planned, StoreError> {
+    pub async fn plan_renewal(
+        &self,
+        job: &JobDraft,
+        seen_at: Timestamp,
+        epoch: i64,
+        audit: &Row,
+    ) -> Result<Planned, StoreError> {
         const DOING: &str = "queue a renewal";
         let cap_core::job::Work::Issue { certificate, made_for } = &job.work else {
             return Ok(Planned::Unneeded);
@@ -108,6 +114,8 @@ impl Store {
             let filter = doc! {
                 // As it was read: a job that ended meanwhile left a higher fence, under which this one could do nothing.
                 "_id": certificate.to_string(), "version.id": &version, "fence": job.fence,
+                // Whoever paused it meanwhile, or let go of it, was told that it is not renewed.
+                "plan_at": date(seen_at),
                 "$and": [in_turn("plan_epoch", epoch)],
             };
             let change = doc! { "$set": {

@@ -187,8 +187,14 @@ impl Store {
                 return Err(StoreError::Fenced.into());
             };
             let is_replaced = seen.is_replaced_in(&now);
+            let mut facts = Vec::new();
             if is_replaced {
                 self.queue_replacement(&mut transaction, &now, replacement).await?;
+            } else if now.spec.auto_renew || seen.revocation.as_ref().is_some_and(|own| own.replace.is_some())
+            {
+                // One that a person asked for, of what is not renewed by itself, is another wish of theirs.
+                let own = (certificate, version);
+                facts.push(self.letting_go(&mut transaction, DOING, own, audit).await?);
             }
             let fact = Fact::new(DOING)
                 .within("record-revoked.within")
@@ -196,7 +202,8 @@ impl Store {
                 .ending(claim, "succeeded")
                 .leaving_fence(claim)
                 .audited(audit);
-            match self.write_within(&mut transaction, &[fact]).await {
+            facts.push(fact);
+            match self.write_within(&mut transaction, &facts).await {
                 Ok(()) => transaction.commit().await,
                 Err(Failure { error: error @ StoreError::Fenced, .. }) => transaction.abort(error).await,
                 Err(failure) => Err(failure),

@@ -26,6 +26,8 @@ use crate::transaction::{Transaction, transact};
 
 /// Jobs counted in one transaction at most: few enough that a slow database still does them within one try.
 pub const COUNT_PAGE: u32 = 200;
+/// Jobs that ended and cannot be read, behind which others are still counted.
+const UNREADABLE_MAX: i64 = 20_000;
 /// An hour.
 const HOUR: std::time::Duration = std::time::Duration::from_secs(3_600);
 
@@ -108,25 +110,32 @@ impl Store {
         Ok(Slice { items, next_cursor: found.next_cursor })
     }
 
+    /// Those that ended first, behind as many as cannot be read, up to [`UNREADABLE_MAX`] of these.
     async fn uncounted(&self, transaction: &mut Transaction) -> Result<Vec<Finished>, Failure> {
         let failed = transaction.failed();
         let jobs = self.collection::<Document>("jobs");
         let oldest = jobs.find(doc! { "uncounted": true }).sort(doc! { "finished_at": 1 });
         let shown = doc! { "project": 1, "work.kind": 1, "state": 1, "finished_at": 1 };
-        let oldest = oldest.limit(i64::from(COUNT_PAGE)).projection(shown);
-        let mut oldest = oldest.session(&mut transaction.session).await.map_err(&failed)?;
-        let (mut finished, mut unreadable) = (Vec::new(), None);
-        while let Some(document) = oldest.stream(&mut transaction.session).next().await {
-            match read::<Finished>("jobs", document.map_err(&failed)?) {
+        let oldest = oldest.limit(i64::from(COUNT_PAGE) + UNREADABLE_MAX).batch_size(COUNT_PAGE);
+        let oldest = oldest.projection(shown).session(&mut transaction.session);
+        let mut oldest = oldest.await.map_err(&failed)?;
+        let (mut finished, mut unreadable) = (Vec::new(), Vec::new());
+        while finished.len() < COUNT_PAGE as usize
+            && let Some(document) = oldest.stream(&mut transaction.session).next().await
+        {
+            let document = document.map_err(&failed)?;
+            let id = document.get_str("_id").unwrap_or_default().to_owned();
+            match read::<Finished>("jobs", document) {
                 Ok(job) => finished.push(job),
-                Err(error) => {
-                    tracing::error!(%error, "a job that ended cannot be read, so it is neither counted nor removed");
-                    unreadable = Some(error);
-                }
+                Err(error) => unreadable.push((id, error)),
             }
         }
-        match (finished.is_empty(), unreadable) {
-            (true, Some(error)) => Err(error.into()),
+        if let Some((first, error)) = unreadable.first() {
+            let count = unreadable.len();
+            tracing::error!(count, first, %error, "jobs that ended cannot be read, so they are neither counted nor removed");
+        }
+        match (finished.is_empty(), unreadable.pop()) {
+            (true, Some((_, error))) => Err(error.into()),
             _ => Ok(finished),
         }
     }

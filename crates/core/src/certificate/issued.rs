@@ -35,7 +35,7 @@ pub enum BadChain {
 /// What a chain says about its leaf.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Issued {
-    /// The chain, leaf first, PEM.
+    /// The chain, leaf first, PEM: its certificates, and nothing else that came with them.
     pub chain_pem: String,
     /// The serial number, lower-case hex.
     pub serial: String,
@@ -75,7 +75,10 @@ impl Issued {
         }
         let chain = certificates(&chain_pem)?;
         let der = chain.first().ok_or(BadChain::Unreadable)?;
-        let (_, leaf) = x509_parser::parse_x509_certificate(der).map_err(|_| BadChain::Unreadable)?;
+        let leaf = parsed(der)?;
+        for other in &chain[1..] {
+            parsed(other)?;
+        }
         if Sha256::digest(leaf.public_key().raw).as_slice() != spki {
             return Err(BadChain::OtherKey);
         }
@@ -91,9 +94,25 @@ impl Issued {
             not_after: time(leaf.validity().not_after.timestamp())?,
             ari_id: ari_id(&leaf),
             chain_issuer: chain.last().and_then(issuer_name),
-            chain_pem,
+            chain_pem: encoded(&chain),
         })
     }
+}
+
+/// A certificate alone in its octets.
+fn parsed(der: &[u8]) -> Result<X509Certificate<'_>, BadChain> {
+    match x509_parser::parse_x509_certificate(der) {
+        Ok(([], certificate)) => Ok(certificate),
+        _ => Err(BadChain::Unreadable),
+    }
+}
+
+/// RFC 8555, 9.1.
+fn encoded(chain: &[CertificateDer<'_>]) -> String {
+    let lines = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+    let block =
+        |der: &CertificateDer<'_>| pem::encode_config(&pem::Pem::new("CERTIFICATE", der.to_vec()), lines);
+    chain.iter().map(block).collect()
 }
 
 /// What the first certificate of a chain is, whether or not it is accepted; nothing where there is none to be read.
@@ -230,6 +249,25 @@ mod tests {
             assert_eq!(Issued::accept(chain.clone(), &key.spki_sha256, other), Err(BadChain::OtherNames));
         }
         assert_eq!(Issued::accept("hello".into(), &key.spki_sha256, &wanted), Err(BadChain::Unreadable));
+    }
+
+    #[test]
+    fn a_chain_is_kept_as_its_certificates_alone_and_each_must_be_one() {
+        let wanted = names(&["a.example.test"]);
+        let key = KeyMaterial::generate(KeyType::EcdsaP256, &wanted).unwrap();
+        let (leaf, other) = (issue(&key.csr), issue(&key.csr));
+        let accept = |chain: String| Issued::accept(chain, &key.spki_sha256, &wanted);
+        let foreign = pem::encode(&pem::Pem::new("PRIVATE KEY", vec![1, 2, 3]));
+        let kept = accept(format!("{foreign}said the CA\n{leaf}{foreign}{other}")).unwrap();
+        let blocks = pem::parse_many(&kept.chain_pem).unwrap();
+        assert_eq!(blocks, [pem::parse(&leaf).unwrap(), pem::parse(&other).unwrap()]);
+        assert_eq!(kept.chain_pem.lines().filter(|line| line.contains("BEGIN")).count(), 2);
+        let damaged = pem::encode(&pem::Pem::new("CERTIFICATE", vec![0x30, 0x03, 1, 2, 3]));
+        assert_eq!(accept(format!("{leaf}{damaged}")), Err(BadChain::Unreadable));
+        let mut longer = pem::parse(&other).unwrap().into_contents();
+        longer.push(0);
+        let longer = pem::encode(&pem::Pem::new("CERTIFICATE", longer));
+        assert_eq!(accept(format!("{leaf}{longer}")), Err(BadChain::Unreadable));
     }
 
     /// A chain for `names` as they are put down, with the key of `own`.

@@ -40,6 +40,14 @@ pub struct Setbacks {
     /// Waits for a CA that is busy.
     #[serde(default)]
     pub waits: u32,
+    /// How many of the faults were of a CA that had said just before that the act would do.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub stuck: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// When the CA was at fault.
@@ -55,7 +63,7 @@ impl Setbacks {
     /// None so far.
     #[must_use]
     pub fn none(now: Timestamp) -> Self {
-        Self { count: 0, since: now, faulty_ms: 0, last: None, waits: 0 }
+        Self { count: 0, since: now, faulty_ms: 0, last: None, waits: 0, stuck: 0 }
     }
 
     /// One more than `before`, for `cause`, after which the job waits for `after`.
@@ -73,6 +81,12 @@ impl Setbacks {
             }
             Cause::Other => Self { last: None, ..met },
         }
+    }
+
+    /// The last of them was of a CA that had said just before that the act would do.
+    #[must_use]
+    pub fn stuck(self) -> Self {
+        Self { stuck: self.stuck.saturating_add(1), ..self }
     }
 
     /// One wait more than `before` for a CA that is busy: it answers, so its faults are over.

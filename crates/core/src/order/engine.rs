@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The engine: takes the steps of one order, one remote act at a time, and writes down one fact after each.
 //!
-//! Here are the run and its acts; `bound` holds how long an act may take, `chains` which chain is taken, `writes` how facts
-//! are written down, and `ends` what becomes of a run that cannot go on.
+//! Here are the run and the acts that lead to the challenges; `finish` has those behind them, `bound` how long an act may take,
+//! `chains` which chain is taken, `writes` how facts are written down, and `ends` what becomes of a run that cannot go on.
 
 mod bound;
 mod chains;
 mod ends;
+mod finish;
 #[cfg(test)]
 mod tests;
 mod writes;
@@ -88,6 +89,18 @@ pub enum Outcome {
     Lost,
 }
 
+impl Outcome {
+    /// The same, with the last fault counted as one of a CA that is stuck.
+    fn stuck(mut self) -> Self {
+        if let Self::Settle(Settlement::Again { setbacks: Some(setbacks), .. })
+        | Self::Parked(Settlement::Again { setbacks: Some(setbacks), .. }, _) = &mut self
+        {
+            *setbacks = setbacks.stuck();
+        }
+        self
+    }
+}
+
 /// What one run remembers from step to step.
 #[derive(Default)]
 struct Run {
@@ -98,6 +111,8 @@ struct Run {
     /// Whether it has answered the challenges itself.
     answered: bool,
     progressed: bool,
+    /// Whether the CA did not do what it had just said would do.
+    stuck: bool,
     looks: u32,
     waited: Duration,
 }
@@ -116,7 +131,8 @@ enum Halt {
 impl Engine<'_> {
     /// Takes steps until the order is over, the CA lets us wait, or the claim ends.
     pub async fn run(&self, mut order: Order) -> Outcome {
-        let mut run = Run::default();
+        let known = Knowledge { expires: self.expires, ..Knowledge::default() };
+        let mut run = Run { known, ..Run::default() };
         loop {
             if !self.mandate.holds() {
                 return Outcome::Lost;
@@ -126,7 +142,8 @@ impl Engine<'_> {
             }
             let step = next_step(&order.state, &run.known, self.clock.surely());
             if let Err(halt) = self.take(step, &mut order, &mut run).await {
-                return self.end(halt, &order, run.progressed).await;
+                let outcome = self.end(halt, &order, run.progressed).await;
+                return if run.stuck { outcome.stuck() } else { outcome };
             }
         }
     }
@@ -140,6 +157,7 @@ impl Engine<'_> {
             Step::MarkReady => self.mark_ready(order, run).await,
             Step::Finalize => self.finalize(order, run).await,
             Step::Download => self.download(order, run).await,
+            Step::Withdraw => self.withdraw(order, run).await,
             Step::Wait => self.wait(order, run).await,
             Step::Fail(problem) => Err(Halt::Done(self.fail(order, problem).await?)),
             Step::Done => Err(Halt::Done(Outcome::Settle(Settlement::Succeeded))),
@@ -164,9 +182,10 @@ impl Engine<'_> {
             }
             placed => placed?,
         };
-        // What a CA says of its order keeps a key and a job for no longer than this.
-        let most = later(self.clock.now(), limits::ORDER_LIFE_MAX);
-        placed.expires = placed.expires.map(|expires| expires.min(most));
+        // What a CA says of its order keeps a key and a job for no longer than this; that a new one is over is no word at all.
+        let now = self.clock.now();
+        let most = later(now, limits::ORDER_LIFE_MAX);
+        placed.expires = placed.expires.filter(|expires| *expires > now).map(|expires| expires.min(most));
         let ordered = OrderState::Ordered { placed };
         // Where the CA gave no more than the URL, that is written down before anything else is asked.
         let Some((reply, mut remote)) = heard else {
@@ -331,48 +350,6 @@ impl Engine<'_> {
             }
         }
         Ok(())
-    }
-
-    async fn finalize(&self, order: &Order, run: &mut Run) -> Result<(), Halt> {
-        let placed = placed(order)?;
-        let remote = self.remote(order, &placed, run).await?;
-        fault::point("finalize.before");
-        let reply = self.act(order, remote.finalize(&order.key.csr)).await;
-        fault::point("finalize.after");
-        run.known.finalized = true;
-        if let Err(Halt::Ca(CaError::Refused(problem) | CaError::Gone(problem))) = reply {
-            return self.refused_to_finalize(order, problem, run).await;
-        }
-        // Only a verdict is taken from its answer. One that was processing then is asked before it is waited for, unless it asks
-        // for time; and one that says that it waits for what it was just sent has it from a replica that lags.
-        run.known.hear(reply?);
-        run.known.seen = run.known.seen.take().filter(|seen| matches!(seen, Seen::Valid | Seen::Invalid(_)));
-        run.looks = 0;
-        Ok(())
-    }
-
-    /// CAs have refused what they did all the same: what became of the order, it says itself.
-    async fn refused_to_finalize(&self, order: &Order, problem: Problem, run: &mut Run) -> Result<(), Halt> {
-        let reply = self.seen(order, &placed(order)?, &mut run.remote).await?;
-        match reply.said {
-            // What it refused says more than what it has made of the order since.
-            Seen::Pending | Seen::Ready | Seen::Invalid(_) => Err(Halt::Ca(CaError::Refused(problem))),
-            Seen::Processing | Seen::Valid => {
-                run.known.hear(reply);
-                run.looks = 0;
-                Ok(())
-            }
-        }
-    }
-
-    async fn download(&self, order: &Order, run: &mut Run) -> Result<(), Halt> {
-        let placed = placed(order)?;
-        let remote = self.remote(order, &placed, run).await?;
-        fault::point("download.before");
-        let chain = self.ask(order, remote.certificate()).await;
-        fault::point("download.after");
-        let chain = self.chosen(order, chain?, remote).await?;
-        Err(Halt::Done(self.store(order, placed, chain, run.progressed).await?))
     }
 
     /// Waits a moment in place for a CA that is quick; any longer wait gives the worker's place to another job.

@@ -8,19 +8,21 @@ use jiff::Timestamp;
 
 use crate::clock::later;
 use crate::limits;
-use crate::order::{Knowledge, OrderState, Placed, Seen, Step, next_step};
+use crate::order::{Knowledge, OrderState, Placed, Seen, Step, next_step, unheard_at};
 use crate::problem::{Class, Problem};
 
 /// The states in which there is something to do, in the order in which an order passes them.
 const LIVE: [&str; 4] = ["keyed", "ordered", "challenged", "ready"];
 /// What the CA can have said.
 const WORDS: [&str; 6] = ["nothing yet", "pending", "ready", "processing", "valid", "invalid"];
-/// How old the order is, by its expiry.
-const AGES: [Age; 3] = [Age::Young, Age::Expired, Age::LongExpired];
+/// How old the order is.
+const AGES: [Age; 4] = [Age::Young, Age::LeftOpen, Age::Expired, Age::LongExpired];
 
 #[derive(Clone, Copy)]
 enum Age {
     Young,
+    /// For a certificate that has no version yet.
+    LeftOpen,
     Expired,
     LongExpired,
 }
@@ -59,7 +61,7 @@ fn leads_to(step: &Step) -> Option<&'static str> {
         Step::MarkReady => Some("ready"),
         Step::Download => Some("stored"),
         Step::Fail(_) => Some("failed"),
-        Step::Look | Step::Submit | Step::Finalize | Step::Wait | Step::Done => None,
+        Step::Look | Step::Submit | Step::Finalize | Step::Withdraw | Step::Wait | Step::Done => None,
     }
 }
 
@@ -73,6 +75,7 @@ fn words(step: &Step) -> &'static str {
         Step::MarkReady => "note that finalize is next",
         Step::Finalize => "finalize",
         Step::Download => "fetch, check and store",
+        Step::Withdraw => "give its authorizations up",
         Step::Wait => "wait, then ask",
         Step::Fail(_) => "end the attempt",
         Step::Done => "nothing",
@@ -81,7 +84,7 @@ fn words(step: &Step) -> &'static str {
 
 fn decide(phase: &str, word: &str, done: Done, age: Age) -> Step {
     let since = Timestamp::UNIX_EPOCH;
-    let expires = later(since, limits::READY_EXPIRY_MARGIN);
+    let expires = later(since, limits::ORDER_LIFE_DEFAULT);
     let placed = Placed { url: String::new(), expires: Some(expires) };
     let state = match phase {
         "keyed" => OrderState::Keyed { replaces: None },
@@ -99,6 +102,7 @@ fn decide(phase: &str, word: &str, done: Done, age: Age) -> Step {
     };
     let now = match age {
         Age::Young => since,
+        Age::LeftOpen => unheard_at(since, None),
         Age::Expired => expires,
         Age::LongExpired => later(expires, limits::READY_EXPIRY_MARGIN),
     };
@@ -125,9 +129,11 @@ pub fn order_states_markdown() -> String {
         "    stored --> [*]\n    failed --> [*]: a new attempt, later\n```\n\n\
          An order fails where the CA refuses an act, ends the order, issues something else than was asked for, or does not \
          finish before the order expires. From `ready` on it may have been finalized: then a refusal to be asked ends \
-         nothing, and its expiry only with an hour for clocks that differ.\n\n\
-         | recorded | the CA's last word | next | submitted in this run | and finalized | expired | expired for an hour |\n\
-         |---|---|---|---|---|---|---|\n",
+         nothing, and its expiry only with an hour for clocks that differ. It is left open for too long after half \
+         of the life that was left of the version in use, and after five hours where there is none.\n\n\
+         | recorded | the CA's last word | next | submitted in this run | and left open for too long | and finalized | expired | expired for \
+         an hour |\n\
+         |---|---|---|---|---|---|---|---|\n",
     );
     for phase in LIVE {
         for word in WORDS {
@@ -137,7 +143,7 @@ pub fn order_states_markdown() -> String {
             };
             if matches!(first, Step::Place | Step::Prepare) && always(&WORDS) {
                 if word == WORDS[0] {
-                    let _ = writeln!(page, "| `{phase}` | whatever | {} | | | | |", words(&first));
+                    let _ = writeln!(page, "| `{phase}` | whatever | {} | | | | | |", words(&first));
                 }
                 continue;
             }
@@ -147,9 +153,10 @@ pub fn order_states_markdown() -> String {
             };
             let _ = writeln!(
                 page,
-                "| `{phase}` | {word} | {} | {} | {} | {} | {} |",
+                "| `{phase}` | {word} | {} | {} | {} | {} | {} | {} |",
                 words(&first),
                 other(Done::Submitted, Age::Young),
+                other(Done::Submitted, Age::LeftOpen),
                 other(Done::Finalized, Age::Young),
                 other(Done::Nothing, Age::Expired),
                 other(Done::Nothing, Age::LongExpired)
@@ -196,7 +203,13 @@ mod tests {
             assert!(page.contains(&format!("| `ready` | {word} |")), "{word}");
         }
         assert!(
-            page.contains("| `ready` | ready | finalize |  | wait, then ask |  | end the attempt |"),
+            page.contains("| `ready` | ready | finalize |  |  | wait, then ask |  | end the attempt |"),
+            "{page}"
+        );
+        assert!(
+            page.contains(
+                "| `ready` | pending | submit the challenges | wait, then ask | give its authorizations up |"
+            ),
             "{page}"
         );
     }

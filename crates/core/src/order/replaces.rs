@@ -16,8 +16,9 @@ pub fn predecessor(issued_by: Option<IssuerId>, id: Option<&AriId>, issuer: Issu
 }
 
 impl OrderState {
-    /// The certificate that the CA is told the order replaces.
-    pub(super) fn replaces(&self) -> Option<&AriId> {
+    /// The certificate that the CA is told the order replaces, as long as it is not placed.
+    #[must_use]
+    pub fn replaces(&self) -> Option<&AriId> {
         match self {
             Self::Keyed { replaces } => replaces.as_ref(),
             Self::Ordered { .. }

@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use crate::order::{OrderState, Reply, Seen, watched_until};
+use crate::order::{OrderState, Reply, Seen, unheard_at, watched_until};
 use crate::problem::{Class, Problem};
 
 /// What this run knows beyond what is written down.
@@ -15,8 +15,12 @@ pub struct Knowledge {
     pub submitted: bool,
     /// Whether this run has sent the signing request.
     pub finalized: bool,
+    /// Whether this run has given the order's open authorizations up.
+    pub withdrawn: bool,
     /// Before when the CA does not want to be asked again (`Retry-After`).
     pub retry_at: Option<Timestamp>,
+    /// When the version expires that the order is to replace, if there is one.
+    pub expires: Option<Timestamp>,
 }
 
 impl Knowledge {
@@ -54,6 +58,8 @@ pub enum Step {
     Finalize,
     /// Fetch the certificate, check it, store it.
     Download,
+    /// Give up the authorizations that the CA leaves open, so that it ends the order.
+    Withdraw,
     /// The CA is busy; look again later.
     Wait,
     /// This attempt is over.
@@ -82,7 +88,7 @@ pub fn next_step(state: &OrderState, known: &Knowledge, now: Timestamp) -> Step 
         },
         // From here on an earlier run may have finalized it: nothing but the CA's own verdict, or the end of the order,
         // ends it.
-        OrderState::Ready { .. } => match &known.seen {
+        OrderState::Ready { since, .. } => match &known.seen {
             None if known.is_left_alone(now) => Step::Wait,
             None => Step::Look,
             Some(Seen::Pending | Seen::Ready | Seen::Processing) if !may_issue(state, now) => {
@@ -93,8 +99,10 @@ pub fn next_step(state: &OrderState, known: &Knowledge, now: Timestamp) -> Step 
             Some(Seen::Ready) => Step::Finalize,
             // An earlier run told the CA, which may have forgotten.
             Some(Seen::Pending) if !known.submitted => Step::Submit,
+            Some(Seen::Pending) if is_left_open(*since, known, now) => Step::Withdraw,
             Some(Seen::Pending | Seen::Processing) => Step::Wait,
             Some(Seen::Valid) => Step::Download,
+            Some(Seen::Invalid(_)) if known.withdrawn => Step::Fail(left_open(*since)),
             Some(Seen::Invalid(problem)) => Step::Fail(problem.clone()),
         },
         OrderState::Stored { .. } | OrderState::Failed { .. } => Step::Done,
@@ -109,8 +117,22 @@ pub fn may_issue(state: &OrderState, now: Timestamp) -> bool {
     watched_until(state).is_some_and(|until| now < until)
 }
 
+/// Whether the CA has left an order open for longer than its certificate can wait. It was not finalized, or it would not be:
+/// the time is far longer than any replica lags.
+fn is_left_open(since: Timestamp, known: &Knowledge, now: Timestamp) -> bool {
+    !known.withdrawn && !known.finalized && unheard_at(since, known.expires) <= now
+}
+
 fn is_over(expires: Option<Timestamp>, now: Timestamp) -> bool {
     expires.is_some_and(|expires| expires <= now)
+}
+
+fn left_open(since: Timestamp) -> Problem {
+    let detail = format!(
+        "the CA was told at {since} that its challenges are answered, and has not validated the names since, which is longer than the \
+         certificate can wait; the order was given up, and another one is placed"
+    );
+    Problem::new(Class::Validation, "order-overdue", detail)
 }
 
 fn expired() -> Problem {
@@ -227,6 +249,28 @@ mod tests {
         assert!(matches!(decide(&late, Some(Seen::Ready), true), Step::Fail(_)));
         assert_eq!(decide(&late, Some(Seen::Valid), true), Step::Download);
         assert_eq!(decide(&late, Some(Seen::Invalid(problem())), true), Step::Fail(problem()));
+    }
+
+    #[test]
+    fn an_order_that_is_left_open_for_too_long_is_given_up_once_in_a_run() {
+        let placed = Placed { url: "https://ca.example.test/order/1".into(), expires: None };
+        let ready = OrderState::Ready { placed, since: now() };
+        let open = Knowledge { seen: Some(Seen::Pending), submitted: true, ..Knowledge::default() };
+        let over = unheard_at(now(), None);
+        let before = Timestamp::from_second(over.as_second() - 1).unwrap();
+        let step = |known: &Knowledge, at| next_step(&ready, known, at);
+        assert_eq!(step(&open, before), Step::Wait);
+        assert_eq!(step(&open, over), Step::Withdraw);
+        assert_eq!(step(&Knowledge { expires: Some(now()), ..open.clone() }, before), Step::Withdraw);
+        for known in [
+            Knowledge { withdrawn: true, ..open.clone() },
+            Knowledge { finalized: true, ..open.clone() },
+            Knowledge { seen: Some(Seen::Processing), ..open.clone() },
+        ] {
+            assert_eq!(step(&known, over), Step::Wait, "{known:?}");
+        }
+        let ended = Knowledge { withdrawn: true, seen: Some(Seen::Invalid(problem())), ..open };
+        assert!(matches!(step(&ended, over), Step::Fail(problem) if problem.kind == "order-overdue"));
     }
 
     #[test]

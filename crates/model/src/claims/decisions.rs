@@ -107,7 +107,7 @@ fn ask(phase: Phase, word: Option<Word>, submitted: bool) -> Move {
         Step::Finalize => Move::Finalize,
         Step::Download => Move::Download,
         Step::Wait => Move::Wait,
-        // A live order is never done.
-        Step::Fail(_) | Step::Done => Move::Fail,
+        // A live order is never done, and none of these is ever overdue.
+        Step::Fail(_) | Step::Done | Step::Withdraw => Move::Fail,
     }
 }

@@ -168,7 +168,10 @@ fn submit(inner: &mut Inner, url: &str) -> Result<Reply<()>, CaError> {
     let number = ask(inner, url)?;
     let plan = inner.plan.ca;
     let fails = inner.strikes(plan.fails_validation);
-    let until = inner.now + plan.validating;
+    let until = match inner.strikes(plan.leaves_open) {
+        true => Duration::MAX,
+        false => inner.now + plan.validating,
+    };
     let order = &mut inner.ca.orders[number];
     if order.status == Status::Pending && order.authorization == Check::Open {
         // The CA looks at once, and finds an answer if it was stored before it was told.
@@ -179,6 +182,16 @@ fn submit(inner: &mut Inner, url: &str) -> Result<Reply<()>, CaError> {
         }
     }
     Ok(reply(inner, ()))
+}
+
+fn withdraw(inner: &mut Inner, url: &str) -> Result<(), CaError> {
+    let number = ask(inner, url)?;
+    let order = &mut inner.ca.orders[number];
+    if order.status == Status::Pending {
+        order.status = Status::Invalid;
+        inner.tally.withdrawn += 1;
+    }
+    Ok(())
 }
 
 fn finalize(inner: &mut Inner, url: &str, key: Option<usize>) -> Result<Reply<Seen>, CaError> {
@@ -314,6 +327,10 @@ impl RemoteOrder for Remote {
 
     async fn submit(&mut self) -> Result<Reply<()>, CaError> {
         self.request("submit", submit).await
+    }
+
+    async fn withdraw(&mut self) -> Result<(), CaError> {
+        self.request("withdraw", withdraw).await
     }
 
     async fn finalize(&mut self, csr: &[u8]) -> Result<Reply<Seen>, CaError> {

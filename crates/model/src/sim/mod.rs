@@ -56,6 +56,8 @@ pub struct Story {
     pub crashes: u64,
     /// Workers that stood still.
     pub pauses: u64,
+    /// Orders that were given up because the CA left them open.
+    pub withdrawn: u64,
     /// Polls of workers, each of which could have been the last.
     pub polls: u64,
     /// Which steps orders took: from this phase to that.
@@ -89,8 +91,9 @@ pub fn run(seed: u64, mutant: Option<Mutant>, traced: bool) -> Story {
     let issued = u64::try_from(inner.tally.issued.len()).unwrap_or(u64::MAX);
     let (crashes, pauses, polls) =
         (inner.tally.crashes.into(), inner.tally.pauses.into(), inner.tally.polls.into());
+    let withdrawn = inner.tally.withdrawn.into();
     let moves = inner.database.moves.iter().copied().collect();
-    Story { wrong, trace: inner.trace(), issued, crashes, pauses, polls, moves }
+    Story { wrong, trace: inner.trace(), issued, crashes, pauses, withdrawn, polls, moves }
 }
 
 /// Runs these seeds, on every core; ends early behind the first that goes wrong, with these words in what it says.
@@ -131,6 +134,7 @@ impl Stories {
         self.sum.issued += story.issued;
         self.sum.crashes += story.crashes;
         self.sum.pauses += story.pauses;
+        self.sum.withdrawn += story.withdrawn;
         self.sum.polls += story.polls;
         self.sum.moves.extend(&story.moves);
         if !story.wrong.is_empty() && self.failed.as_ref().is_none_or(|(earlier, _)| seed < *earlier) {
@@ -143,6 +147,7 @@ impl Stories {
         self.sum.issued += other.sum.issued;
         self.sum.crashes += other.sum.crashes;
         self.sum.pauses += other.sum.pauses;
+        self.sum.withdrawn += other.sum.withdrawn;
         self.sum.polls += other.sum.polls;
         self.sum.moves.extend(other.sum.moves);
         self.failed = [self.failed, other.failed].into_iter().flatten().min_by_key(|(seed, _)| *seed);

@@ -76,6 +76,8 @@ pub(super) struct CaPlan {
     pub(super) later: usize,
     /// It refuses to say anything of an order.
     pub(super) mute: usize,
+    /// It takes a challenge, and never looks at it.
+    pub(super) leaves_open: usize,
     pub(super) refuses_order: usize,
     pub(super) needs_person: usize,
     pub(super) fails_validation: usize,
@@ -171,6 +173,7 @@ impl CaPlan {
             transient: 0,
             later: 0,
             mute: 0,
+            leaves_open: 0,
             refuses_order: 0,
             needs_person: 0,
             fails_validation: 0,
@@ -193,8 +196,11 @@ impl CaPlan {
         };
         let after = luck.between(Duration::ZERO, Duration::from_secs(5));
         let outage = (after, luck.between(MINUTE, 4 * HOUR));
+        // Such an order takes hours: a few seeds are enough.
+        let leaves_open = if luck.permille(20) { 200 } else { 0 };
         Self {
-            life: luck.pick(&[HOUR, 8 * HOUR, 7 * 24 * HOUR]),
+            // What replaces a version that lives for long is waited for until it expires.
+            life: if leaves_open > 0 { 8 * HOUR } else { luck.pick(&[HOUR, 8 * HOUR, 7 * 24 * HOUR]) },
             tells_expiry: !luck.permille(100),
             forgets: luck.permille(300),
             refuses_replaces: luck.pick(&seldom),
@@ -210,6 +216,7 @@ impl CaPlan {
             transient: luck.pick(&often),
             later: luck.pick(&seldom),
             mute: luck.pick(&seldom),
+            leaves_open,
             refuses_order: luck.pick(&seldom),
             needs_person: luck.pick(&[0, 0, 0, 0, 0, 0, 0, 30]),
             fails_validation: luck.pick(&seldom),

@@ -46,6 +46,8 @@ pub(super) struct Tally {
     pub(super) finalizes: u32,
     /// Challenges that the CA was told of before they were answered.
     pub(super) unanswered: u32,
+    /// Orders that were given up because the CA left them open.
+    pub(super) withdrawn: u32,
     pub(super) crashes: u32,
     pub(super) pauses: u32,
     pub(super) polls: u32,

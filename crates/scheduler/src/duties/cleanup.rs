@@ -30,6 +30,7 @@ pub(super) async fn look(duties: &Duties<'_>) -> anyhow::Result<()> {
     let removed = pages(duties, PAGE, async || store.remove_dead_tokens(now, PAGE, epoch).await);
     result = result.and(removed.await);
     result = result.and(pages(duties, PAGE, async || end_wrong_waits(duties).await).await);
+    result = result.and(pages(duties, PAGE, async || end_far_looks(duties).await).await);
     result = result.and(forget_ahead(duties).await);
     result = result.and(restore_bounds(duties).await);
     result = result.and(pages(duties, PAGE, async || duties.store.mend_lists(PAGE).await).await);
@@ -45,6 +46,18 @@ async fn end_wrong_waits(duties: &Duties<'_>) -> Result<u32, StoreError> {
         );
     }
     Ok(jobs)
+}
+
+async fn end_far_looks(duties: &Duties<'_>) -> Result<u32, StoreError> {
+    let certificates = duties.store.end_far_looks(duties.clock.now(), PAGE).await?;
+    if certificates > 0 {
+        tracing::warn!(
+            certificates,
+            "drift scans, or looks at renewal information, were put off far longer than any is, by a database clock that was \
+             wrong; they are due now"
+        );
+    }
+    Ok(certificates)
 }
 
 async fn forget_ahead(duties: &Duties<'_>) -> anyhow::Result<()> {

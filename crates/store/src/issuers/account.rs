@@ -78,6 +78,12 @@ impl IssuerRecord {
         self.account_url.as_deref().or_else(|| self.hold.as_ref()?.account_url.as_deref())
     }
 
+    /// Whether its account is bound for good. One that the CA does not accept any more is registered anew, and bound anew with it.
+    #[must_use]
+    pub fn keeps_binding(&self) -> bool {
+        self.known_url().is_some() && self.why_held() != Some(Hold::Refused)
+    }
+
     /// How far it is, as it is shown. What becomes of an account is not in the stored word: earlier versions read that.
     #[must_use]
     pub fn shown_status(&self) -> IssuerStatus {

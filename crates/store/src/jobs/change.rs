@@ -2,13 +2,15 @@
 //! What people ask of a job: to run now, or not to run at all.
 
 use bson::{Document, doc};
+use cap_core::audit::Row;
 use cap_core::id::{CertificateId, JobId, ProjectId, VersionId};
 use cap_core::job::{JobState, Work};
+use cap_core::limits;
 use cap_core::order::{Order, OrderState};
 use cap_core::problem::{Class, Problem};
 
 use crate::Store;
-use crate::document::read;
+use crate::document::{millis, read};
 use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
 use crate::idempotency::Mutation;
@@ -53,7 +55,7 @@ impl Store {
             if job.state.against_retry().is_some() {
                 return Ok(Err(JobRefusal::State(job.state)));
             }
-            let mut set = forward();
+            let mut set = if job.is_scan_to_wait() { Document::new() } else { forward() };
             set.insert("last_event", mutation.audit.event.to_string());
             let mut stages = vec![doc! { "$set": set }, rank::stage()];
             if job.state == JobState::Dead {
@@ -102,49 +104,80 @@ impl Store {
             if job.state.against_cancel().is_some() {
                 return Ok(Err(JobRefusal::State(job.state)));
             }
-            let fact = match job.work {
-                Work::RegisterIssuer { .. } => return Ok(Err(JobRefusal::OfIssuer)),
-                Work::Issue { certificate, made_for } => {
-                    let order = self.unfinalized(&mut transaction, certificate, made_for).await?;
-                    self.ending_cancelled(Fact::new(DOING), order.as_ref(), &mutation)?
-                }
-                Work::Revoke { certificate, version } if job.attempt == 0 => {
-                    Fact::new(DOING).not_revoking(certificate, version)
-                }
-                Work::Revoke { certificate, version } => {
-                    Fact::new(DOING).hindering(certificate, version, &perhaps_revoked(), None)?
-                }
-                Work::DriftScan { .. } | Work::RenewalLook { .. } => Fact::new(DOING),
-            };
-            let mut stages = settle::over("cancelled");
-            stages.push(doc! { "$set": { "last_event": mutation.audit.event.to_string() } });
-            let (collection, subject) = subject(&job.work);
-            // The next job takes over the order in flight only with a fence above all that this one had.
-            let idle = doc! { "$cond": [{ "$ifNull": ["$version", false] }, "valid", "requested"] };
-            let fence = fence_field(&job.work);
-            let above = doc! { "$max": [format!("${fence}"), job.fence + 1] };
-            let left = match &job.work {
-                Work::Issue { .. } => vec![
-                    doc! { "$set": { fence: above, "status": idle, "problem": null, "next_attempt_at": null } },
-                    doc! { "$unset": "planned_for" },
-                    plan::stage(),
-                ],
-                Work::RegisterIssuer { .. }
-                | Work::DriftScan { .. }
-                | Work::RenewalLook { .. }
-                | Work::Revoke { .. } => {
-                    vec![doc! { "$set": { fence: above } }]
-                }
-            };
-            let fact = fact
-                .must("jobs", as_seen(&job), stages)
-                .may(collection, still(&job.work, &subject), left)
-                .accompanied(&mutation);
+            if let Work::RegisterIssuer { .. } = job.work {
+                return Ok(Err(JobRefusal::OfIssuer));
+            }
+            let fact = self.cancelling(&mut transaction, DOING, &job, mutation.audit).await?;
+            let fact = fact.accompanied(&mutation);
             self.write_within(&mut transaction, &[fact]).await?;
             transaction.commit().await?;
             Ok(Ok(()))
         });
         self.changed(project, id, &mutation, result).await
+    }
+
+    /// With a job ended that waits, and what it leaves behind.
+    async fn cancelling(
+        &self,
+        transaction: &mut Transaction,
+        doing: &'static str,
+        job: &JobDocument,
+        audit: &Row,
+    ) -> Result<Fact, Failure> {
+        let fact = Fact::new(doing);
+        let fact = match job.work {
+            Work::Issue { certificate, made_for } => {
+                let order = self.unfinalized(transaction, certificate, made_for).await?;
+                self.ending_cancelled(fact, order.as_ref(), audit)?
+            }
+            Work::Revoke { certificate, version } if job.attempt == 0 => {
+                fact.not_revoking(certificate, version)
+            }
+            Work::Revoke { certificate, version } => {
+                fact.hindering(certificate, version, &perhaps_revoked(), None)?
+            }
+            Work::DriftScan { .. } | Work::RenewalLook { .. } | Work::RegisterIssuer { .. } => fact,
+        };
+        let mut stages = settle::over("cancelled");
+        stages.push(doc! { "$set": { "last_event": audit.event.to_string() } });
+        let (collection, subject) = subject(&job.work);
+        // The next job takes over the order in flight only with a fence above all that this one had.
+        let idle = doc! { "$cond": [{ "$ifNull": ["$version", false] }, "valid", "requested"] };
+        let fence = fence_field(&job.work);
+        let above = doc! { "$max": [format!("${fence}"), job.fence + 1] };
+        let left = match &job.work {
+            Work::Issue { .. } => vec![
+                doc! { "$set": { fence: above, "status": idle, "problem": null, "next_attempt_at": null } },
+                doc! { "$unset": "planned_for" },
+                plan::stage(),
+            ],
+            Work::RegisterIssuer { .. }
+            | Work::DriftScan { .. }
+            | Work::RenewalLook { .. }
+            | Work::Revoke { .. } => {
+                vec![doc! { "$set": { fence: above } }]
+            }
+        };
+        Ok(fact.must("jobs", as_seen(job), stages).may(collection, still(&job.work, &subject), left))
+    }
+
+    /// The end of the renewal of a version that waits, if one does: what it would take the place of is let go of.
+    pub(crate) async fn letting_go(
+        &self,
+        transaction: &mut Transaction,
+        doing: &'static str,
+        (certificate, version): (CertificateId, VersionId),
+        audit: &Row,
+    ) -> Result<Fact, Failure> {
+        let failed = transaction.failed();
+        let renewal = Work::Issue { certificate, made_for: Some(version) };
+        let jobs = self.collection::<Document>("jobs");
+        let waiting = doc! { "key": renewal.key(), "alive": true, "state": "queued" };
+        let found = jobs.find_one(waiting).session(&mut transaction.session).await.map_err(failed)?;
+        match found {
+            Some(job) => self.cancelling(transaction, doing, &read("jobs", job)?, audit).await,
+            None => Ok(Fact::new(doing)),
+        }
     }
 
     /// The certificate's order in flight that was made for this version, if the CA cannot have issued for it.
@@ -164,18 +197,13 @@ impl Store {
     }
 
     /// With the order of a cancelled job ended, if there is one.
-    fn ending_cancelled(
-        &self,
-        fact: Fact,
-        order: Option<&Order>,
-        mutation: &Mutation<'_>,
-    ) -> Result<Fact, StoreError> {
+    fn ending_cancelled(&self, fact: Fact, order: Option<&Order>, audit: &Row) -> Result<Fact, StoreError> {
         let Some(order) = order else { return Ok(fact) };
         let why = "its job was cancelled before it was finalized";
         let why = Problem::new(Class::Protocol, "job-cancelled", why);
         let state = OrderState::Failed { placed: order.state.placed().cloned(), problem: why };
         let named = doc! { "_id": order.certificate.to_string(), "order": order.id.to_string() };
-        let fact = fact.ending_order(order, &state, mutation.audit.time, self.retention.orders)?;
+        let fact = fact.ending_order(order, &state, audit.time, self.retention.orders)?;
         Ok(fact.uncounted(order).may("certificates", named, doc! { "$set": { "order": null } }))
     }
 
@@ -240,6 +268,15 @@ fn perhaps_revoked() -> Problem {
     let detail = "its job was cancelled after the CA may have been asked, so it may be revoked all the same; ask for the \
                   revocation again to find out";
     Problem::new(Class::Protocol, "revocation-cancelled", detail)
+}
+
+impl JobDocument {
+    /// Whether it is a scan that waits because the last one was just now: nobody hastens that.
+    fn is_scan_to_wait(&self) -> bool {
+        let again = millis(limits::DRIFT_SCAN_AGAIN);
+        let is_scan = matches!(self.work, Work::DriftScan { .. }) && self.state == JobState::Queued;
+        is_scan && self.wait_ms.is_some_and(|wait| (1..=again).contains(&wait))
+    }
 }
 
 /// The job, as long as nobody claimed or settled it since it was seen.

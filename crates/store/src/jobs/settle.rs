@@ -160,10 +160,14 @@ impl Fact {
             let has_life = doc! { "$gt": ["$version.not_after", date(now)] };
             let wait = doc! { "$cond": [has_life, wait, millis(limits::DEAD_WAIT)] };
             let again_at = doc! { "$add": [date(now), { "$toLong": wait }] };
-            stages.push(doc! { "$set": { "renew_at": again_at } });
-            stages.push(
-                doc! { "$set": { "next_attempt_at": { "$cond": ["$auto_renew", "$renew_at", null] } } },
-            );
+            // What was revoked and let go of is not renewed.
+            let is_let_go = doc! { "$and": [
+                { "$ifNull": ["$version.revocation.revoked_at", false] },
+                { "$not": [{ "$ifNull": ["$renew_at", false] }] },
+            ] };
+            stages.push(doc! { "$set": { "renew_at": { "$cond": [is_let_go, "$$REMOVE", again_at] } } });
+            let planned = doc! { "$cond": ["$auto_renew", { "$ifNull": ["$renew_at", null] }, null] };
+            stages.push(doc! { "$set": { "next_attempt_at": planned } });
             stages.extend([doc! { "$unset": "planned_for" }, plan::stage()]);
         }
         let filter = doc! { "_id": id, "fence": { "$lte": claim.fence + 1 } };

@@ -8,7 +8,7 @@ use cap_core::id::{JobId, VersionId};
 use cap_core::job::{Claim, JobDraft, JobState, Settlement, Work};
 use cap_core::order::{Ledger as _, OrderState};
 use cap_store::{CertificateRecord, JobRecord, JobRefusal, Mutation, OpenOrder, Planned, StoreError};
-use cap_testkit::mongo::driver::bson::{Document, doc};
+use cap_testkit::mongo::driver::bson::{DateTime, Document, doc};
 
 use crate::queue::raw;
 use crate::world::{FUSE, LEASE, World, held};
@@ -224,7 +224,9 @@ async fn a_cancelled_renewal_is_planned_again() {
     world.store.settle(&first, &Settlement::Succeeded, world.clock.now()).await.unwrap();
     let version = VersionId::generate(world.clock.as_ref(), world.entropy.as_ref());
     let certificates = raw(&world).await.collection::<Document>("certificates");
-    let set = doc! { "$set": { "version": { "id": version.to_string() } } };
+    let due = world.clock.now();
+    let at = DateTime::from_millis(due.as_millisecond());
+    let set = doc! { "$set": { "version": { "id": version.to_string() }, "renew_at": at, "plan_at": at } };
     certificates.update_one(doc! { "_id": certificate.id.to_string() }, set).await.unwrap();
     let fence = async || {
         let found = certificates.find_one(doc! { "_id": certificate.id.to_string() }).await.unwrap().unwrap();
@@ -234,7 +236,7 @@ async fn a_cancelled_renewal_is_planned_again() {
         let work = Work::Issue { certificate: certificate.id, made_for: Some(version) };
         let job = JobDraft::now(world.project, work, fence, world.clock.as_ref(), world.entropy.as_ref());
         let audit = world.row().await;
-        (job.id, world.store.plan_renewal(&job, 1, &audit).await.unwrap())
+        (job.id, world.store.plan_renewal(&job, due, 1, &audit).await.unwrap())
     };
     let planned_for = async || {
         let found = certificates.find_one(doc! { "_id": certificate.id.to_string() }).await.unwrap().unwrap();

@@ -427,9 +427,20 @@ async fn a_scan_that_is_asked_for_again_at_once_waits_a_little_and_is_one() {
     assert!(wait > Duration::ZERO && wait <= DRIFT_SCAN_AGAIN, "{wait:?}");
     assert_eq!(ask().await.id, first.id, "asking again queues no other, and brings none forward");
     assert!(claim_scans(&world).await.is_empty());
+    // Nor does it help to ask for the job, or to look elsewhere.
+    let audit = world.row().await;
+    let retried = world.store.retry_job(world.project, first.id, Mutation { audit: &audit, request: None });
+    assert_eq!(retried.await.unwrap().unwrap().due_at, first.due_at);
+    let elsewhere = DriftTarget { host: None, port: Some(8_443) };
+    let change = CertificateChange { drift_target: Some(Some(elsewhere)), ..CertificateChange::default() };
+    let (audit, now) = (world.row().await, world.clock.now());
+    let mutation = Mutation { audit: &audit, request: None };
+    assert!(world.store.update_certificate(certificate.id, None, change, now, mutation).await.unwrap());
+    assert_eq!(ask().await.due_at, first.due_at);
+    assert!(claim_scans(&world).await.is_empty());
     // The time since the last scan passes.
     let earlier = doc! { "$dateSubtract": { "startDate": "$$NOW", "unit": "minute", "amount": 1 } };
-    set(&world, "certificates", doc! { "$set": { "drift_seen.scanned_at": earlier } }).await;
+    set(&world, "certificates", doc! { "$set": { "drift_scanned_at": earlier } }).await;
     assert_eq!(ask().await.id, first.id);
     let next = claim_scans(&world).await.remove(0);
     assert_eq!(next.job, first.id);

@@ -245,7 +245,8 @@ async fn what_needs_a_person_is_shown_and_tried_again_after_a_day_all_the_same()
     let work = cap_core::duty::renewal(&candidates[0], now).unwrap();
     let (clock, entropy) = (world.clock.as_ref(), world.entropy.as_ref());
     let draft = JobDraft::now(world.project, work, candidates[0].fence, clock, entropy);
-    let planned = world.store.plan_renewal(&draft, 1, &world.row().await).await.unwrap();
+    let planned =
+        world.store.plan_renewal(&draft, candidates[0].renew_at, 1, &world.row().await).await.unwrap();
     assert_eq!(planned, cap_store::Planned::Queued);
     assert!(world.store.due_certificates(now, 10).await.unwrap().is_empty());
     let next = world.claim("one", LEASE).await.remove(0);

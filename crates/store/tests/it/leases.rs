@@ -127,7 +127,11 @@ async fn what_a_leader_of_an_earlier_epoch_plans_changes_nothing() {
     let certificate = world.certificate("a.example.test").await;
     let version = cap_core::id::VersionId::generate(world.clock.as_ref(), world.entropy.as_ref());
     let raw = mongodb::Client::with_uri_str(&world.uri).await.unwrap().default_database().unwrap();
-    let set = mongodb::bson::doc! { "$set": { "version": { "id": version.to_string() } } };
+    let due = world.clock.now();
+    let at = mongodb::bson::DateTime::from_millis(due.as_millisecond());
+    let version_id = version.to_string();
+    let set =
+        mongodb::bson::doc! { "$set": { "version": { "id": version_id }, "renew_at": at, "plan_at": at } };
     let certificates = raw.collection::<mongodb::bson::Document>("certificates");
     certificates.update_one(mongodb::bson::doc! { "_id": certificate.id.to_string() }, set).await.unwrap();
 
@@ -135,12 +139,19 @@ async fn what_a_leader_of_an_earlier_epoch_plans_changes_nothing() {
     let draft =
         || JobDraft::now(world.project, work.clone(), 0, world.clock.as_ref(), world.entropy.as_ref());
     let row = world.row().await;
-    assert_eq!(world.store.plan_renewal(&draft(), 7, &row).await.unwrap(), Planned::Queued);
-    let row = world.row().await;
-    assert_eq!(world.store.plan_renewal(&draft(), 7, &row).await.unwrap(), Planned::Unneeded, "queued twice");
+    assert_eq!(world.store.plan_renewal(&draft(), due, 7, &row).await.unwrap(), Planned::Queued);
     let row = world.row().await;
     assert_eq!(
-        world.store.plan_renewal(&draft(), 6, &row).await.unwrap(),
+        world.store.plan_renewal(&draft(), due, 7, &row).await.unwrap(),
+        Planned::Unneeded,
+        "queued twice"
+    );
+    let row = world.row().await;
+    // As if it were due again: only the epoch stands against it.
+    let again = mongodb::bson::doc! { "$set": { "plan_at": at } };
+    certificates.update_one(mongodb::bson::doc! { "_id": certificate.id.to_string() }, again).await.unwrap();
+    assert_eq!(
+        world.store.plan_renewal(&draft(), due, 6, &row).await.unwrap(),
         Planned::Unneeded,
         "a stale epoch wrote"
     );

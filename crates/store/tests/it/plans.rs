@@ -48,7 +48,8 @@ async fn plan(world: &World, limit: u32) -> usize {
         let work = duty::renewal(&candidate, now).unwrap();
         let (clock, entropy) = (world.clock.as_ref(), world.entropy.as_ref());
         let job = JobDraft::now(world.project, work, candidate.fence, clock, entropy);
-        let planned = world.store.plan_renewal(&job, 1, &world.row().await).await.unwrap();
+        let planned =
+            world.store.plan_renewal(&job, candidate.renew_at, 1, &world.row().await).await.unwrap();
         queued += usize::from(planned == Planned::Queued);
     }
     queued
@@ -128,6 +129,33 @@ async fn a_page_of_what_is_due_reads_nothing_that_was_planned() {
     let plan = explain(&database, command).await;
     plan.goes_by_an_index(command);
     assert!(plan.documents <= PAGE.into() && plan.keys <= PAGE.into(), "{plan:?}");
+}
+
+/// Whoever pauses one is told that nothing renews it by itself, and whoever lets go of one, that it is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_was_read_before_a_certificate_was_paused_or_put_off_renews_nothing() {
+    let world = World::new().await;
+    let paused = issued(&world, "paused.example.test", HOUR, HOUR * 8).await;
+    let later = issued(&world, "later.example.test", HOUR, HOUR * 8).await;
+    let due = issued(&world, "due.example.test", HOUR, HOUR * 8).await;
+    let now = world.clock.now();
+    let page = world.store.due_certificates(now, 10).await.unwrap();
+    assert_eq!(page.len(), 3);
+    let audit = world.row().await;
+    let change = CertificateChange { auto_renew: Some(false), ..CertificateChange::default() };
+    let mutation = Mutation { audit: &audit, request: None };
+    assert!(world.store.update_certificate(paused.id, None, change, now, mutation).await.unwrap());
+    let tomorrow = DateTime::from_millis(now.as_millisecond() + 86_400_000);
+    set(&world, &later, doc! { "$set": { "renew_at": tomorrow, "plan_at": tomorrow } }).await;
+    for candidate in page {
+        let work = duty::renewal(&candidate, now).unwrap();
+        let (clock, entropy) = (world.clock.as_ref(), world.entropy.as_ref());
+        let job = JobDraft::now(world.project, work, candidate.fence, clock, entropy);
+        let planned =
+            world.store.plan_renewal(&job, candidate.renew_at, 1, &world.row().await).await.unwrap();
+        let expected = if candidate.certificate == due.id { Planned::Queued } else { Planned::Unneeded };
+        assert_eq!(planned, expected, "{candidate:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -300,16 +300,25 @@ async fn a_hundred_thousand_looks_ahead_cost_the_leader_one_step_an_issuer_and_a
     let commands = asked_of(&database, "certificates", async {
         found.0 = world.store.issuers_to_ask(world.clock.now(), None, 10).await.unwrap().0;
         found.1 = world.store.due_renewal_looks(many, world.clock.now(), 50).await.unwrap().0;
+        assert_eq!(world.store.end_far_looks(world.clock.now(), 10).await.unwrap(), 0);
     })
     .await;
     let found_issuers: Vec<_> = found.0.iter().map(|found| found.issuer).collect();
     assert_eq!(found_issuers, [many, certificate.issuer]);
     assert_eq!(found.1.len(), 50);
-    let [steps, page] = commands.as_slice() else { panic!("{commands:#?}") };
-    let plan = explain(&database, steps).await;
-    assert!(plan.stages.iter().any(|stage| stage == "DISTINCT_SCAN"), "{plan:?}");
-    assert!(!plan.stages.iter().any(|stage| ["COLLSCAN", "SORT", "$sort"].contains(&&**stage)), "{plan:?}");
-    assert!(plan.keys <= 8 && plan.documents <= 3, "{plan:?}");
+    let [steps, page, far_scans, far_looks] = commands.as_slice() else { panic!("{commands:#?}") };
+    for steps in [steps, far_looks] {
+        let plan = explain(&database, steps).await;
+        assert!(plan.stages.iter().any(|stage| stage == "DISTINCT_SCAN"), "{plan:?}");
+        assert!(
+            !plan.stages.iter().any(|stage| ["COLLSCAN", "SORT", "$sort"].contains(&&**stage)),
+            "{plan:?}"
+        );
+        assert!(plan.keys <= 8 && plan.documents <= 3, "{plan:?}");
+    }
+    let plan = explain(&database, far_scans).await;
+    plan.goes_by_an_index(far_scans);
+    assert_eq!((plan.keys, plan.documents), (0, 0));
     let plan = explain(&database, page).await;
     plan.goes_by_an_index(page);
     assert!(plan.keys <= 51 && plan.documents <= 51, "{plan:?}");

@@ -124,6 +124,41 @@ async fn a_renewal_that_waits_is_the_replacement() {
     );
 }
 
+/// A renewal that has waited since before the revocation would bring back what was let go of.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_that_waits_ends_with_what_is_not_to_be_replaced() {
+    for (replace, renewed) in [(Some(false), false), (None, true), (Some(true), true)] {
+        let world = World::new().await;
+        let certificate = issued(&world, "a.example.test", DAY, DAY * 90).await;
+        let renewal = world.renewing(&certificate).await;
+        let later = Settlement::Again { after: DAY, problem: None, setbacks: None };
+        world.store.settle(&renewal, &later, world.clock.now()).await.unwrap();
+        ask(&world, &certificate, RevocationReason::CessationOfOperation, replace).await;
+        record(&world, &claim(&world).await).await.unwrap();
+        let stored = get(&world, &certificate).await;
+        let job = world.store.job(world.project, renewal.job).await.unwrap().unwrap();
+        assert_eq!(job.state == JobState::Cancelled, !renewed, "{replace:?}: {job:?}");
+        assert_eq!(stored.renew_at.is_some(), renewed, "{replace:?}");
+        assert_eq!(world.claim("one", LEASE).await.len(), usize::from(renewed), "{replace:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_that_ends_dead_does_not_plan_what_was_let_go_of() {
+    let world = World::new().await;
+    let certificate = issued(&world, "a.example.test", DAY, DAY * 90).await;
+    // It runs while the version is revoked.
+    let renewal = world.renewing(&certificate).await;
+    ask(&world, &certificate, RevocationReason::CessationOfOperation, Some(false)).await;
+    record(&world, &claim(&world).await).await.unwrap();
+    let problem = cap_core::problem::Problem::new(cap_core::problem::Class::RateLimited, "paused", "");
+    world.store.settle(&renewal, &Settlement::Dead(problem), world.clock.now()).await.unwrap();
+    let stored = get(&world, &certificate).await;
+    assert_eq!((stored.renew_at, stored.next_attempt_at), (None, None));
+    let year = cap_core::clock::later(world.clock.now(), DAY * 365);
+    assert!(world.store.due_certificates(year, 10).await.unwrap().is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_to_be_replaced_is_revoked_and_nothing_plans_it_any_more() {
     let world = World::new().await;

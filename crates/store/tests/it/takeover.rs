@@ -161,6 +161,34 @@ async fn a_job_that_was_queued_by_a_clock_days_ahead_is_brought_forward() {
     assert_eq!(world.claim("one", LEASE).await[0].job, draft.id);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_that_a_clock_put_off_for_longer_than_any_is_made_now() {
+    let (world, certificate) = crate::drift::on_and_issued().await;
+    let certificates = raw(&world).await.collection::<Document>("certificates");
+    let own = doc! { "_id": certificate.id.to_string() };
+    let ahead = |days: i32| {
+        let at = doc! { "$dateAdd": { "startDate": "$$NOW", "unit": "day", "amount": days } };
+        vec![doc! { "$set": { "drift_at": &at, "ari_at": at } }]
+    };
+    let days = async || {
+        let found = certificates.find_one(own.clone()).await.unwrap().unwrap();
+        let ahead = |field| {
+            let at = found.get_datetime(field).unwrap().timestamp_millis();
+            (at - world.clock.now().as_millisecond() + 3_600_000) / 86_400_000
+        };
+        (ahead("drift_at"), ahead("ari_at"))
+    };
+    for (put_off, then, ended) in [(40, (0, 0), 2), (30, (30, 0), 1), (2, (2, 2), 0)] {
+        certificates.update_one(own.clone(), ahead(put_off)).await.unwrap();
+        let now = world.clock.now();
+        // A leader whose clock is behind finds nothing more: the database's decides.
+        let behind = cap_core::clock::earlier(now, DAY * 400);
+        assert_eq!(world.store.end_far_looks(behind, 10).await.unwrap(), ended, "{put_off}");
+        assert_eq!(days().await, then, "{put_off}");
+        assert_eq!(world.store.end_far_looks(now, 10).await.unwrap(), 0, "{put_off}");
+    }
+}
+
 /// Otherwise a worker whose database fails now and then would leave for ever what nobody holds any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_extended_for_as_long_as_its_lease_is_taken_all_the_same() {

@@ -80,6 +80,21 @@ async fn job(world: &World, id: JobId) -> Document {
     jobs.find_one(doc! { "_id": id.to_string() }).await.unwrap().unwrap()
 }
 
+/// Whatever another build left there, however much of it: others are counted, and expire.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ended_and_cannot_be_read_keeps_nothing_else_from_being_counted() {
+    let world = World::new().await;
+    let (now, many) = (world.clock.now(), COUNT_PAGE as usize * 3);
+    ended(&world, many, "issue", "evaporated", cap_core::clock::earlier(now, HOUR)).await;
+    ended(&world, 3, "issue", "succeeded", now).await;
+    assert_eq!(world.store.count_finished(1).await.unwrap(), 3);
+    assert_eq!(sum(&world).await, 3);
+    let jobs = raw(&world).await.collection::<Document>("jobs");
+    let left = jobs.count_documents(doc! { "uncounted": true }).await.unwrap();
+    assert_eq!(left, u64::try_from(many).unwrap());
+    assert!(world.store.count_finished(1).await.is_err(), "nobody is told that they are left");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_ended_is_counted_once_into_its_hour_and_only_then_expires() {
     let mut world = World::new().await;

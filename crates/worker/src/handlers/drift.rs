@@ -46,9 +46,9 @@ pub(super) async fn run(
         outcome = world.ended(mandate) => return Ok(outcome),
     };
     if is_meant_otherwise(world, claim, &certificate, on.generation).await? {
-        // Whoever asked for a scan of the other place was answered with this job: it goes there.
+        // Whoever asked for a scan of the other place was answered with this job: it goes there, no sooner than another would.
         return Ok(Outcome::Settle(Settlement::Again {
-            after: Duration::ZERO,
+            after: limits::DRIFT_SCAN_AGAIN,
             problem: None,
             setbacks: None,
         }));

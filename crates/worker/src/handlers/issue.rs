@@ -63,11 +63,6 @@ pub(super) async fn run(
         Some(_) => world.store.take_order(certificate.id, claim.fence).await?,
         None => None,
     };
-    let aside = Aside { world, claim, mandate, certificate: &certificate };
-    let (in_flight, watched) = match aside.review(&issuer, &account_url, in_flight).await? {
-        Ok(reviewed) => reviewed,
-        Err(outcome) => return Ok(outcome),
-    };
     // Each order keeps the limits that it met itself, and what would be placed those that others met.
     if let Some(order) = &in_flight
         && let Some(settlement) =
@@ -75,8 +70,15 @@ pub(super) async fn run(
     {
         return Ok(Outcome::Settle(settlement));
     }
+    let aside = Aside { world, claim, mandate, certificate: &certificate };
+    let (in_flight, watched) = match aside.review(&issuer, &account_url, in_flight).await? {
+        Ok(reviewed) => reviewed,
+        Err(outcome) => return Ok(outcome),
+    };
     let is_placed = in_flight.as_ref().is_some_and(|order| order.state.placed().is_some());
-    let goes_past = |until| certificate.goes_past_limit(until, world.clock.now());
+    // One that the CA refused for what it replaces is an order like any other.
+    let replaces = in_flight.as_ref().is_none_or(|order| order.state.replaces().is_some());
+    let goes_past = |until| certificate.goes_past_limit(until, world.clock.now(), replaces);
     if !is_placed
         && let Some(settlement) =
             world.parked(claim, issuer.id, &buckets(&certificate.spec.names), goes_past).await?

@@ -300,9 +300,9 @@ fn was_answered(settlement: &Settlement) -> bool {
     }
 }
 
-/// The turn of a job whose workers were lost again and again: one at a time, so that the next worker which is lost is lost
-/// with one of them, and the others are seen to be harmless.
-static ALONE: Semaphore = Semaphore::const_new(1);
+/// The turns of jobs whose workers were lost again and again: one at a time of a kind, so that the next worker which is lost is
+/// lost with one of them, and the others are seen to be harmless.
+static ALONE: [Semaphore; 5] = [const { Semaphore::const_new(1) }; 5];
 
 /// Jobs claimed together come for it in any order: else the same one would be first each time.
 const ALONE_SPREAD: Duration = Duration::from_millis(250);
@@ -318,11 +318,21 @@ async fn alone(
     }
     world.clock.sleep(entropy::between(world.entropy.as_ref(), Duration::ZERO, ALONE_SPREAD)).await;
     loop {
-        match tokio::time::timeout(limits::MANDATE_LOOK, ALONE.acquire()).await {
+        match tokio::time::timeout(limits::MANDATE_LOOK, turns(&claim.work).acquire()).await {
             Ok(turn) => return Ok(turn.ok()),
             Err(_) if mandate.is_stopping() || !mandate.holds() => return Err(Settlement::HandedBack),
             Err(_) => {}
         }
+    }
+}
+
+fn turns(work: &Work) -> &'static Semaphore {
+    match work {
+        Work::Issue { .. } => &ALONE[0],
+        Work::RegisterIssuer { .. } => &ALONE[1],
+        Work::DriftScan { .. } => &ALONE[2],
+        Work::RenewalLook { .. } => &ALONE[3],
+        Work::Revoke { .. } => &ALONE[4],
     }
 }
 

@@ -53,6 +53,12 @@ pub(super) async fn run(
             let standing = IssuerStanding { world, issuer: &issuer, request: &request };
             return Ok(Outcome::Settle(not_accepted(&standing, claim, problem).await?));
         }
+        // A CA that was told of the next key already does not know the one that this was signed with.
+        Some(Err(CaError::Refused(problem) | CaError::Gone(problem)))
+            if (IssuerStanding { world, issuer: &issuer, request: &request }).is_moving().await =>
+        {
+            return Ok(Outcome::Settle(world.again(claim, problem)));
+        }
         Some(Err(error)) => return Ok(Outcome::Settle(not_done(world, claim, error))),
     }
     let (clock, entropy) = (world.clock.as_ref(), world.entropy.as_ref());

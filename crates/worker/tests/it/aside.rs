@@ -26,20 +26,32 @@ struct Stuck {
 }
 
 impl Stuck {
+    /// One that was finalized.
     async fn new(name: &'static str) -> Self {
+        let hold = FaultRule::always(Fault::Processing { looks: FOR_EVER }).at(&[Asked::Finalize]);
+        Self::by(name, hold.times_each(1), 1).await
+    }
+
+    /// One whose names the CA does not validate.
+    async fn left_open(name: &'static str) -> Self {
+        Self::by(name, FaultRule::always(Fault::Unvalidated).at(&[Asked::Challenge]), 0).await
+    }
+
+    async fn by(name: &'static str, fault: FaultRule, finalized: u64) -> Self {
         let (stack, bench) = bench::own(bench::workers(1)).await;
         let client = Client::with_uri_str(stack.mongo_uri()).await.unwrap();
         let database = client.default_database().unwrap();
-        let hold = FaultRule::always(Fault::Processing { looks: FOR_EVER }).at(&[Asked::Finalize]);
-        bench.ca.inject(&hold.names(name).times_each(1)).await.unwrap();
+        bench.ca.inject(&fault.names(name)).await.unwrap();
         let certificate = bench.request(name).await;
         let ready = doc! { "certificate": &certificate, "live": true, "state.phase": "ready" };
-        let order = wait::until("the order to be finalized", PATIENCE, || async {
+        let order = wait::until("the CA to have all that it needs", PATIENCE, || async {
             let orders = database.collection::<Document>("orders");
             let found = orders.find_one(ready.clone()).await.map_err(Pending::not_yet)?;
             match (found, bench.counted(name).await.finalized) {
-                (Some(order), 1) => Ok(order.get_str("_id").unwrap().to_owned()),
-                (_, finalized) => Err(Pending::not_yet(finalized)),
+                (Some(order), so_often) if so_often == finalized => {
+                    Ok(order.get_str("_id").unwrap().to_owned())
+                }
+                (_, so_often) => Err(Pending::not_yet(so_often)),
             }
         })
         .await
@@ -125,6 +137,34 @@ async fn what_the_ca_issues_after_all_is_stored_and_not_bought_again() {
     assert_eq!(stuck.bench.counted(stuck.name).await.finalized, 1);
     assert_eq!(stuck.stored().await, stuck.order);
     assert!(stuck.watched().await.is_empty());
+}
+
+#[tokio::test]
+async fn an_order_that_the_ca_leaves_open_is_given_up_and_another_one_is_placed() {
+    let stuck = Stuck::left_open("left-open.example.test").await;
+    let own = stuck.bench.path(&format!("certificates/{}", stuck.certificate));
+    let record = stuck.bench.api.get(&own).await.unwrap();
+    assert_ne!(record["problem"]["type"], "order-overdue", "it was given up before its time");
+    stuck.is_overdue().await;
+    let record = wait::until("the order to be given up", PATIENCE, || async {
+        let record = stuck.bench.api.get(&own).await.map_err(Pending::not_yet)?;
+        match record["problem"]["type"] == "order-overdue" {
+            true => Ok(record),
+            false => Err(Pending::not_yet(record)),
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(record["problem"]["class"], "validation", "{record}");
+    let orders = stuck.database.collection::<Document>("orders");
+    let first = orders.find_one(doc! { "_id": &stuck.order }).await.unwrap().unwrap();
+    assert!(!first.get_bool("live").unwrap(), "{first}");
+    stuck.stack.ca().heal().await.unwrap();
+    stuck.hasten().await;
+    stuck.bench.valid(&stuck.certificate).await;
+    let counted = stuck.bench.counted(stuck.name).await;
+    assert_eq!((counted.orders, counted.finalized), (2, 1));
+    assert_ne!(stuck.stored().await, stuck.order);
 }
 
 /// An outage of looks alone outlives no certificate.

@@ -57,10 +57,10 @@ impl Leader {
     }
 
     /// Sends it to the queue as the leader of an epoch.
-    async fn enqueue(&self, job: &JobDraft, epoch: i64) -> Planned {
+    async fn enqueue(&self, seen: &Candidate, job: &JobDraft, epoch: i64) -> Planned {
         let draft = Draft::new(Action::CertificateRenewalPlanned, Some(job.project), "test");
         let audit = self.cluster.auditor.row(&Origin::service("scheduler"), &draft).await.unwrap();
-        self.cluster.store.plan_renewal(job, epoch, &audit).await.unwrap()
+        self.cluster.store.plan_renewal(job, seen.renew_at, epoch, &audit).await.unwrap()
     }
 }
 
@@ -119,20 +119,21 @@ async fn a_plan_from_an_old_page_an_enqueue_sent_twice_and_a_users_renewal_are_o
 
     // An enqueue whose answer was lost, sent again; and one by another leader who read the same page.
     let job = leader.job(of(0));
-    assert_eq!(leader.enqueue(&job, 1).await, Planned::Queued);
-    assert_eq!(leader.enqueue(&job, 1).await, Planned::Unneeded);
-    assert_eq!(leader.enqueue(&leader.job(of(0)), 2).await, Planned::Unneeded);
+    assert_eq!(leader.enqueue(of(0), &job, 1).await, Planned::Queued);
+    assert_eq!(leader.enqueue(of(0), &job, 1).await, Planned::Unneeded);
+    assert_eq!(leader.enqueue(of(0), &leader.job(of(0)), 2).await, Planned::Unneeded);
     // A user's renewal between the page and the enqueue.
     renew(&bench, &certificates[1]).await;
-    assert_eq!(leader.enqueue(&leader.job(of(1)), 1).await, Planned::Unneeded);
+    assert_eq!(leader.enqueue(of(1), &leader.job(of(1)), 1).await, Planned::Unneeded);
     // A user's renewal behind the enqueue: it is the leader's job.
     let job = leader.job(of(2));
-    assert_eq!(leader.enqueue(&job, 1).await, Planned::Queued);
+    assert_eq!(leader.enqueue(of(2), &job, 1).await, Planned::Queued);
     assert_eq!(renew(&bench, &certificates[2]).await["id"], job.id.to_string());
     // All of it in one moment.
     let (one, two) = (leader.job(of(3)), leader.job(of(3)));
     let user = renew(&bench, &certificates[3]);
-    let (planned, twice, _) = tokio::join!(leader.enqueue(&one, 1), leader.enqueue(&two, 2), user);
+    let (planned, twice, _) =
+        tokio::join!(leader.enqueue(of(3), &one, 1), leader.enqueue(of(3), &two, 2), user);
     assert!(planned == Planned::Unneeded || twice == Planned::Unneeded, "two were queued");
     // A page that was read before the renewal, and is planned from when that is over: the user's was it.
     renew(&bench, &certificates[4]).await;
@@ -146,7 +147,11 @@ async fn a_plan_from_an_old_page_an_enqueue_sent_twice_and_a_users_renewal_are_o
     assert!(leader.page().await.is_empty(), "what has a new version is not due");
     for way in 0..WAYS {
         let (seen, job) = (of(way), leader.job(of(way)));
-        assert_eq!(leader.enqueue(&job, 9).await, Planned::Unneeded, "{way}: the page is old: {seen:?}");
+        assert_eq!(
+            leader.enqueue(seen, &job, 9).await,
+            Planned::Unneeded,
+            "{way}: the page is old: {seen:?}"
+        );
     }
     let (counts, jobs) = (bench.ca.counts().await.unwrap(), bench.jobs().await);
     for (name, certificate) in names.iter().zip(&certificates) {

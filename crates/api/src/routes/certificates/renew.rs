@@ -71,7 +71,7 @@ async fn kept_waiting(
     {
         let now = app.clock.now();
         let until = later(now, parked.left);
-        if !certificate.goes_past_limit(until, now) {
+        if !certificate.goes_past_limit(until, now, true) {
             job.due_at = job.due_at.max(Some(until));
             job.problem = Some(parked.problem);
         }

@@ -40,7 +40,7 @@ pub(super) async fn change(
         (Some(None) | None, Some(None)) | (Some(None), None) => None,
         _ => return Err(ApiError::invalid(BadIssuer::HalfABinding)),
     };
-    if issuer.known_url().is_some() {
+    if issuer.keeps_binding() {
         let detail = format!(
             "the account of issuer {} is registered, and a binding is made when it is (RFC 8555, 7.3.4); make a new issuer \
              for another one",

@@ -15,7 +15,7 @@ use crate::limits;
 use crate::order::retry::needs_new_key;
 use crate::order::{
     CaError, FailedAttempt, LedgerError, Order, OrderState, Park, attempt_delay, deferred, limit_wait_max,
-    may_issue, poll_delay, postponed,
+    may_issue, overdue_at, poll_delay, postponed,
 };
 use crate::problem::{Class, Problem};
 
@@ -47,6 +47,12 @@ impl Engine<'_> {
                 Outcome::Settle(self.postponed(progressed, Cause::Other, problem))
             }
             Halt::Asked(CaError::Refused(problem)) if self.is_watched(order) => {
+                Outcome::Settle(self.postponed(progressed, Cause::Ca, problem))
+            }
+            // A replica that lags does not know it yet: that counts when it is said again.
+            Halt::Asked(CaError::Gone(problem))
+                if self.is_watched(order) && self.setbacks(progressed).is_none() =>
+            {
                 Outcome::Settle(self.postponed(progressed, Cause::Ca, problem))
             }
             Halt::Ca(error) | Halt::Asked(error) => self.end_by_ca(error, order, progressed).await,
@@ -161,6 +167,30 @@ impl Engine<'_> {
         ended(self.failed(order, failure, |draft| draft).await, settlement)
     }
 
+    /// Whether one more fault of a CA that says that the act would do is too many, for an order that is overdue.
+    pub(super) fn is_stuck(&self, order: &Order, progressed: bool) -> bool {
+        let OrderState::Ready { since, .. } = &order.state else { return false };
+        let before = self.setbacks(progressed).map_or(0, |before| before.stuck);
+        before + 1 >= limits::STUCK_FAULTS && overdue_at(*since, self.expires) <= self.clock.now()
+    }
+
+    /// The CA says that it has issued, and does not hand the certificate out: it is fetched again, and another one is bought when that
+    /// does not end.
+    pub(super) async fn not_handed_out(
+        &self,
+        order: &Order,
+        progressed: bool,
+        error: CaError,
+    ) -> Result<Outcome, Halt> {
+        match in_the_way(&error) {
+            Some(problem) if self.is_stuck(order, progressed) => {
+                let failure = Failure { is_issued: true, ..Failure::of(problem.clone()) };
+                self.failed(order, failure, |draft| draft).await
+            }
+            _ => Err(Halt::Asked(error)),
+        }
+    }
+
     /// The CA has issued, and what it answers is not the certificate that was asked for: its mix-up may pass, so it is
     /// fetched again. Another certificate is bought when an hour of that changed nothing; the CA has counted this one.
     pub(super) async fn wrong_certificate(
@@ -187,11 +217,13 @@ impl Engine<'_> {
     /// after many faults in a row, nor for one that will not say soon. It is no fault of the younger one's.
     pub(super) fn awaiting_elder(&self, error: CaError, progressed: bool) -> Option<Settlement> {
         let (problem, asked) = match error {
-            CaError::Transient(problem) | CaError::OutOfStep(problem) => (problem, Duration::ZERO),
+            // A refusal to be asked may be a gateway's, or of an account that is being changed.
+            CaError::Transient(problem)
+            | CaError::OutOfStep(problem)
+            | CaError::Refused(problem)
+            | CaError::Account(problem) => (problem, Duration::ZERO),
             CaError::Later { problem, at } => (problem, until(self.clock.now(), at)),
-            CaError::Refused(_) | CaError::Account(_) | CaError::NeedsPerson(_) | CaError::Gone(_) => {
-                return None;
-            }
+            CaError::NeedsPerson(_) | CaError::Gone(_) => return None,
         };
         let faults = self.setbacks(progressed).map_or(0, |before| before.count);
         if faults >= limits::ELDER_FAULTS || asked > limits::ELDER_WAIT {
@@ -279,6 +311,17 @@ impl Engine<'_> {
                 return Ok(result.map(|()| Outcome::Buried(problem))?);
             }
         }
+    }
+}
+
+/// What keeps an act from being done that will not end by itself, or by anybody's doing, as far as the error says.
+pub(super) fn in_the_way(error: &CaError) -> Option<&Problem> {
+    match error {
+        CaError::Refused(problem) | CaError::Transient(problem) | CaError::OutOfStep(problem) => {
+            Some(problem)
+        }
+        CaError::Later { problem, .. } => Some(problem).filter(|problem| problem.class == Class::Transient),
+        CaError::Account(_) | CaError::NeedsPerson(_) | CaError::Gone(_) => None,
     }
 }
 

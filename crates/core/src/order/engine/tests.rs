@@ -4,6 +4,7 @@
 mod aside;
 mod ca;
 mod chains;
+mod finish;
 mod limits_kept;
 mod placing;
 mod replaces;
@@ -169,9 +170,8 @@ fn a_refused_challenge_does_not_end_an_order_that_the_ca_may_issue_for() {
 
 #[test]
 fn the_cas_own_word_on_the_order_ends_it() {
-    let cases: [(&str, Told); 3] = [
-        ("it has no such order", |ca| ca.looks = [gone()].into()),
-        ("it had one, and lost it", |ca| ca.looks = [seen(Seen::Processing), gone()].into()),
+    let cases: [(&str, Told); 2] = [
+        ("it is invalid", |ca| ca.looks = [seen(Seen::Invalid(problem()))].into()),
         ("it refuses to finalize it", |ca| {
             ca.looks = [seen(Seen::Ready)].into();
             ca.finalize = refused();
@@ -207,9 +207,13 @@ fn an_order_that_is_valid_before_it_was_finalized_is_fetched_as_one_that_was() {
 
 #[test]
 fn that_finalize_is_next_is_written_while_the_ca_is_asked() {
-    for (look, in_the_way) in
-        [(None, Some("ca-slow".into())), (refused(), Some(problem().kind)), (gone(), None)]
-    {
+    let invalid = seen(Seen::Invalid(problem()));
+    for (look, in_the_way) in [
+        (None, Some("ca-slow".into())),
+        (refused(), Some(problem().kind)),
+        (gone(), Some(problem().kind)),
+        (invalid, None),
+    ] {
         let challenged = OrderState::Challenged { placed: placed(3_600), duties: vec![] };
         let world = World::new(challenged).tell(|ca| ca.looks = [seen(Seen::Pending), look.clone()].into());
         let outcome = world.run();

@@ -37,7 +37,7 @@ fn what_the_ca_issued_for_an_elder_one_is_not_bought_again() {
 
 #[test]
 fn whatever_else_the_ca_says_of_the_elder_one_keeps_nobody_from_going_on() {
-    for elder in [Ok(Seen::Processing), Ok(Seen::Invalid(problem())), Err(CaError::Refused(problem()))] {
+    for elder in [Ok(Seen::Processing), Ok(Seen::Invalid(problem())), Err(CaError::Gone(problem()))] {
         let (_, world) = run(elder);
         assert!(is_finalized_next(&world));
     }
@@ -45,7 +45,9 @@ fn whatever_else_the_ca_says_of_the_elder_one_keeps_nobody_from_going_on() {
 
 #[test]
 fn a_passing_fault_of_the_look_at_the_elder_one_is_waited_out_some_times() {
-    let faults: [fn() -> CaError; 3] = [
+    let faults: [fn() -> CaError; 5] = [
+        || CaError::Refused(problem()),
+        || CaError::Account(problem()),
         || CaError::Transient(problem()),
         || CaError::OutOfStep(problem()),
         || CaError::Later { problem: problem(), at: jiff::Timestamp::from_second(NOW_S + 5).unwrap() },

@@ -26,6 +26,7 @@ pub(super) struct Answers {
     pub(super) looks: VecDeque<Answer<Reply<Seen>>>,
     pub(super) authorizations: VecDeque<Answer<Reply<Vec<Authorization>>>>,
     pub(super) submit: Answer<Reply<()>>,
+    pub(super) withdraw: Answer<()>,
     pub(super) finalize: Answer<Reply<Seen>>,
     /// Signing requests that were sent.
     pub(super) finalized: u32,
@@ -53,6 +54,7 @@ impl Ca {
             looks: [None].into(),
             authorizations: [None].into(),
             submit: Some(Ok(().into())),
+            withdraw: None,
             finalize: None,
             finalized: 0,
             certificate: None,
@@ -120,6 +122,11 @@ impl RemoteOrder for Ca {
 
     async fn submit(&mut self) -> Result<Reply<()>, CaError> {
         let answer = self.0.lock().unwrap().submit.clone();
+        say(answer).await
+    }
+
+    async fn withdraw(&mut self) -> Result<(), CaError> {
+        let answer = self.0.lock().unwrap().withdraw.clone();
         say(answer).await
     }
 

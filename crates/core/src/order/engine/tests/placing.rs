@@ -57,15 +57,19 @@ fn who_lost_the_order_waits_for_no_answer() {
 }
 
 #[test]
-fn an_order_is_not_believed_to_live_for_ever() {
+fn an_order_is_not_believed_to_live_for_ever_or_to_be_over_when_it_is_new() {
     const CENTURY_S: i64 = 100 * 365 * 86_400;
-    let world = World::new(OrderState::Keyed { replaces: None }).tell(|ca| {
-        ca.places = [Some(Ok((placed(CENTURY_S), None)))].into();
-        ca.looks = [refused()].into();
-    });
-    let began = world.clock.now();
-    world.run();
-    let states = world.book.states.lock().unwrap();
-    let expires = states[0].placed().unwrap().expires;
-    assert_eq!(expires, Some(later(began, ORDER_LIFE_MAX)));
+    let expires = |told_s| {
+        let world = World::new(OrderState::Keyed { replaces: None }).tell(|ca| {
+            ca.places = [Some(Ok((placed(told_s), None)))].into();
+            ca.looks = [refused()].into();
+        });
+        world.run();
+        let states = world.book.states.lock().unwrap();
+        (states[0].placed().unwrap().expires, later(world.clock.now(), ORDER_LIFE_MAX))
+    };
+    let (expires_at, most) = expires(CENTURY_S);
+    assert_eq!(expires_at, Some(most));
+    assert_eq!(expires(-CENTURY_S).0, None);
+    assert_eq!(expires(60).0, placed(60).expires);
 }

@@ -49,6 +49,12 @@ pub(super) fn order(status: StatusCode, known: &Known, nonce: Option<HeaderValue
     response
 }
 
+/// A challenge that was taken, and will be looked at (RFC 8555, 7.5.1).
+pub(super) fn challenge(nonce: Option<HeaderValue>) -> Response<Bytes> {
+    let body = json!({ "type": "http-01", "url": "about:blank", "token": "AAAA", "status": "processing" });
+    answer(StatusCode::OK, "application/json; charset=utf-8", body.to_string(), nonce)
+}
+
 /// Adds `Retry-After` in one of its two forms (RFC 9110, 10.2.3). A date is in whole seconds, so it may name a moment
 /// that is up to a second earlier.
 pub(super) fn retry_after(headers: &mut HeaderMap, at: Timestamp, seconds: u32, as_date: bool) {

@@ -171,6 +171,7 @@ impl Faults {
                 nonce,
             ),
             Fault::ServerError { status, acts: false } => server_error(*status, nonce),
+            Fault::Unvalidated => answers::challenge(nonce),
             Fault::LateFailure => {
                 let mut book = self.book();
                 let order = book.orders.of_finalize(&asking.route)?.to_owned();
@@ -260,6 +261,7 @@ pub(super) async fn inject(
         | Fault::BadNonce
         | Fault::RateLimited { .. }
         | Fault::Refused
+        | Fault::Unvalidated
         | Fault::LateFailure
         | Fault::SharedOrder => Ok(faults.distort(asking, answer)),
     }

@@ -51,6 +51,8 @@ pub enum Fault {
         /// For so long, in milliseconds.
         ms: u64,
     },
+    /// The challenge is taken, as the answer says, and nobody looks at it. The CA is not asked.
+    Unvalidated,
     /// The CA issues, and its order says `processing` for a while.
     Processing {
         /// So many looks at the order.
@@ -89,6 +91,7 @@ impl Fault {
             Self::ServerError { .. } => "server-error",
             Self::Refused => "refused",
             Self::Stall { .. } => "stall",
+            Self::Unvalidated => "unvalidated",
             Self::Processing { .. } => "processing",
             Self::LateFailure => "late-failure",
             Self::WrongCertificate { .. } => "wrong-certificate",
@@ -106,6 +109,7 @@ impl Fault {
             | Self::ServerError { .. }
             | Self::Stall { .. } => Asked::SIGNED,
             Self::Refused => &[Asked::Order],
+            Self::Unvalidated => &[Asked::Challenge],
             Self::Processing { .. } | Self::LateFailure => &[Asked::Finalize],
             Self::WrongCertificate { .. } => &[Asked::Certificate],
             Self::SharedOrder => &[Asked::NewOrder],

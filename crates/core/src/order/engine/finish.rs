@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The acts on an order whose challenges are answered: it is finalized and its certificate fetched, or it is given up.
+
+use crate::fault;
+use crate::order::{CaError, Order, Seen};
+use crate::problem::Problem;
+
+use super::ends::in_the_way;
+use super::{Engine, Halt, Run, placed};
+
+impl Engine<'_> {
+    pub(super) async fn finalize(&self, order: &Order, run: &mut Run) -> Result<(), Halt> {
+        let placed = placed(order)?;
+        let remote = self.remote(order, &placed, run).await?;
+        fault::point("finalize.before");
+        let reply = self.act(order, remote.finalize(&order.key.csr)).await;
+        fault::point("finalize.after");
+        run.known.finalized = true;
+        let reply = match reply {
+            Ok(reply) => reply,
+            Err(Halt::Ca(CaError::Refused(problem) | CaError::Gone(problem))) => {
+                return self.refused_to_finalize(order, problem, run).await;
+            }
+            Err(Halt::Ca(error)) if self.is_stuck(order, run.progressed) => {
+                let Some(problem) = in_the_way(&error) else { return Err(Halt::Ca(error)) };
+                return self.refused_to_finalize(order, problem.clone(), run).await;
+            }
+            Err(halt) => {
+                run.stuck = true;
+                return Err(halt);
+            }
+        };
+        // Only a verdict is taken from its answer. One that was processing then is asked before it is waited for, unless it asks
+        // for time; and one that says that it waits for what it was just sent has it from a replica that lags.
+        run.known.hear(reply);
+        run.known.seen = run.known.seen.take().filter(|seen| matches!(seen, Seen::Valid | Seen::Invalid(_)));
+        run.looks = 0;
+        Ok(())
+    }
+
+    /// CAs have refused what they did all the same: what became of the order, it says itself.
+    async fn refused_to_finalize(&self, order: &Order, problem: Problem, run: &mut Run) -> Result<(), Halt> {
+        let reply = self.seen(order, &placed(order)?, &mut run.remote).await?;
+        match reply.said {
+            // What it refused says more than what it has made of the order since.
+            Seen::Pending | Seen::Ready | Seen::Invalid(_) => Err(Halt::Ca(CaError::Refused(problem))),
+            Seen::Processing | Seen::Valid => {
+                run.known.hear(reply);
+                run.looks = 0;
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) async fn download(&self, order: &Order, run: &mut Run) -> Result<(), Halt> {
+        let placed = placed(order)?;
+        let remote = self.remote(order, &placed, run).await?;
+        fault::point("download.before");
+        let chain = self.ask(order, remote.certificate()).await;
+        fault::point("download.after");
+        let chain = match chain {
+            Err(Halt::Asked(error)) if !self.is_of_a_moving_account(&error).await => {
+                run.stuck = true;
+                return Err(Halt::Done(self.not_handed_out(order, run.progressed, error).await?));
+            }
+            chain => chain?,
+        };
+        let chain = self.chosen(order, chain, remote).await?;
+        Err(Halt::Done(self.store(order, placed, chain, run.progressed).await?))
+    }
+
+    /// Gives the order up at the CA, whose word then ends it. One that keeps the order is waited for as before.
+    pub(super) async fn withdraw(&self, order: &Order, run: &mut Run) -> Result<(), Halt> {
+        let placed = placed(order)?;
+        let remote = self.remote(order, &placed, run).await?;
+        let withdrawn = self.act(order, remote.withdraw()).await;
+        run.known.withdrawn = true;
+        match withdrawn {
+            Err(Halt::Ca(
+                CaError::Refused(problem) | CaError::Gone(problem) | CaError::OutOfStep(problem),
+            )) => {
+                tracing::warn!(order = %order.id, url = placed.url, %problem, "the CA does not let the order be given up");
+            }
+            withdrawn => {
+                withdrawn?;
+                (run.known.seen, run.known.retry_at) = (None, None);
+            }
+        }
+        Ok(())
+    }
+}

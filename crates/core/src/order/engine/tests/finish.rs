@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Orders that the CA is stuck with otherwise than by processing them: each has an end before the certificate's.
+
+use std::time::Duration;
+
+use super::ca::Answers;
+use super::world::{World, gone, problem, ready, refused};
+use super::{again, seen};
+use crate::clock::Clock;
+use crate::job::{Setbacks, Settlement};
+use crate::limits;
+use crate::order::{CaError, Outcome, Seen, unheard_at};
+use crate::problem::Class;
+
+const WEEK_S: i64 = 7 * 86_400;
+
+/// The same after so many faults of a CA that is stuck, among as many others, and so long after the order was ready.
+fn after(stuck: u32, time: Duration, told: impl FnOnce(&mut Answers)) -> World {
+    let mut world = World::new(ready(WEEK_S)).tell(told);
+    let none = Setbacks::none(world.clock.now());
+    world.claim.setbacks = Some(Setbacks { count: stuck + 100, stuck, ..none });
+    world.clock.set(time);
+    world
+}
+
+/// How often the CA was stuck when the job runs again.
+fn stuck(outcome: &Outcome) -> Option<u32> {
+    match outcome {
+        Outcome::Settle(Settlement::Again { setbacks, .. }) => {
+            Some(setbacks.map_or(0, |before| before.stuck))
+        }
+        _ => None,
+    }
+}
+
+const NOT_YET: Duration = Duration::from_secs(59 * 60);
+const LAST: u32 = limits::STUCK_FAULTS - 1;
+
+#[test]
+fn a_certificate_that_is_not_handed_out_is_bought_anew_when_its_order_is_overdue() {
+    let faults = [CaError::Refused(problem()), CaError::Transient(problem()), CaError::OutOfStep(problem())];
+    for fault in faults {
+        let told = |ca: &mut Answers| {
+            ca.looks = [seen(Seen::Valid)].into();
+            ca.certificate = Some(Err(fault.clone()));
+        };
+        for (before, time) in [(LAST - 1, limits::OVERDUE_FIRST), (LAST, NOT_YET)] {
+            let early = after(before, time, told);
+            assert_eq!(stuck(&early.run()), Some(before + 1), "{fault:?}");
+            assert_eq!(early.failed(), 0, "{fault:?}");
+        }
+        let late = after(LAST, limits::OVERDUE_FIRST, told);
+        assert_eq!(late.run(), Outcome::Failed(problem()), "{fault:?}");
+        assert!(late.book.last.lock().unwrap().as_ref().unwrap().is_issued, "the CA has counted it");
+    }
+    // A refusal may be of an account whose key is just being changed.
+    let mut moving = after(LAST, limits::OVERDUE_FIRST, |ca| {
+        ca.looks = [seen(Seen::Valid)].into();
+        ca.certificate = refused();
+    });
+    moving.standing.moving = true;
+    assert_eq!(stuck(&moving.run()), Some(LAST));
+    assert_eq!(moving.failed(), 0);
+}
+
+#[test]
+fn a_ca_that_does_not_even_say_how_the_order_is_is_not_stuck() {
+    let away = after(LAST, limits::OVERDUE_FIRST, |ca| {
+        ca.looks = [Some(Err(CaError::Transient(problem())))].into();
+    });
+    assert_eq!(stuck(&away.run()), Some(LAST));
+    assert_eq!(away.failed(), 0);
+}
+
+#[test]
+fn an_order_that_stays_ready_whatever_it_is_sent_ends_when_it_is_overdue() {
+    let at = World::new(ready(0)).clock.now();
+    let later = crate::problem::Problem::new(Class::Transient, "later", "");
+    let later = CaError::Later { problem: later, at };
+    for fault in [CaError::OutOfStep(problem()), CaError::Transient(problem()), later] {
+        let says = |after: Seen| {
+            let fault = fault.clone();
+            move |ca: &mut Answers| {
+                ca.looks = [seen(Seen::Ready), seen(after)].into();
+                ca.finalize = Some(Err(fault));
+            }
+        };
+        for (before, time) in [(LAST - 1, limits::OVERDUE_FIRST), (LAST, NOT_YET)] {
+            let early = after(before, time, says(Seen::Ready));
+            assert_eq!(stuck(&early.run()), Some(before + 1), "{fault:?}");
+            assert_eq!(early.failed(), 0, "{fault:?}");
+        }
+        let late = after(LAST, limits::OVERDUE_FIRST, says(Seen::Ready));
+        assert!(matches!(late.run(), Outcome::Failed(_)), "{fault:?}");
+        // It took the signing request after all.
+        let busy = after(LAST, limits::OVERDUE_FIRST, says(Seen::Processing));
+        assert!(matches!(busy.run(), Outcome::Settle(_)), "{fault:?}");
+        assert_eq!(busy.failed(), 0, "{fault:?}");
+    }
+}
+
+#[test]
+fn an_order_that_is_gone_is_given_up_when_that_is_said_twice() {
+    let mut world = World::new(ready(WEEK_S)).tell(|ca| ca.looks = [gone()].into());
+    assert_eq!(again(&world.run()), Some((problem().kind, 1)));
+    assert_eq!(world.failed(), 0, "a replica that lags does not know it yet");
+    world.claim.setbacks = Some(Setbacks { count: 1, ..Setbacks::none(world.clock.now()) });
+    assert_eq!(world.run(), Outcome::Failed(problem()));
+}
+
+#[test]
+fn an_order_that_the_ca_leaves_open_is_given_up_at_the_ca_and_ended_by_its_word() {
+    let left_open = |looks: [Seen; 4], withdrawn: Result<(), CaError>| {
+        let world = World::new(ready(WEEK_S)).tell(|ca| {
+            ca.looks = looks.map(seen).into();
+            ca.withdraw = Some(withdrawn);
+        });
+        let now = world.clock.now();
+        world.clock.set(crate::clock::until(now, unheard_at(now, None)));
+        world
+    };
+    let ended = [Seen::Pending, Seen::Pending, Seen::Invalid(problem()), Seen::Invalid(problem())];
+    let world = left_open(ended, Ok(()));
+    let outcome = world.run();
+    let Outcome::Failed(why) = outcome else { panic!("{outcome:?}") };
+    assert_eq!((why.class, &*why.kind), (Class::Validation, "order-overdue"));
+    let open = || [Seen::Pending, Seen::Pending, Seen::Pending, Seen::Pending];
+    for withdrawn in [Ok(()), Err(CaError::Refused(problem())), Err(CaError::Gone(problem()))] {
+        let world = left_open(open(), withdrawn);
+        let outcome = world.run();
+        assert!(matches!(outcome, Outcome::Settle(_)), "{outcome:?}");
+        assert_eq!(world.failed(), 0, "nothing but the CA's word ends it");
+    }
+    let silent = left_open(open(), Err(CaError::Transient(problem())));
+    assert_eq!(again(&silent.run()), Some((problem().kind, 1)));
+}
+
+/// Where there is a version in use, what is left of its life counts.
+#[test]
+fn nobody_waits_longer_than_half_of_the_life_that_is_left() {
+    let day = Duration::from_secs(86_400);
+    let invalid = Seen::Invalid(problem());
+    for (time, then, fails) in [(day - limits::OVERDUE_MIN, Seen::Pending, 0), (day, invalid, 1)] {
+        let mut world = World::new(ready(WEEK_S)).tell(|ca| {
+            ca.looks = [Seen::Pending, Seen::Pending, then].map(seen).into();
+            // Who gives it up too early waits here for ever.
+            ca.withdraw = (fails > 0).then_some(Ok(()));
+        });
+        world.expires = Some(crate::clock::later(world.clock.now(), day * 2));
+        world.clock.set(time);
+        world.run();
+        assert_eq!(world.failed(), fails, "{time:?}");
+    }
+}
