@@ -156,6 +156,15 @@ async fn an_external_account_is_taken_whole_or_not_at_all_and_its_key_is_never_a
     }
     patch(json!({ "eab_kid": "kid-4" })).await.problem(422, "invalid");
     patch(json!({ "eab_kid": "kid-4", "eab_hmac_key": null })).await.problem(422, "invalid");
+    // An account that the CA forgot is registered anew, and bound anew; one that it knows is bound already.
+    let url = "https://ca.example.test/account/1";
+    let lost = doc! { "account_url": null, "hold": { "why": "refused", "account_url": url } };
+    let kept = doc! { "account_url": url, "hold": null };
+    for (account, status) in [(lost, 200), (kept, 409)] {
+        set(quiet, "issuers", &made.id(), doc! { "$set": account }).await;
+        let changed = patch(json!({ "eab_kid": "kid-5", "eab_hmac_key": HMAC_KEY })).await;
+        assert_eq!(changed.status, status, "{}", changed.text);
+    }
     for path in [path.clone(), quiet.path("/issuers")] {
         let shown = http.get(&path, owner).await;
         assert!(!shown.text.contains(HMAC_KEY) && !shown.text.contains("hmac"), "{path}");

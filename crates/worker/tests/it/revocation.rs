@@ -173,6 +173,26 @@ async fn a_revocation_waits_while_the_account_is_on_hold_and_goes_on_when_it_is_
     assert!(revocation["problem"].is_null() && revocation["revoked_at"].is_string(), "{revocation}");
 }
 
+/// Until a peer goes on with the account, whoever revokes signs with a key that the CA does not know any more.
+#[tokio::test]
+async fn a_revocation_outlives_a_rollover_that_was_killed_when_the_ca_had_the_next_key() {
+    let (mut stack, bench) = bench::own(bench::workers(2)).await;
+    let id = bench.request("rolling.example.test").await;
+    let version = bench.valid(&id).await["version"].clone();
+    for worker in &stack.workers {
+        worker.kill9().unwrap();
+    }
+    let victim = &mut stack.workers[0];
+    victim.set_env("CAP_DRILL_KILL", "roll-key.after");
+    victim.restart().unwrap();
+    bench.api.post(&bench.path("issuers/pebble/roll-key"), &json!({})).await.unwrap();
+    assert_eq!(victim.wait_exit(PATIENCE).await.unwrap(), None, "ended by a signal");
+    let job = revoke(&bench, &id, json!({ "reason": "keyCompromise", "replace": false })).await;
+    stack.workers[1].restart().unwrap();
+    job_succeeded(&bench, &job).await;
+    assert_eq!(at_the_ca(&bench, &version).await, (true, Some(KEY_COMPROMISE)));
+}
+
 #[tokio::test]
 async fn a_revoked_version_in_use_is_replaced_at_once_and_not_with_the_same_key() {
     let mut options = bench::workers(1);
