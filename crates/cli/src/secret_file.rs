@@ -80,6 +80,14 @@ pub(crate) fn write(
         file.keep();
         return Ok(());
     }
+    // A device, or a link that others follow, would be a file from then on.
+    if let Ok(there) = fs::symlink_metadata(path)
+        && !there.is_file()
+    {
+        let what = format!("{} cannot be written", path.display());
+        let hint = "name a file; where it is a link, name what it leads to";
+        return Err(Failure::new(Exit::Error, what, "what is there is no file of its own").hint(hint));
+    }
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(format!(".{}.new", std::process::id()));
@@ -110,6 +118,20 @@ mod tests {
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn what_is_no_file_of_its_own_is_not_replaced_by_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("key.pem"), dir.path().join("link.pem"));
+        write(&file, &"one".into(), Access::Owner, false).unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        for path in [link.as_path(), dir.path(), Path::new("/dev/null")] {
+            assert!(write(path, &"two".into(), Access::Owner, true).is_err(), "{}", path.display());
+        }
+        assert_eq!(fs::read_to_string(&file).unwrap(), "one");
+        write(&file, &"two".into(), Access::Owner, true).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "two");
     }
 
     #[test]

@@ -58,11 +58,22 @@ impl Verdict {
 pub(crate) async fn until<T>(
     app: &mut App,
     what: &str,
+    look: impl AsyncFnMut() -> Result<T, ClientError>,
+    judge: impl Fn(&T, Timestamp) -> Verdict,
+) -> Result<T, Failure> {
+    let deadline = app.clock.boottime() + app.global.timeout;
+    until_then(app, what, deadline, look, judge).await
+}
+
+/// The same with the time, since boot, at which a command that waits for several things gives up.
+pub(crate) async fn until_then<T>(
+    app: &mut App,
+    what: &str,
+    deadline: Duration,
     mut look: impl AsyncFnMut() -> Result<T, ClientError>,
     judge: impl Fn(&T, Timestamp) -> Verdict,
 ) -> Result<T, Failure> {
     let start = app.clock.boottime();
-    let deadline = start + app.global.timeout;
     let mut pause = LOOK_FIRST;
     let late = |why: String| {
         Failure::new(Exit::Timeout, format!("{what} is not done yet"), why)

@@ -177,19 +177,19 @@ impl Store {
     }
 
     /// Up to `limit` orders in flight that began before `before`, those behind `after`, by their beginning. One that cannot be
-    /// read is named in the log.
+    /// read is named in the log. Answers as well the last that was looked at, readable or not, if there may be more behind it.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn old_live_orders(
         &self,
         before: Timestamp,
-        after: Option<OrderId>,
+        after: Option<&str>,
         limit: u32,
-    ) -> Result<Vec<Order>, StoreError> {
+    ) -> Result<(Vec<Order>, Option<String>), StoreError> {
         let mut begun = doc! { "$lt": OrderId::text_from(before) };
         if let Some(after) = after {
-            begun.insert("$gt", after.to_string());
+            begun.insert("$gt", after);
         }
         let found: Vec<Document> = bounded("look for old orders", async {
             let orders = self.collection::<Document>("orders");
@@ -197,13 +197,16 @@ impl Store {
             old.limit(i64::from(limit)).await?.try_collect().await
         })
         .await?;
+        let is_full = u32::try_from(found.len()).is_ok_and(|found| found >= limit);
+        let last = found.last().filter(|_| is_full).and_then(|last| last.get_str("_id").ok());
+        let last = last.map(str::to_owned);
         let readable = found.into_iter().filter_map(|document| {
             let order = read::<OrderDocument>("orders", document);
             let told =
                 |error: &StoreError| tracing::error!(%error, "an old order cannot be read, so it is left");
             order.inspect_err(told).ok().map(Order::from)
         });
-        Ok(readable.collect())
+        Ok((readable.collect(), last))
     }
 
     /// Ends an order that nothing can come of any more, as the leader of `epoch`, unless a job on its certificate lives.

@@ -223,7 +223,7 @@ impl Store {
             let key = job.work.key();
             let (wait, fence) = self.after_last_scan(&mut transaction, *certificate).await?;
             let living = match wait {
-                None => self.hasten_job(&mut transaction, &key).await?,
+                None => self.hasten_scan(&mut transaction, &key).await?,
                 // It is no later than this, and stays where it is.
                 Some(_) => self.living_job(&mut transaction, &key).await?,
             };
@@ -297,8 +297,11 @@ impl Store {
         let fact =
             Fact::new("record a drift scan").ending(claim, "succeeded").may("certificates", current, set);
         // After the update that asks for the fence: that it was scanned is left behind whatever became of the version.
-        let scanned = doc! { "$max": { "drift_fence": claim.fence + 1, "drift_scanned_at": date(found.seen.scanned_at) } };
-        self.write(fact.may("certificates", doc! { "_id": found.certificate.to_string() }, scanned)).await
+        let scanned = vec![doc! { "$set": {
+            "drift_fence": { "$max": ["$drift_fence", claim.fence + 1] }, "drift_scanned_at": "$$NOW",
+        } }];
+        let own = doc! { "_id": found.certificate.to_string() };
+        self.write(fact.may("certificates", own, scanned)).await
     }
 
     /// A page of a project's certificates that were scanned, of one state if given.

@@ -84,7 +84,7 @@ impl Store {
             projection: None,
             left_out: "renewed",
         };
-        self.due(&by, limit, |document| match is_to_plan(&document) {
+        self.due(&by, limit, |document| match is_to_plan(&document) && is_planned_right(&document) {
             true => Ok(InPlan::Due(Box::new(read("certificates", document)?))),
             false => Ok(InPlan::Done(id(&document).unwrap_or_default())),
         })
@@ -197,6 +197,11 @@ fn is_to_plan(certificate: &Document) -> bool {
     let is_planned =
         certificate.get_str("planned_for").is_ok_and(|planned| planned == version.unwrap_or(FIRST));
     certificate.get_bool("auto_renew").unwrap_or(false) && !is_planned
+}
+
+/// Whether it is in the plan for when it is due: an earlier build changes the one and not the other.
+fn is_planned_right(certificate: &Document) -> bool {
+    certificate.get_datetime("plan_at").ok() == certificate.get_datetime("renew_at").ok()
 }
 
 fn id(certificate: &Document) -> Option<String> {

@@ -190,11 +190,12 @@ impl Store {
             let mut facts = Vec::new();
             if is_replaced {
                 self.queue_replacement(&mut transaction, &now, replacement).await?;
-            } else if now.spec.auto_renew || seen.revocation.as_ref().is_some_and(|own| own.replace.is_some())
+            } else if let Some(asked) = &seen.revocation
+                && (now.spec.auto_renew || asked.replace.is_some())
             {
                 // One that a person asked for, of what is not renewed by itself, is another wish of theirs.
                 let own = (certificate, version);
-                facts.push(self.letting_go(&mut transaction, DOING, own, audit).await?);
+                facts.push(self.letting_go(&mut transaction, DOING, own, asked.asked_at, audit).await?);
             }
             let fact = Fact::new(DOING)
                 .within("record-revoked.within")

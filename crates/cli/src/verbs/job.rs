@@ -136,9 +136,9 @@ async fn retry(app: &mut App, client: &Client, project: &str, job: JobId, wait: 
         let look = async || client.job(project, job).await;
         retried = wait::until(app, &format!("job {job}"), look, wait::job).await?;
         if retried.state == JobState::Cancelled {
-            app.output.say(
-                "It was cancelled: somebody else has done what it was for, or it is not wanted any more.",
-            )?;
+            let next =
+                "look at what it was for: another job may have done it, and nobody may want it any more";
+            return Err(wait::cancelled(&format!("job {job}"), job, next.to_owned()));
         }
     }
     app.output.show(&retried, app.clock.now())

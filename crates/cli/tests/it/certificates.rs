@@ -148,6 +148,10 @@ async fn a_version_is_revoked_with_leave_only_and_shown_as_revoked() {
     let rehearsed = world.cli().run(&[&args[..], &["--dry-run"]].concat()).await.ends(0);
     assert!(rehearsed.data.starts_with("POST /api/v1/projects/demo/certificates/crt_"), "{rehearsed:?}");
     assert!(rehearsed.data.contains("/revoke\n"), "{rehearsed:?}");
+    assert!(
+        rehearsed.data.contains("\"version\":\"ver_") || rehearsed.data.contains("\"version\": \"ver_"),
+        "{rehearsed:?}"
+    );
     let wrong = ["cert", "revoke", &id, "--reason", "caCompromise", "--yes"];
     world.cli().run(&wrong).await.ends(2).tells(&["keyCompromise"]);
     world.cli().run(&["cert", "get", &id]).await.ends(0);
@@ -157,6 +161,7 @@ async fn a_version_is_revoked_with_leave_only_and_shown_as_revoked() {
     assert_eq!((&revoked["status"], &revoked["renew_at"]), (&"revoked".into(), &serde_json::Value::Null));
     let described = world.cli().run(&["cert", "describe", &id]).await.ends(0).data;
     assert!(described.contains("\nStatus        revoked\n"), "{described}");
+    assert!(described.contains("\nRenewal       none, since it was revoked; `cert resume`"), "{described}");
     assert!(described.contains("cessationOfOperation\n"), "{described}");
     let listed = world.cli().run(&["cert", "list", "--status", "revoked", "-o", "name"]).await.ends(0).data;
     assert!(listed.lines().any(|line| line == id), "{listed}");

@@ -43,6 +43,9 @@ pub struct Setbacks {
     /// How many of the faults were of a CA that had said just before that the act would do.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub stuck: u32,
+    /// How often the CA said last that it has no such order.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub gone: u32,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
@@ -63,14 +66,14 @@ impl Setbacks {
     /// None so far.
     #[must_use]
     pub fn none(now: Timestamp) -> Self {
-        Self { count: 0, since: now, faulty_ms: 0, last: None, waits: 0, stuck: 0 }
+        Self { count: 0, since: now, faulty_ms: 0, last: None, waits: 0, stuck: 0, gone: 0 }
     }
 
     /// One more than `before`, for `cause`, after which the job waits for `after`.
     #[must_use]
     pub fn met(before: Option<Self>, cause: Cause, after: Duration, now: Timestamp) -> Self {
         let before = before.unwrap_or_else(|| Self::none(now));
-        let met = Self { count: before.count.saturating_add(1), ..before };
+        let met = Self { count: before.count.saturating_add(1), gone: 0, ..before };
         match cause {
             Cause::Ca => {
                 let again_at = later(now, after);
@@ -87,6 +90,12 @@ impl Setbacks {
     #[must_use]
     pub fn stuck(self) -> Self {
         Self { stuck: self.stuck.saturating_add(1), ..self }
+    }
+
+    /// The last of them was that the CA says that it has no such order, as it did so often `before`.
+    #[must_use]
+    pub fn gone(self, before: Option<Self>) -> Self {
+        Self { gone: before.map_or(0, |before| before.gone).saturating_add(1), ..self }
     }
 
     /// One wait more than `before` for a CA that is busy: it answers, so its faults are over.

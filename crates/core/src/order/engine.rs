@@ -92,9 +92,7 @@ pub enum Outcome {
 impl Outcome {
     /// The same, with the last fault counted as one of a CA that is stuck.
     fn stuck(mut self) -> Self {
-        if let Self::Settle(Settlement::Again { setbacks: Some(setbacks), .. })
-        | Self::Parked(Settlement::Again { setbacks: Some(setbacks), .. }, _) = &mut self
-        {
+        if let Self::Settle(Settlement::Again { setbacks: Some(setbacks), .. }) = &mut self {
             *setbacks = setbacks.stuck();
         }
         self
@@ -359,7 +357,9 @@ impl Engine<'_> {
         let wait = wait.min(limits::INLINE_WAIT.saturating_sub(run.waited));
         run.looks += 1;
         if wait.is_zero() || asked > wait {
-            return Err(Halt::Done(Outcome::Settle(self.waiting(order, run.progressed, asked))));
+            run.stuck = run.known.finalized && run.known.seen == Some(Seen::Ready);
+            let again = self.waiting(order, run.progressed, asked, run.stuck);
+            return Err(Halt::Done(Outcome::Settle(again)));
         }
         run.waited += wait;
         self.clock.sleep(wait).await;

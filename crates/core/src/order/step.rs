@@ -97,9 +97,9 @@ pub fn next_step(state: &OrderState, known: &Knowledge, now: Timestamp) -> Step 
             // It took the signing request, and what answered has not heard of it: another is sent by a later run, if at all.
             Some(Seen::Ready) if known.finalized => Step::Wait,
             Some(Seen::Ready) => Step::Finalize,
-            // An earlier run told the CA, which may have forgotten.
-            Some(Seen::Pending) if !known.submitted => Step::Submit,
             Some(Seen::Pending) if is_left_open(*since, known, now) => Step::Withdraw,
+            // An earlier run told the CA, which may have forgotten.
+            Some(Seen::Pending) if !known.submitted && !known.withdrawn => Step::Submit,
             Some(Seen::Pending | Seen::Processing) => Step::Wait,
             Some(Seen::Valid) => Step::Download,
             Some(Seen::Invalid(_)) if known.withdrawn => Step::Fail(left_open(*since)),
@@ -255,16 +255,18 @@ mod tests {
     fn an_order_that_is_left_open_for_too_long_is_given_up_once_in_a_run() {
         let placed = Placed { url: "https://ca.example.test/order/1".into(), expires: None };
         let ready = OrderState::Ready { placed, since: now() };
-        let open = Knowledge { seen: Some(Seen::Pending), submitted: true, ..Knowledge::default() };
+        // Whether this run has told the CA so or not: earlier ones have.
+        let open = Knowledge { seen: Some(Seen::Pending), ..Knowledge::default() };
         let over = unheard_at(now(), None);
         let before = Timestamp::from_second(over.as_second() - 1).unwrap();
         let step = |known: &Knowledge, at| next_step(&ready, known, at);
-        assert_eq!(step(&open, before), Step::Wait);
+        assert_eq!(step(&open, before), Step::Submit);
+        assert_eq!(step(&Knowledge { submitted: true, ..open.clone() }, over), Step::Withdraw);
         assert_eq!(step(&open, over), Step::Withdraw);
         assert_eq!(step(&Knowledge { expires: Some(now()), ..open.clone() }, before), Step::Withdraw);
         for known in [
             Knowledge { withdrawn: true, ..open.clone() },
-            Knowledge { finalized: true, ..open.clone() },
+            Knowledge { finalized: true, submitted: true, ..open.clone() },
             Knowledge { seen: Some(Seen::Processing), ..open.clone() },
         ] {
             assert_eq!(step(&known, over), Step::Wait, "{known:?}");

@@ -109,8 +109,8 @@ pub fn run_all(seeds: Range<u64>, mutant: Option<Mutant>, words: &str) -> Storie
                 if seed >= end.load(Ordering::Relaxed) {
                     return stories;
                 }
-                let mut story = run(seed, mutant, false);
-                story.wrong.retain(|wrong| wrong.contains(words));
+                let mut story = run_guarded(seed, mutant, false);
+                story.wrong.retain(|wrong| wrong.contains(words) || wrong == PANIC);
                 if !story.wrong.is_empty() {
                     end.fetch_min(seed, Ordering::Relaxed);
                 }
@@ -123,9 +123,18 @@ pub fn run_all(seeds: Range<u64>, mutant: Option<Mutant>, words: &str) -> Storie
     let mut all = stories.into_iter().fold(Stories::default(), Stories::with);
     if let Some((seed, story)) = &mut all.failed {
         // The same again, word by word, and written down this time.
-        *story = run(*seed, mutant, true);
+        *story = run_guarded(*seed, mutant, true);
     }
     all
+}
+
+/// What is wrong with a seed in which something panics.
+const PANIC: &str = "something panicked, as is said above";
+
+/// A seed in which something panics went wrong as well, and is named.
+fn run_guarded(seed: u64, mutant: Option<Mutant>, traced: bool) -> Story {
+    std::panic::catch_unwind(|| run(seed, mutant, traced))
+        .unwrap_or_else(|_| Story { wrong: vec![PANIC.to_owned()], ..Story::default() })
 }
 
 impl Stories {

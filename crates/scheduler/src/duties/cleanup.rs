@@ -10,6 +10,7 @@ use cap_core::problem::{Class, Problem};
 use cap_store::{Expiring, StoreError};
 
 use super::{Duties, PAGES, pages};
+use crate::planner::Fault;
 
 pub(super) const NAME: &str = "cleanup";
 /// The wait between two looks: what it removes has lain there for days.
@@ -89,24 +90,31 @@ async fn end_abandoned_orders(duties: &Duties<'_>) -> anyhow::Result<()> {
     let before = cap_core::clock::earlier(now, ORDER_LIFE_DEFAULT);
     let mut after = None;
     for _ in 0..PAGES {
-        let orders = duties.store.old_live_orders(before, after, PAGE).await?;
+        let (orders, last) = duties.store.old_live_orders(before, after.as_deref(), PAGE).await?;
         for order in &orders {
             if !duties.mandate.holds() {
                 return Ok(());
             }
             if is_abandoned(&order.state, order.id.made_at(), now) {
-                end(duties, order).await?;
+                match end(duties, order).await {
+                    Ok(()) => {}
+                    // What is in the way of one keeps no other from being ended.
+                    Err(Fault::This(error)) => {
+                        tracing::error!(order = %order.id, "an old order cannot be ended: {error:#}");
+                    }
+                    Err(Fault::Everybody(error)) => return Err(error),
+                }
             }
         }
-        after = orders.last().map(|order| order.id);
-        if orders.len() < usize::try_from(PAGE)? {
+        after = last;
+        if after.is_none() {
             break;
         }
     }
     Ok(())
 }
 
-async fn end(duties: &Duties<'_>, order: &Order) -> anyhow::Result<()> {
+async fn end(duties: &Duties<'_>, order: &Order) -> Result<(), Fault> {
     let problem = Problem::new(
         Class::Protocol,
         "order-abandoned",
@@ -120,7 +128,13 @@ async fn end(duties: &Duties<'_>, order: &Order) -> anyhow::Result<()> {
         None => draft,
     };
     let audit = duties.auditor.row(&Origin::service("scheduler"), &draft).await?;
-    if duties.store.end_abandoned_order(order, &problem, duties.epoch, &audit).await? {
+    let ended = duties.store.end_abandoned_order(order, &problem, duties.epoch, &audit).await;
+    let ended = ended.map_err(|error| match error {
+        // A later leader does this.
+        StoreError::Fenced => Fault::Everybody(error.into()),
+        error => error.into(),
+    });
+    if ended? {
         tracing::info!(order = %order.id, certificate = %order.certificate, "an order that nobody went on with was ended");
     }
     Ok(())

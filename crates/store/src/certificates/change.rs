@@ -30,8 +30,6 @@ pub enum Deleted {
 pub struct CertificateChange {
     /// Whether it is renewed without being asked.
     pub auto_renew: Option<bool>,
-    /// When it is due from now on.
-    pub renew_at: Option<Timestamp>,
     /// The algorithm of the key of the next versions.
     pub key_type: Option<KeyType>,
     /// Whether renewals keep the key.
@@ -50,9 +48,6 @@ impl CertificateChange {
         let mut set = Document::new();
         if let Some(auto_renew) = self.auto_renew {
             set.insert("auto_renew", auto_renew);
-        }
-        if let Some(renew_at) = self.renew_at {
-            set.insert("renew_at", date(renew_at));
         }
         if let Some(key_type) = self.key_type {
             set.insert("key_type", key_type.as_str());
@@ -93,13 +88,21 @@ impl Store {
             set.insert("drift_target", bson("certificates", target)?);
             fact = fact.scanning_now(id);
         }
+        let mut stages = plan::stages(doc! { "$set": set });
+        if change.auto_renew == Some(true) {
+            // What was revoked is due at once from when it is to be renewed by itself again.
+            let is_revoked = doc! { "$ifNull": ["$version.revocation.revoked_at", false] };
+            let as_it_is = doc! { "$ifNull": ["$renew_at", "$$REMOVE"] };
+            stages.push(doc! { "$set": { "renew_at": { "$cond": [is_revoked, date(at), as_it_is] } } });
+            stages.push(plan::stage());
+        }
         let result = transact!(DOING, {
             let mut transaction = self.begin(DOING).await?;
             let failed = transaction.failed();
             self.must_be_as_seen(&mut transaction, seen).await?;
             let certificates = self.collection::<Document>("certificates");
             let update = certificates
-                .update_one(doc! { "_id": id.to_string() }, plan::stages(doc! { "$set": &set }))
+                .update_one(doc! { "_id": id.to_string() }, stages.clone())
                 .session(&mut transaction.session);
             if update.await.map_err(failed)?.matched_count == 0 {
                 return Ok(false);

@@ -8,9 +8,10 @@ use cap_core::job::{JobState, Work};
 use cap_core::limits;
 use cap_core::order::{Order, OrderState};
 use cap_core::problem::{Class, Problem};
+use jiff::Timestamp;
 
 use crate::Store;
-use crate::document::{millis, read};
+use crate::document::{date, millis, read};
 use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
 use crate::idempotency::Mutation;
@@ -81,6 +82,23 @@ impl Store {
             Ok(Ok(()))
         });
         self.changed(project, id, &mutation, result).await
+    }
+
+    /// Lets the living scan with this key run now, unless it waits because the last one was just now. Answers which one it is.
+    pub(crate) async fn hasten_scan(
+        &self,
+        transaction: &mut Transaction,
+        key: &str,
+    ) -> Result<Option<JobId>, Failure> {
+        let failed = transaction.failed();
+        let jobs = self.collection::<Document>("jobs");
+        let living = jobs.find_one(doc! { "key": key, "alive": true }).session(&mut transaction.session);
+        let Some(living) = living.await.map_err(failed)? else { return Ok(None) };
+        let scan: JobDocument = read("jobs", living)?;
+        if scan.is_scan_to_wait() {
+            return Ok(Some(scan.id));
+        }
+        self.hasten_job(transaction, key).await
     }
 
     /// Ends a job that waits, and gives its key free, and with it an order for which the CA cannot have issued: it would hold its
@@ -161,23 +179,31 @@ impl Store {
         Ok(fact.must("jobs", as_seen(job), stages).may(collection, still(&job.work, &subject), left))
     }
 
-    /// The end of the renewal of a version that waits, if one does: what it would take the place of is let go of.
+    /// The end of the renewal of a version that waits, if one does: what it would take the place of is let go of. One that
+    /// somebody asked for after `asked_at` is a later wish, and what the CA may have issued for is fetched.
     pub(crate) async fn letting_go(
         &self,
         transaction: &mut Transaction,
         doing: &'static str,
         (certificate, version): (CertificateId, VersionId),
+        asked_at: Timestamp,
         audit: &Row,
     ) -> Result<Fact, Failure> {
         let failed = transaction.failed();
         let renewal = Work::Issue { certificate, made_for: Some(version) };
         let jobs = self.collection::<Document>("jobs");
-        let waiting = doc! { "key": renewal.key(), "alive": true, "state": "queued" };
+        let later = doc! { "$gt": date(asked_at) };
+        let waiting = doc! {
+            "key": renewal.key(), "alive": true, "state": "queued",
+            "created_at": { "$not": &later }, "hastened": { "$not": later },
+        };
         let found = jobs.find_one(waiting).session(&mut transaction.session).await.map_err(failed)?;
-        match found {
-            Some(job) => self.cancelling(transaction, doing, &read("jobs", job)?, audit).await,
-            None => Ok(Fact::new(doing)),
+        let Some(job) = found else { return Ok(Fact::new(doing)) };
+        let order = self.live_order(transaction, certificate).await?;
+        if order.is_some_and(|order| order.state.may_be_finalized()) {
+            return Ok(Fact::new(doing));
         }
+        self.cancelling(transaction, doing, &read("jobs", job)?, audit).await
     }
 
     /// The certificate's order in flight that was made for this version, if the CA cannot have issued for it.
@@ -187,13 +213,22 @@ impl Store {
         certificate: CertificateId,
         made_for: Option<VersionId>,
     ) -> Result<Option<Order>, Failure> {
+        let order = self.live_order(transaction, certificate).await?;
+        Ok(order.filter(|order| order.made_for == made_for && !order.state.may_be_finalized()))
+    }
+
+    /// The certificate's order in flight.
+    async fn live_order(
+        &self,
+        transaction: &mut Transaction,
+        certificate: CertificateId,
+    ) -> Result<Option<Order>, Failure> {
         let failed = transaction.failed();
         let live = doc! { "certificate": certificate.to_string(), "live": true };
         let orders = self.collection::<Document>("orders");
         let found = orders.find_one(live).session(&mut transaction.session).await.map_err(failed)?;
         let found = found.map(|document| read::<OrderDocument>("orders", document)).transpose()?;
-        let order = found.map(Order::from);
-        Ok(order.filter(|order| order.made_for == made_for && !order.state.may_be_finalized()))
+        Ok(found.map(Order::from))
     }
 
     /// With the order of a cancelled job ended, if there is one.

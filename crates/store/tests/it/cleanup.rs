@@ -195,10 +195,13 @@ async fn an_order_that_no_job_goes_on_with_is_ended_and_gives_its_names_free() {
     let world = with(Retention::default()).await;
     let order = in_flight(&world, "a.example.test").await;
     let now = world.clock.now();
-    assert!(world.store.old_live_orders(now - DAY, None, PAGE).await.unwrap().is_empty(), "it is young");
-    let old = world.store.old_live_orders(now + DAY, None, PAGE).await.unwrap();
+    assert!(world.store.old_live_orders(now - DAY, None, PAGE).await.unwrap().0.is_empty(), "it is young");
+    let (old, last) = world.store.old_live_orders(now + DAY, None, PAGE).await.unwrap();
+    assert_eq!(last, None, "there is nothing behind it");
     assert_eq!(old, std::slice::from_ref(&order));
-    assert!(world.store.old_live_orders(now + DAY, Some(order.id), PAGE).await.unwrap().is_empty());
+    assert!(
+        world.store.old_live_orders(now + DAY, Some(&order.id.to_string()), PAGE).await.unwrap().0.is_empty()
+    );
 
     assert!(!end(&world, &order, 1).await.unwrap(), "its job lives");
     let over = doc! { "$set": { "alive": false, "state": "cancelled" } };

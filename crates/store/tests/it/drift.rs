@@ -441,8 +441,31 @@ async fn a_scan_that_is_asked_for_again_at_once_waits_a_little_and_is_one() {
     // The time since the last scan passes.
     let earlier = doc! { "$dateSubtract": { "startDate": "$$NOW", "unit": "minute", "amount": 1 } };
     set(&world, "certificates", doc! { "$set": { "drift_scanned_at": earlier } }).await;
+    let jobs = raw(&world).await.collection::<Document>("jobs");
+    let now = vec![doc! { "$set": { "claim_at": "$$NOW" } }];
+    jobs.update_one(doc! { "_id": first.id.to_string() }, now).await.unwrap();
     assert_eq!(ask().await.id, first.id);
     let next = claim_scans(&world).await.remove(0);
     assert_eq!(next.job, first.id);
     assert!(next.fence > claim.fence, "{} after {}", next.fence, claim.fence);
+}
+
+/// A scan of the place that was meant before has been made, and nothing of it is stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scan_that_is_made_again_elsewhere_is_not_brought_forward() {
+    let (world, certificate) = on_and_issued().await;
+    let claim = claimed(&world).await;
+    let elsewhere = Settlement::Again { after: DRIFT_SCAN_AGAIN, problem: None, setbacks: None };
+    world.store.settle(&claim, &elsewhere, world.clock.now()).await.unwrap();
+    let waits = world.store.job(world.project, claim.job).await.unwrap().unwrap().due_at;
+    let candidate = DriftCandidate {
+        certificate: certificate.id,
+        project: world.project,
+        drift_at: world.clock.now(),
+        fence: 0,
+    };
+    let audit = world.row().await;
+    let mutation = Mutation { audit: &audit, request: None };
+    let asked = world.store.request_drift(&job(&world, &candidate), mutation).await.unwrap();
+    assert_eq!((asked.id, asked.due_at), (claim.job, waits));
 }

@@ -187,8 +187,9 @@ async fn every_duty_and_what_it_leaves_behind_goes_by_an_index() {
         assert_eq!(world.store.end_wrong_waits(now, 10).await.unwrap(), 0);
         assert_eq!(world.store.mend_lists(10).await.unwrap(), 0);
         assert!(world.store.mend_plans(None, 10).await.unwrap().0.is_some());
-        assert_eq!(world.store.old_live_orders(now + HOUR, None, 10).await.unwrap().len(), 1);
-        world.store.old_live_orders(now + HOUR, Some(order.id), 10).await.unwrap();
+        assert_eq!(world.store.old_live_orders(now + HOUR, None, 10).await.unwrap().0.len(), 1);
+        let after = order.id.to_string();
+        world.store.old_live_orders(now + HOUR, Some(&after), 10).await.unwrap();
         let problem = Problem::new(Class::Protocol, "order-abandoned", "");
         assert!(world.store.end_abandoned_order(&order, &problem, 1, &world.row().await).await.unwrap());
     })

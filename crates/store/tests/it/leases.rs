@@ -147,7 +147,9 @@ async fn what_a_leader_of_an_earlier_epoch_plans_changes_nothing() {
         "queued twice"
     );
     let row = world.row().await;
-    // As if it were due again: only the epoch stands against it.
+    // As if it were due again and nothing waited: only the epoch stands against it.
+    let jobs = raw.collection::<mongodb::bson::Document>("jobs");
+    jobs.delete_many(mongodb::bson::doc! { "work.kind": "issue" }).await.unwrap();
     let again = mongodb::bson::doc! { "$set": { "plan_at": at } };
     certificates.update_one(mongodb::bson::doc! { "_id": certificate.id.to_string() }, again).await.unwrap();
     assert_eq!(

@@ -7,16 +7,17 @@ use cap_core::certificate::{RevocationReason, Status};
 use cap_core::id::{JobId, VersionId};
 use cap_core::job::{Claim, JobDraft, JobState, Settlement, Work};
 use cap_core::limits::REVOCATION_PARTITION;
+use cap_core::order::{Ledger as _, OrderState, Placed};
 use cap_core::page::Page;
 use cap_store::{
-    CertificateRecord, Deleted, JobRecord, JobRefusal, Mutation, RevocationAsked, RevocationRecord, Revoked,
-    StoreError,
+    CertificateChange, CertificateRecord, Deleted, JobRecord, JobRefusal, Mutation, OpenOrder, Opened,
+    RevocationAsked, RevocationRecord, Revoked, StoreError,
 };
 use cap_testkit::mongo::driver::Client;
 use cap_testkit::mongo::driver::bson::{Document, doc};
 
 use crate::notices::issued;
-use crate::world::{LEASE, World};
+use crate::world::{FUSE, LEASE, World};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -141,6 +142,61 @@ async fn a_renewal_that_waits_ends_with_what_is_not_to_be_replaced() {
         assert_eq!(stored.renew_at.is_some(), renewed, "{replace:?}");
         assert_eq!(world.claim("one", LEASE).await.len(), usize::from(renewed), "{replace:?}");
     }
+}
+
+/// What somebody asked for later is a later wish, and what the CA may have issued for is fetched.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_that_was_asked_for_later_or_that_the_ca_may_issue_for_goes_on() {
+    for is_finalized in [false, true] {
+        let world = World::new().await;
+        let certificate = issued(&world, "a.example.test", DAY, DAY * 90).await;
+        let again = Settlement::Again { after: DAY, problem: None, setbacks: None };
+        let mut renewal = None;
+        if is_finalized {
+            let claim = world.renewing(&certificate).await;
+            let order = world.order(&get(&world, &certificate).await, &claim).await;
+            let open = OpenOrder { order: order.clone(), fuse: FUSE, at: world.clock.now() };
+            assert!(matches!(world.store.open_order(&open).await.unwrap(), Opened::Order(_)));
+            let placed = Placed { url: "https://ca.example.test/order/9".into(), expires: None };
+            let ready = OrderState::Ready { placed, since: world.clock.now() };
+            world.store.advance(&order, ready, &[]).await.unwrap();
+            world.store.settle(&claim, &again, world.clock.now()).await.unwrap();
+            renewal = Some(claim);
+        }
+        ask(&world, &certificate, RevocationReason::CessationOfOperation, Some(false)).await;
+        let renewal = match renewal {
+            Some(renewal) => renewal,
+            None => {
+                let later = world.renewing(&certificate).await;
+                world.store.settle(&later, &again, world.clock.now()).await.unwrap();
+                later
+            }
+        };
+        record(&world, &claim(&world).await).await.unwrap();
+        let job = world.store.job(world.project, renewal.job).await.unwrap().unwrap();
+        assert_eq!(job.state, JobState::Queued, "finalized: {is_finalized}");
+    }
+}
+
+/// Whatever was read before: what counts is how it is when it is changed.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_let_go_of_is_due_at_once_when_it_is_to_be_renewed_again() {
+    let world = World::new().await;
+    let certificate = issued(&world, "a.example.test", DAY, DAY * 90).await;
+    let resume = async || {
+        let change = CertificateChange { auto_renew: Some(true), ..CertificateChange::default() };
+        let (audit, now) = (world.row().await, world.clock.now());
+        let mutation = Mutation { audit: &audit, request: None };
+        assert!(world.store.update_certificate(certificate.id, None, change, now, mutation).await.unwrap());
+        get(&world, &certificate).await.renew_at
+    };
+    assert_eq!(resume().await, certificate.renew_at, "it is not revoked");
+    ask(&world, &certificate, RevocationReason::CessationOfOperation, Some(false)).await;
+    record(&world, &claim(&world).await).await.unwrap();
+    assert_eq!(get(&world, &certificate).await.renew_at, None);
+    assert!(resume().await.is_some_and(|at| at <= world.clock.now()));
+    let due = world.store.due_certificates(world.clock.now(), 10).await.unwrap();
+    assert_eq!(due.iter().map(|due| due.certificate).collect::<Vec<_>>(), [certificate.id]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -47,6 +47,7 @@ enum Fault {
 #[derive(Debug, Default)]
 struct Seen {
     filled: usize,
+    majorities: usize,
     refused_after: Duration,
     answered: Duration,
     answered_otherwise: usize,
@@ -70,6 +71,7 @@ async fn drill(run: Run) -> anyhow::Result<Figures> {
     let report = load.stop().await?;
     let mut figures = Figures::default();
     figures.count("members that ended at a full disk", seen.filled);
+    figures.none("drills without a lost majority", usize::from(seen.majorities == 0));
     figures.at_most("refused after the majority was lost", seen.refused_after, REFUSED_WITHIN);
     figures.at_most("answer of a refusal (longest)", seen.answered, REFUSED_WITHIN);
     figures.none("calls answered otherwise than with 503 without a majority", seen.answered_otherwise);
@@ -102,14 +104,18 @@ async fn injected(world: &mut World, load: &mut Load, fault: Fault, seen: &mut S
     let ended = Instant::now();
     match fault {
         Fault::Secondary | Fault::Primary => {
-            load.wait_more(3, PATIENCE).await?;
+            load.wait_each(PATIENCE).await?;
             seen.gap = seen.gap.max(load.longest_gap(began));
         }
         Fault::Majority => {
-            let api = world.api()?;
-            refused(&api).await?;
+            seen.majorities += 1;
+            for api in 0..world.stack.apis.len() {
+                refused(&world.stack.client(api)?).await?;
+            }
             seen.refused_after = seen.refused_after.max(ended.elapsed());
-            look_at_refusals(&api, seen).await;
+            for api in 0..world.stack.apis.len() {
+                look_at_refusals(&world.stack.client(api)?, seen).await;
+            }
         }
     }
     for member in &full {

@@ -51,7 +51,7 @@ pub(super) async fn drill(run: Run, fault: Fault, aim: Duration) -> anyhow::Resu
     Ok(figures)
 }
 
-/// One round; answers the longest time in it between two acknowledged writes.
+/// One round; answers the longest that a writer waited in it for its next acknowledged write.
 async fn lose_primary(world: &mut World, load: &mut Load, fault: Fault) -> anyhow::Result<Duration> {
     let set = world.replica_set()?;
     let primary = set.primary().await?;
@@ -70,6 +70,7 @@ async fn lose_primary(world: &mut World, load: &mut Load, fault: Fault) -> anyho
         Fault::Pause(lasts) => pause(set, primary, lasts).await?,
     }
     load.wait_more(FLOW, PATIENCE).await?;
+    load.wait_each(PATIENCE).await?;
     Ok(load.longest_gap(began))
 }
 

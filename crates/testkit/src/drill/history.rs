@@ -81,6 +81,7 @@ impl History {
         }
         figures.count("leaders' writes", self.epochs.len());
         figures.count("epochs", epochs);
+        figures.none("drills without a leader's write", usize::from(epochs == 0));
         figures.none("leaders' writes behind one of a later epoch", out_of_turn);
     }
 

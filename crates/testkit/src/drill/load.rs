@@ -5,7 +5,7 @@
 //! A write that is not acknowledged is sent again under the same Idempotency-Key until it is: its outcome is unknown,
 //! and two certificates for it would be found at the CA.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,7 +42,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Book {
     acknowledged: Vec<String>,
-    at: Vec<Instant>,
+    /// When, by the writer.
+    at: BTreeMap<String, Vec<Instant>>,
     missing: Vec<String>,
 }
 
@@ -62,12 +63,14 @@ impl Load {
     /// When there is no API.
     pub fn start(world: &World, writers: usize) -> anyhow::Result<Self> {
         let shared = Arc::new(Shared::default());
+        let names = |index| format!("load-{index}");
+        shared.book().at.extend((0..writers).map(|index| (names(index), Vec::new())));
         let mut tasks = JoinSet::new();
         for index in 0..writers {
             let writer = Writer {
                 api: world.stack.client(index % world.stack.apis.len().max(1))?,
                 demo: world.demo.clone(),
-                name: format!("load-{index}"),
+                name: names(index),
                 made: 0,
                 unissued: VecDeque::new(),
                 shared: shared.clone(),
@@ -80,7 +83,7 @@ impl Load {
     /// How many writes were acknowledged so far.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.shared.book().at.len()
+        self.shared.book().acknowledged.len()
     }
 
     /// Waits until so many more writes are acknowledged than now.
@@ -99,10 +102,29 @@ impl Load {
         .await
     }
 
-    /// The longest time between two acknowledged writes that ended after `began`. The one that lasts still counts.
+    /// Waits until each of the writers has one more write acknowledged than now.
+    ///
+    /// # Errors
+    /// When one has not within `limit`.
+    pub async fn wait_each(&self, limit: Duration) -> anyhow::Result<()> {
+        let counts = || -> BTreeMap<String, usize> {
+            self.shared.book().at.iter().map(|(writer, at)| (writer.clone(), at.len())).collect()
+        };
+        let before = counts();
+        wait::until("each writer to go on", limit, || async {
+            let waits = counts().into_iter().find(|(writer, count)| before.get(writer) == Some(count));
+            waits.map_or(Ok(()), |(writer, _)| Err(Pending::not_yet(writer)))
+        })
+        .await
+    }
+
+    /// The longest that any of the writers waited for the next of its acknowledged writes, of those that ended after `began`. What
+    /// lasts still counts.
     #[must_use]
     pub fn longest_gap(&self, began: Instant) -> Duration {
-        longest_gap(&self.shared.book().at, began, Instant::now())
+        let now = Instant::now();
+        let gaps = self.shared.book().at.values().map(|at| longest_gap(at, began, now)).max();
+        gaps.unwrap_or_else(|| now - began)
     }
 
     /// Lets each writer end the write that it is at, and answers what they saw.
@@ -132,9 +154,9 @@ impl Shared {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn acknowledge(&self, path: &str) {
+    fn acknowledge(&self, writer: &str, path: &str) {
         let mut book = self.book();
-        book.at.push(Instant::now());
+        book.at.entry(writer.to_owned()).or_default().push(Instant::now());
         book.acknowledged.push(path.to_owned());
     }
 }
@@ -179,7 +201,7 @@ impl Writer {
                 return Err(if answer.may_pass() { Pending::not_yet(seen) } else { Pending::Never(seen) });
             };
             let path = format!("{collection}/{id}");
-            self.shared.acknowledge(&path);
+            self.shared.acknowledge(&self.name, &path);
             Ok(path)
         })
         .await

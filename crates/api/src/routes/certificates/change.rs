@@ -11,9 +11,7 @@ use cap_core::access::Action;
 use cap_core::audit::{self, Draft};
 use cap_core::certificate::{ChainName, Profile};
 use cap_core::drift::DriftTarget;
-use cap_store::{
-    CertificateChange, CertificateRecord, Deleted, Mutation, Request, StoreError, VersionRecord,
-};
+use cap_store::{CertificateChange, CertificateRecord, Deleted, Mutation, Request, StoreError};
 
 use crate::app::App;
 use crate::auth::Caller;
@@ -45,10 +43,7 @@ pub(super) async fn carry_out(
 ) -> Result<Response, ApiError> {
     let (project, id) = (certificate.project, certificate.id);
     let drift_target = asked.drift.clone().map(|target| drift_target(target.as_ref())).transpose()?;
-    let mut change = change(asked, drift_target)?;
-    // What was revoked is due at once from when it is to be renewed by itself again.
-    let is_revoked = certificate.version.as_ref().is_some_and(VersionRecord::is_revoked);
-    change.renew_at = (asked.auto_renew == Some(true) && is_revoked).then(|| app.now());
+    let change = change(asked, drift_target)?;
     let draft = Draft::new(audit::Action::CertificateUpdated, Some(project), id)
         .detail("auto_renew", asked.auto_renew);
     let audit = app.audit(caller, &audited(draft, asked)).await?;
@@ -73,7 +68,6 @@ fn change(
     let key = asked.key.unwrap_or_default();
     Ok(CertificateChange {
         auto_renew: asked.auto_renew,
-        renew_at: None,
         key_type: key.kind,
         key_reuse: key.reuse,
         profile: profile.transpose().map_err(ApiError::invalid)?,

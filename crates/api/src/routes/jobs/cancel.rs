@@ -26,11 +26,10 @@ pub(super) async fn cancel(
     body: NoBody,
 ) -> Result<Json<wire::CancelledJob>, ApiError> {
     let project = app.project(&caller, &project, Action::OperateProject).await?.id;
-    let (job, work) = super::find_known(&app, project, &job).await?;
-    // The key is the route's too, and the route names the job.
-    if key.earlier(&app, &caller, &body.sha256).await?.is_some() {
-        return answer(&app, job).await;
+    if let Some(earlier) = key.earlier(&app, &caller, &body.sha256).await? {
+        return answer(&app, super::again(&app, project, &earlier.resource).await?).await;
     }
+    let (job, work) = super::find_known(&app, project, &job).await?;
     let audit = app.audit(&caller, &super::draft(audit::Action::JobCancelled, &job, &work)).await?;
     let request = key.request(&app, &caller, &body.sha256, 200, job.id.to_string());
     match app.store.cancel_job(project, job.id, Mutation { audit: &audit, request: request.as_ref() }).await {
@@ -38,7 +37,7 @@ pub(super) async fn cancel(
         Ok(Err(refusal)) => Err(super::refused("cancelled", job.id, refusal, JobState::against_cancel)),
         Err(StoreError::Replayed(earlier)) => {
             let earlier = key.same(*earlier, &body.sha256)?;
-            answer(&app, super::find(&app, project, &earlier.resource).await?).await
+            answer(&app, super::again(&app, project, &earlier.resource).await?).await
         }
         Err(error) => Err(error.into()),
     }

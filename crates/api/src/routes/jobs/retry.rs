@@ -26,11 +26,10 @@ pub(super) async fn retry(
     body: NoBody,
 ) -> Result<Response, ApiError> {
     let project = app.project(&caller, &project, Action::OperateProject).await?.id;
-    let (job, work) = super::find_known(&app, project, &job).await?;
-    // The key is the route's too, and the route names the job.
-    if key.earlier(&app, &caller, &body.sha256).await?.is_some() {
-        return Ok(answer(job));
+    if let Some(earlier) = key.earlier(&app, &caller, &body.sha256).await? {
+        return Ok(answer(super::again(&app, project, &earlier.resource).await?));
     }
+    let (job, work) = super::find_known(&app, project, &job).await?;
     let audit = app.audit(&caller, &super::draft(audit::Action::JobRetried, &job, &work)).await?;
     let request = key.request(&app, &caller, &body.sha256, 202, job.id.to_string());
     match app.store.retry_job(project, job.id, Mutation { audit: &audit, request: request.as_ref() }).await {
@@ -38,7 +37,7 @@ pub(super) async fn retry(
         Ok(Err(refusal)) => Err(super::refused("retried", job.id, refusal, JobState::against_retry)),
         Err(StoreError::Replayed(earlier)) => {
             let earlier = key.same(*earlier, &body.sha256)?;
-            Ok(answer(super::find(&app, project, &earlier.resource).await?))
+            Ok(answer(super::again(&app, project, &earlier.resource).await?))
         }
         Err(error) => Err(error.into()),
     }

@@ -99,6 +99,12 @@ fn render(description: &Description, now: Timestamp) -> String {
     }
     match (certificate.renew_at, certificate.auto_renew) {
         (Some(at), true) => lines.add("Renewal", &instant_from(at, now)),
+        (None, true) if certificate.version.is_some() => {
+            lines.add(
+                "Renewal",
+                "none, since it was revoked; `cert resume` or `cert renew` has it issued anew",
+            );
+        }
         (None, true) => lines.add("Renewal", "once it is issued"),
         (_, false) => lines.add("Renewal", "only when asked for"),
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `cert revoke`.
 
-use cap_client::wire::RevokeCertificate;
+use cap_client::wire::{Certificate, RevokeCertificate};
 use cap_client::{Client, ClientError, PageQuery};
 use cap_core::certificate::RevocationReason;
 use cap_core::id::{CertificateId, VersionId};
@@ -9,6 +9,7 @@ use cap_core::job::JobState;
 
 use super::switch;
 use crate::app::App;
+use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::{parse, resolve, wait};
 
@@ -37,22 +38,21 @@ pub(crate) struct Args {
 pub(super) async fn run(args: Args, app: &mut App) -> Result<(), Failure> {
     let (client, project) = app.client_and_project().await?;
     let id = resolve::certificate(&client, &project, &args.certificate).await?;
+    // The one that is current now, which is named before it is revoked: another may be in use by the time that somebody has said yes.
+    let version = match args.version {
+        Some(named) => named,
+        None => current(&client.certificate(&project, id).await?)?,
+    };
     let body = RevokeCertificate {
         reason: args.reason.as_str().to_owned(),
-        version: args.version.map(|version| version.to_string()),
+        version: Some(version.to_string()),
         replace: switch(args.replace, args.no_replace),
     };
     let path = ["projects", &project, "certificates", &id.to_string(), "revoke"];
     if app.rehearse("POST", &path, Some(&body))? {
         return Ok(());
     }
-    let what = args.version.map_or_else(|| "the current version".to_owned(), |version| version.to_string());
-    app.confirm(&format!("revoke {what} of certificate {id}, which cannot be taken back"))?;
-    // The one that is current when it is asked for: it is replaced while it is waited for.
-    let version = match args.version {
-        None if args.wait => client.certificate(&project, id).await?.version.map(|version| version.id),
-        named => named,
-    };
+    app.confirm(&format!("revoke {version} of certificate {id}, which cannot be taken back"))?;
     let job = client.revoke_certificate(&project, id, &body).await?;
     if !args.wait {
         return app.output.show(&job, app.clock.now());
@@ -71,14 +71,26 @@ pub(super) async fn run(args: Args, app: &mut App) -> Result<(), Failure> {
     app.output.show(&client.certificate(&project, id).await?, app.clock.now())
 }
 
+/// The version that is in use.
+fn current(certificate: &Certificate) -> Result<VersionId, Failure> {
+    certificate.version.as_ref().map(|version| version.id).ok_or_else(|| {
+        Failure::new(
+            Exit::Conflict,
+            format!("nothing was issued for certificate {} yet", certificate.id),
+            "there is nothing to revoke",
+        )
+        .hint(format!("delete it if it is not wanted: `certautopilot cert delete {}`", certificate.id))
+    })
+}
+
 /// Whether the CA has revoked that version, which is one of the newest.
 async fn is_revoked(
     client: &Client,
     project: &str,
     certificate: CertificateId,
-    version: Option<VersionId>,
+    version: VersionId,
 ) -> Result<bool, ClientError> {
     let newest = client.versions(project, certificate, &PageQuery::default()).await?.items;
-    let asked = newest.iter().find(|found| Some(found.id) == version);
+    let asked = newest.iter().find(|found| found.id == version);
     Ok(asked.and_then(|found| found.revocation.as_ref()).is_some_and(|it| it.revoked_at.is_some()))
 }

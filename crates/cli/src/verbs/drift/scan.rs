@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `drift scan`: one certificate, or every one; what cannot be scanned keeps no other from it.
 
+use std::time::Duration;
+
 use cap_client::wire::{Certificate, Job};
 use cap_client::{CertificateQuery, Client, ClientError};
 use cap_core::id::CertificateId;
@@ -77,7 +79,8 @@ async fn one(
     if !wait {
         return app.output.show(&job, app.clock.now());
     }
-    let seen = Drifting(see(app, client, project, id, &job).await?);
+    let deadline = app.clock.boottime() + app.global.timeout;
+    let seen = Drifting(see(app, client, project, id, &job, deadline).await?);
     app.output.show(&seen, app.clock.now())
 }
 
@@ -148,10 +151,11 @@ async fn see(
     project: &str,
     id: CertificateId,
     job: &Job,
+    deadline: Duration,
 ) -> Result<Certificate, Failure> {
     let look = async || client.job(project, job.id).await;
     let what = format!("the scan of {id}");
-    if wait::until(app, &what, look, wait::job).await?.state == JobState::Cancelled {
+    if wait::until_then(app, &what, deadline, look, wait::job).await?.state == JobState::Cancelled {
         return Err(wait::cancelled(
             &what,
             job.id,
@@ -172,8 +176,9 @@ impl Scans {
     /// Waits for the jobs and shows what they saw; once one is late, for no further one.
     async fn show_seen(&mut self, app: &mut App, client: &Client, project: &str) -> Result<(), Failure> {
         let (mut seen, mut late) = (Vec::with_capacity(self.queued.len()), None);
+        let deadline = app.clock.boottime() + app.global.timeout;
         for (id, job) in std::mem::take(&mut self.queued) {
-            match see(app, client, project, id, &job).await {
+            match see(app, client, project, id, &job, deadline).await {
                 Ok(certificate) => seen.push(Drifting(certificate)),
                 Err(failure) if failure.exit() == Exit::Timeout => {
                     late = Some(failure);

@@ -51,9 +51,15 @@ impl Engine<'_> {
             }
             // A replica that lags does not know it yet: that counts when it is said again.
             Halt::Asked(CaError::Gone(problem))
-                if self.is_watched(order) && self.setbacks(progressed).is_none() =>
+                if self.is_watched(order)
+                    && self.setbacks(progressed).is_none_or(|before| before.gone == 0) =>
             {
-                Outcome::Settle(self.postponed(progressed, Cause::Ca, problem))
+                let before = self.setbacks(progressed);
+                let mut again = self.postponed(progressed, Cause::Ca, problem);
+                if let Settlement::Again { setbacks: Some(setbacks), .. } = &mut again {
+                    *setbacks = setbacks.gone(before);
+                }
+                Outcome::Settle(again)
             }
             Halt::Ca(error) | Halt::Asked(error) => self.end_by_ca(error, order, progressed).await,
         }
@@ -167,11 +173,20 @@ impl Engine<'_> {
         ended(self.failed(order, failure, |draft| draft).await, settlement)
     }
 
-    /// Whether one more fault of a CA that says that the act would do is too many, for an order that is overdue.
+    /// Whether a CA that said each time that the act would do was at fault too often, for an order that is overdue.
     pub(super) fn is_stuck(&self, order: &Order, progressed: bool) -> bool {
         let OrderState::Ready { since, .. } = &order.state else { return false };
         let before = self.setbacks(progressed).map_or(0, |before| before.stuck);
-        before + 1 >= limits::STUCK_FAULTS && overdue_at(*since, self.expires) <= self.clock.now()
+        before >= limits::STUCK_FAULTS && overdue_at(*since, self.expires) <= self.clock.now()
+    }
+
+    /// Ends an order that the CA says can be finalized, and that cannot.
+    pub(super) async fn stuck_with(&self, order: &Order) -> Result<Outcome, Halt> {
+        let detail = format!(
+            "the CA says that the order can be finalized, and {} times it did not finalize it; another one is placed",
+            limits::STUCK_FAULTS
+        );
+        self.fail(order, Problem::new(Class::Protocol, "order-stuck", detail)).await
     }
 
     /// The CA says that it has issued, and does not hand the certificate out: it is fetched again, and another one is bought when that
@@ -242,7 +257,14 @@ impl Engine<'_> {
     }
 
     /// The CA is busy with the order: it is asked again when it wants to be, and less and less often.
-    pub(super) fn waiting(&self, order: &Order, progressed: bool, asked: Duration) -> Settlement {
+    /// One that has not heard of what it was sent (`stuck`) is not busy.
+    pub(super) fn waiting(
+        &self,
+        order: &Order,
+        progressed: bool,
+        asked: Duration,
+        stuck: bool,
+    ) -> Settlement {
         let (before, now) = (self.setbacks(progressed), self.clock.now());
         let ends = [order.state.placed().and_then(|placed| placed.expires), self.expires];
         let own = poll_delay(before.map_or(0, |before| before.waits), ends, now, self.entropy);
@@ -250,7 +272,9 @@ impl Engine<'_> {
         let most = limits::RETRY_AFTER_MAX.min(limit_wait_max(self.expires, now));
         let after = own.max(asked.min(most));
         let problem = Problem::waiting(later(now, after));
-        Settlement::Again { after, problem: Some(problem), setbacks: Some(Setbacks::waited(before, now)) }
+        let kept = before.filter(|_| stuck).map_or(0, |before| before.stuck);
+        let setbacks = Setbacks { stuck: kept, ..Setbacks::waited(before, now) };
+        Settlement::Again { after, problem: Some(problem), setbacks: Some(setbacks) }
     }
 
     /// The passing faults in a row before this run, none when it made progress.

@@ -10,6 +10,10 @@ use super::{Engine, Halt, Run, placed};
 
 impl Engine<'_> {
     pub(super) async fn finalize(&self, order: &Order, run: &mut Run) -> Result<(), Halt> {
+        // Before anything is sent: what was sent last has had its time.
+        if self.is_stuck(order, run.progressed) {
+            return Err(Halt::Done(self.stuck_with(order).await?));
+        }
         let placed = placed(order)?;
         let remote = self.remote(order, &placed, run).await?;
         fault::point("finalize.before");
@@ -21,14 +25,11 @@ impl Engine<'_> {
             Err(Halt::Ca(CaError::Refused(problem) | CaError::Gone(problem))) => {
                 return self.refused_to_finalize(order, problem, run).await;
             }
-            Err(Halt::Ca(error)) if self.is_stuck(order, run.progressed) => {
-                let Some(problem) = in_the_way(&error) else { return Err(Halt::Ca(error)) };
-                return self.refused_to_finalize(order, problem.clone(), run).await;
+            Err(Halt::Ca(error)) => {
+                run.stuck = in_the_way(&error).is_some();
+                return Err(Halt::Ca(error));
             }
-            Err(halt) => {
-                run.stuck = true;
-                return Err(halt);
-            }
+            Err(halt) => return Err(halt),
         };
         // Only a verdict is taken from its answer. One that was processing then is asked before it is waited for, unless it asks
         // for time; and one that says that it waits for what it was just sent has it from a replica that lags.
@@ -60,7 +61,7 @@ impl Engine<'_> {
         fault::point("download.after");
         let chain = match chain {
             Err(Halt::Asked(error)) if !self.is_of_a_moving_account(&error).await => {
-                run.stuck = true;
+                run.stuck = in_the_way(&error).is_some();
                 return Err(Halt::Done(self.not_handed_out(order, run.progressed, error).await?));
             }
             chain => chain?,
@@ -76,13 +77,15 @@ impl Engine<'_> {
         let withdrawn = self.act(order, remote.withdraw()).await;
         run.known.withdrawn = true;
         match withdrawn {
-            Err(Halt::Ca(
-                CaError::Refused(problem) | CaError::Gone(problem) | CaError::OutOfStep(problem),
-            )) => {
-                tracing::warn!(order = %order.id, url = placed.url, %problem, "the CA does not let the order be given up");
+            Err(Halt::Ca(error)) => {
+                tracing::warn!(
+                    order = %order.id, url = placed.url, %error,
+                    "the CA leaves an order open, and does not let it be given up; it is waited for"
+                );
             }
             withdrawn => {
                 withdrawn?;
+                tracing::info!(order = %order.id, url = placed.url, "an order that the CA left open was given up");
                 (run.known.seen, run.known.retry_at) = (None, None);
             }
         }

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::ca::Answers;
+use super::seen;
 use super::world::{World, gone, problem, ready, refused};
-use super::{again, seen};
 use crate::clock::Clock;
 use crate::job::{Setbacks, Settlement};
 use crate::limits;
@@ -34,7 +34,7 @@ fn stuck(outcome: &Outcome) -> Option<u32> {
 }
 
 const NOT_YET: Duration = Duration::from_secs(59 * 60);
-const LAST: u32 = limits::STUCK_FAULTS - 1;
+const LAST: u32 = limits::STUCK_FAULTS;
 
 #[test]
 fn a_certificate_that_is_not_handed_out_is_bought_anew_when_its_order_is_overdue() {
@@ -75,37 +75,48 @@ fn a_ca_that_does_not_even_say_how_the_order_is_is_not_stuck() {
 #[test]
 fn an_order_that_stays_ready_whatever_it_is_sent_ends_when_it_is_overdue() {
     let at = World::new(ready(0)).clock.now();
-    let later = crate::problem::Problem::new(Class::Transient, "later", "");
-    let later = CaError::Later { problem: later, at };
-    for fault in [CaError::OutOfStep(problem()), CaError::Transient(problem()), later] {
-        let says = |after: Seen| {
-            let fault = fault.clone();
-            move |ca: &mut Answers| {
-                ca.looks = [seen(Seen::Ready), seen(after)].into();
-                ca.finalize = Some(Err(fault));
-            }
+    let later = |class| CaError::Later { problem: crate::problem::Problem::new(class, "later", ""), at };
+    let answers = [
+        (Some(Err(CaError::OutOfStep(problem()))), 1),
+        (Some(Err(CaError::Transient(problem()))), 1),
+        (Some(Err(later(Class::Transient))), 1),
+        (Some(Err(later(Class::RateLimited))), 0),
+        // It takes the signing request, and stays as it is.
+        (seen(Seen::Processing), 1),
+    ];
+    for (answer, counts) in answers {
+        let told = |ca: &mut Answers| {
+            ca.looks = [seen(Seen::Ready)].into();
+            ca.finalize = answer.clone();
         };
         for (before, time) in [(LAST - 1, limits::OVERDUE_FIRST), (LAST, NOT_YET)] {
-            let early = after(before, time, says(Seen::Ready));
-            assert_eq!(stuck(&early.run()), Some(before + 1), "{fault:?}");
-            assert_eq!(early.failed(), 0, "{fault:?}");
+            let early = after(before, time, told);
+            assert_eq!(stuck(&early.run()), Some(before + counts), "{answer:?}");
+            assert_eq!((early.failed(), early.finalized()), (0, 1), "{answer:?}");
         }
-        let late = after(LAST, limits::OVERDUE_FIRST, says(Seen::Ready));
-        assert!(matches!(late.run(), Outcome::Failed(_)), "{fault:?}");
-        // It took the signing request after all.
-        let busy = after(LAST, limits::OVERDUE_FIRST, says(Seen::Processing));
-        assert!(matches!(busy.run(), Outcome::Settle(_)), "{fault:?}");
-        assert_eq!(busy.failed(), 0, "{fault:?}");
+        let late = after(LAST, limits::OVERDUE_FIRST, told);
+        assert!(matches!(late.run(), Outcome::Failed(why) if why.kind == "order-stuck"), "{answer:?}");
+        assert_eq!(late.finalized(), 0, "what is given up is not sent once more");
     }
 }
 
+/// A replica that lags does not know it yet; and that it was busy, or away, before says nothing of that.
 #[test]
 fn an_order_that_is_gone_is_given_up_when_that_is_said_twice() {
     let mut world = World::new(ready(WEEK_S)).tell(|ca| ca.looks = [gone()].into());
-    assert_eq!(again(&world.run()), Some((problem().kind, 1)));
-    assert_eq!(world.failed(), 0, "a replica that lags does not know it yet");
-    world.claim.setbacks = Some(Setbacks { count: 1, ..Setbacks::none(world.clock.now()) });
+    let none = Setbacks::none(world.clock.now());
+    let befores = [None, Some(Setbacks { waits: 3, ..none }), Some(Setbacks { count: 3, ..none })];
+    for before in befores {
+        world.claim.setbacks = before;
+        let Outcome::Settle(Settlement::Again { setbacks, .. }) = world.run() else { panic!("{before:?}") };
+        assert_eq!((world.failed(), setbacks.unwrap().gone), (0, 1), "{before:?}");
+    }
+    world.claim.setbacks = Some(none.gone(None));
     assert_eq!(world.run(), Outcome::Failed(problem()));
+    // Another fault in between: it is said once again.
+    let between =
+        Setbacks::met(Some(none.gone(None)), crate::job::Cause::Ca, Duration::ZERO, world.clock.now());
+    assert_eq!(between.gone, 0);
 }
 
 #[test]
@@ -119,20 +130,20 @@ fn an_order_that_the_ca_leaves_open_is_given_up_at_the_ca_and_ended_by_its_word(
         world.clock.set(crate::clock::until(now, unheard_at(now, None)));
         world
     };
-    let ended = [Seen::Pending, Seen::Pending, Seen::Invalid(problem()), Seen::Invalid(problem())];
+    let ended = [Seen::Pending, Seen::Invalid(problem()), Seen::Invalid(problem()), Seen::Invalid(problem())];
     let world = left_open(ended, Ok(()));
     let outcome = world.run();
     let Outcome::Failed(why) = outcome else { panic!("{outcome:?}") };
     assert_eq!((why.class, &*why.kind), (Class::Validation, "order-overdue"));
     let open = || [Seen::Pending, Seen::Pending, Seen::Pending, Seen::Pending];
-    for withdrawn in [Ok(()), Err(CaError::Refused(problem())), Err(CaError::Gone(problem()))] {
+    let refusals =
+        [CaError::Refused, CaError::Account, CaError::Transient].map(|fault| Err(fault(problem())));
+    for withdrawn in refusals.into_iter().chain([Ok(())]) {
         let world = left_open(open(), withdrawn);
         let outcome = world.run();
         assert!(matches!(outcome, Outcome::Settle(_)), "{outcome:?}");
         assert_eq!(world.failed(), 0, "nothing but the CA's word ends it");
     }
-    let silent = left_open(open(), Err(CaError::Transient(problem())));
-    assert_eq!(again(&silent.run()), Some((problem().kind, 1)));
 }
 
 /// Where there is a version in use, what is left of its life counts.
@@ -142,7 +153,7 @@ fn nobody_waits_longer_than_half_of_the_life_that_is_left() {
     let invalid = Seen::Invalid(problem());
     for (time, then, fails) in [(day - limits::OVERDUE_MIN, Seen::Pending, 0), (day, invalid, 1)] {
         let mut world = World::new(ready(WEEK_S)).tell(|ca| {
-            ca.looks = [Seen::Pending, Seen::Pending, then].map(seen).into();
+            ca.looks = [Seen::Pending, then].map(seen).into();
             // Who gives it up too early waits here for ever.
             ca.withdraw = (fails > 0).then_some(Ok(()));
         });
