@@ -27,9 +27,12 @@ fn no_interleaving_of_workers_ca_and_faults_breaks_a_law() {
 
 /// A way to break the law without the guard.
 fn broken(guard: Mutant, law: &'static str) {
-    let until = HasDiscoveries::AllOf([law].into());
     // Fewer faults than there are: one of a kind is enough to find it by.
-    let faults = Faults { crashes: 0, refusals: 0, ..FAULTS };
+    broken_by(Faults { crashes: 0, refusals: 0, ..FAULTS }, guard, law);
+}
+
+fn broken_by(faults: Faults, guard: Mutant, law: &'static str) {
+    let until = HasDiscoveries::AllOf([law].into());
     let checker = Claims::new(faults).without(guard).checker().finish_when(until).spawn_bfs().join();
     let states = checker.unique_state_count();
     let Some(path) = checker.discovery(law) else { panic!("{guard:?} is missed in none of {states} states") };
@@ -50,6 +53,11 @@ fn without_the_fence_a_certificate_is_bought_twice() {
 #[test]
 fn what_is_not_stored_before_the_next_act_is_bought_twice() {
     broken(Mutant::NothingStored, laws::ONCE);
+}
+
+#[test]
+fn a_certificate_that_is_not_looked_at_is_stored_with_another_key() {
+    broken_by(Faults { crashes: 0, pauses: 0, losses: 0, refusals: 1 }, Mutant::AnyKey, laws::KEY);
 }
 
 #[test]

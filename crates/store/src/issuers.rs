@@ -287,10 +287,11 @@ impl Store {
     /// would go on with. Where something is in the way of that it is removed all the same: it may be so for ever.
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// [`StoreError::Conflict`] when it is not as `seen` any more.
     pub async fn delete_issuer(
         &self,
         id: IssuerId,
+        seen: Option<&IssuerRecord>,
         mutation: Mutation<'_>,
     ) -> Result<IssuerDeleted, StoreError> {
         const DOING: &str = "delete an issuer";
@@ -308,6 +309,10 @@ impl Store {
             let found = issuers.find_one(own.clone()).session(&mut transaction.session);
             let found = found.await.map_err(&failed)?;
             let now = found.map(|document| read::<IssuerRecord>("issuers", document)).transpose()?;
+            if seen.is_some() && seen != now.as_ref() {
+                let what = "the issuer changed in the same moment".to_owned();
+                return Err(StoreError::Conflict { doing: DOING, what }.into());
+            }
             if let Some(busy) = now.as_ref().and_then(IssuerRecord::stands_against_deleting) {
                 return Ok(busy);
             }

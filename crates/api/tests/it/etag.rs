@@ -36,6 +36,19 @@ async fn a_change_of_a_state_that_is_gone_is_refused_and_one_of_the_present_stat
     let without = http.call("PATCH", &place).token(owner).json(&json!({ "auto_renew": true })).send().await;
     assert_eq!((without.status, &without.json()["auto_renew"]), (200, &json!(true)));
 
+    for verb in ["renew", "revoke"] {
+        let ask = http.call("POST", &format!("{place}/{verb}")).token(owner).header("if-match", &second);
+        let ask = if verb == "revoke" { ask.json(&json!({ "reason": "superseded" })) } else { ask };
+        ask.send().await.problem(412, "precondition-failed");
+    }
+    let issuer = json!({ "name": "tagged", "directory_url": "https://ca.example.test/dir" });
+    let issuer = http.post(&quiet.path("/issuers"), owner, &issuer).await;
+    let gone = |tag: String| {
+        http.call("DELETE", issuer.header("location")).token(owner).header("if-match", &tag).send()
+    };
+    gone("\"stale\"".into()).await.problem(412, "precondition-failed");
+    assert_eq!(gone(issuer.header("etag").to_owned()).await.status, 204);
+
     let remove = |tag: String| http.call("DELETE", &place).token(owner).header("if-match", &tag).send();
     remove(second).await.problem(412, "precondition-failed");
     assert_eq!(remove(without.header("etag").to_owned()).await.status, 204);

@@ -3,9 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use cap_testkit::mongo::driver::bson::{Document, doc};
 use serde_json::{Value, json};
 
 use crate::http::{Answer, Http};
+use crate::jobs::raw;
 use crate::world::{Quiet, quiet};
 
 /// Requests at once with one key.
@@ -64,6 +66,32 @@ async fn the_key_of_another_caller_and_no_key_at_all_are_independent() {
     }
     assert_eq!(ids.len(), 5, "{ids:?}");
     assert_eq!(count(quiet, "callers.example.test").await, 5);
+}
+
+/// Requests may be remembered for longer than the jobs are kept that they were about.
+#[tokio::test]
+async fn a_retry_that_was_carried_out_is_not_told_that_there_is_no_such_job() {
+    let quiet = quiet().await;
+    let _writing = quiet.writing.read().await;
+    let http = quiet.http();
+    let made =
+        http.post(&quiet.path("/certificates"), quiet.owner(), &certificate("kept.example.test")).await;
+    let jobs = http.get(&quiet.path(&format!("/jobs?subject={}", made.id())), quiet.owner()).await.json();
+    let job = jobs["items"][0]["id"].as_str().unwrap().to_owned();
+    for verb in ["retry", "cancel"] {
+        let path = quiet.path(&format!("/jobs/{job}/{verb}"));
+        let ask = || http.call("POST", &path).token(quiet.owner()).header("idempotency-key", verb).send();
+        assert!(ask().await.status < 300, "{verb}");
+    }
+    raw(quiet).await.collection::<Document>("jobs").delete_one(doc! { "_id": &job }).await.unwrap();
+    for verb in ["retry", "cancel"] {
+        let path = quiet.path(&format!("/jobs/{job}/{verb}"));
+        let again = http.call("POST", &path).token(quiet.owner()).header("idempotency-key", verb).send();
+        assert!(again.await.problem(409, "already-answered").contains(&job), "{verb}");
+    }
+    http.post(&quiet.path(&format!("/jobs/{job}/retry")), quiet.owner(), &json!({}))
+        .await
+        .problem(404, "not-found");
 }
 
 #[tokio::test]

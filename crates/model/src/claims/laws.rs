@@ -80,7 +80,12 @@ fn calm_actions() -> impl Iterator<Item = Action> {
     all_actions().filter(|action| {
         !matches!(
             action,
-            Action::Lose(_) | Action::Crash(_) | Action::Pause(_) | Action::Resume(_) | Action::Refuse(_)
+            Action::Lose(_)
+                | Action::MixUp(_)
+                | Action::Crash(_)
+                | Action::Pause(_)
+                | Action::Resume(_)
+                | Action::Refuse(_)
         )
     })
 }

@@ -25,6 +25,8 @@ pub enum Mutant {
     NoFence,
     /// What the CA answered is kept in memory until the end, and not stored before the next act.
     NothingStored,
+    /// A certificate is stored for whatever key it is.
+    AnyKey,
     /// Leases are stamped and judged by the worker's own clock.
     WallClock,
 }
@@ -60,6 +62,8 @@ pub enum Action {
     Act(usize),
     /// The same, and the answer is lost.
     Lose(usize),
+    /// A worker fetches a certificate, and is given somebody else's.
+    MixUp(usize),
     /// A worker writes a fact down.
     Note(usize),
     /// A worker gives the job back.
@@ -156,6 +160,7 @@ impl Claims {
             | Action::Decide(w)
             | Action::Act(w)
             | Action::Lose(w)
+            | Action::MixUp(w)
             | Action::Note(w)
             | Action::GiveBack(w) => {
                 let mut next = *state;
@@ -180,6 +185,7 @@ fn all_actions() -> impl Iterator<Item = Action> {
             Action::GiveBack(w),
             Action::Extend(w),
             Action::Lose(w),
+            Action::MixUp(w),
             Action::Crash(w),
             Action::Pause(w),
             Action::Resume(w),

@@ -194,7 +194,7 @@ pub struct Faults {
     pub pauses: u8,
     /// The CA acts, and its answer is lost.
     pub losses: u8,
-    /// The CA ends an order.
+    /// The CA ends an order, or gives somebody else's certificate.
     pub refusals: u8,
 }
 

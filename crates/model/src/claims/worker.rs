@@ -17,6 +17,7 @@ impl Claims {
             Action::Decide(_) => self.decide(state, w),
             Action::Act(_) => act(state, w),
             Action::Lose(_) => lose(state, w),
+            Action::MixUp(_) => mix_up(state, w),
             Action::Note(_) => self.note(state, w),
             Action::GiveBack(_) => give_back(state, w),
             Action::Tick
@@ -144,7 +145,10 @@ impl Claims {
                 state.workers[w].order = Some(next);
                 state.workers[w].at = Doing::Decide;
             }
-            Fact::Stored(key) if key != order.key => state.workers[w].at = Doing::Note(Fact::Failed),
+            Fact::Stored(key) if key != order.key && !self.is(Mutant::AnyKey) => {
+                // It is fetched again: the CA's mix-up may pass.
+                state.workers[w].at = Doing::Again;
+            }
             Fact::Stored(key) => {
                 (state.stored, state.order, state.fence) = (Some((order.key, key)), None, worker.claim + 1);
                 state.job.at = At::Done;
@@ -219,5 +223,16 @@ fn lose(state: &mut State, w: usize) -> Option<()> {
     state.left.losses = state.left.losses.checked_sub(1)?;
     act(state, w)?;
     state.workers[w].at = Doing::Again;
+    Some(())
+}
+
+/// The key of somebody else.
+const OTHER_KEY: u8 = u8::MAX;
+
+fn mix_up(state: &mut State, w: usize) -> Option<()> {
+    state.left.refusals = state.left.refusals.checked_sub(1)?;
+    act(state, w)?;
+    let Doing::Note(Fact::Stored(_)) = state.workers[w].at else { return None };
+    state.workers[w].at = Doing::Note(Fact::Stored(OTHER_KEY));
     Some(())
 }

@@ -102,7 +102,7 @@ async fn an_issuer_stays_while_its_account_is_changed_and_goes_where_something_i
     let read = async |id: IssuerId| world.store.issuer(world.project, &id.to_string()).await.unwrap();
     let delete = async |id: IssuerId| {
         let audit = world.row().await;
-        world.store.delete_issuer(id, Mutation { audit: &audit, request: None }).await.unwrap()
+        world.store.delete_issuer(id, None, Mutation { audit: &audit, request: None }).await.unwrap()
     };
     let used = world.certificate("a.example.test").await;
     assert!(matches!(delete(used.issuer).await, IssuerDeleted::Used(users) if users.len() == 1));
@@ -143,5 +143,5 @@ async fn an_issuer_whose_account_is_closed_goes() {
     world.store.record_deactivation(claim, issuer, &problem, &audit).await.unwrap();
     let audit = world.row().await;
     let mutation = Mutation { audit: &audit, request: None };
-    assert_eq!(world.store.delete_issuer(issuer, mutation).await.unwrap(), IssuerDeleted::Gone);
+    assert_eq!(world.store.delete_issuer(issuer, None, mutation).await.unwrap(), IssuerDeleted::Gone);
 }

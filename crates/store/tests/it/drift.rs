@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cap_core::clock::{later, until};
+use cap_core::clock::later;
 use cap_core::drift::{DriftSettings, DriftState, DriftTarget, Sighting};
 use cap_core::duty::DriftCandidate;
 use cap_core::id::{CertificateId, ClaimId, ProjectId, VersionId};
 use cap_core::job::{Claim, JobDraft, JobState, Settlement, Work};
-use cap_core::limits::{DRIFT_PARTITIONS, DRIFT_SCAN_AGAIN, JOB_PARTITIONS};
+use cap_core::limits::{DRIFT_PARTITIONS, JOB_PARTITIONS};
 use cap_core::order::Ledger;
 use cap_core::page::Page;
 use cap_core::problem::{Class, Problem};
@@ -72,7 +72,7 @@ async fn read(world: &World, id: CertificateId) -> CertificateRecord {
 }
 
 /// Changes a document behind the store.
-async fn set(world: &World, collection: &str, change: Document) {
+pub(crate) async fn set(world: &World, collection: &str, change: Document) {
     let documents = raw(world).await.collection::<Document>(collection);
     assert!(documents.update_many(doc! {}, vec![change]).await.unwrap().matched_count > 0);
 }
@@ -85,7 +85,7 @@ pub(crate) async fn due(world: &World) -> Vec<DriftCandidate> {
     world.store.due_drift(later(world.clock.now(), LEASE), 10).await.unwrap()
 }
 
-fn job(world: &World, candidate: &DriftCandidate) -> JobDraft {
+pub(crate) fn job(world: &World, candidate: &DriftCandidate) -> JobDraft {
     let work = Work::DriftScan { certificate: candidate.certificate };
     JobDraft::now(candidate.project, work, candidate.fence, world.clock.as_ref(), world.entropy.as_ref())
 }
@@ -94,7 +94,7 @@ pub(crate) async fn plan(world: &World, candidate: &DriftCandidate, epoch: i64) 
     world.store.plan_drift(&job(world, candidate), candidate.drift_at, HOUR, epoch).await.unwrap()
 }
 
-async fn claim_scans(world: &World) -> Vec<Claim> {
+pub(crate) async fn claim_scans(world: &World) -> Vec<Claim> {
     let token = ClaimId::generate(world.clock.as_ref(), world.entropy.as_ref());
     let partitions: Vec<u16> = (JOB_PARTITIONS..JOB_PARTITIONS + DRIFT_PARTITIONS).collect();
     let (held, now) = (BTreeMap::new(), world.clock.now());
@@ -109,7 +109,12 @@ pub(crate) async fn claimed(world: &World) -> Claim {
     claim_scans(world).await.remove(0)
 }
 
-fn found(world: &World, certificate: &CertificateRecord, state: DriftState, generation: i64) -> DriftFound {
+pub(crate) fn found(
+    world: &World,
+    certificate: &CertificateRecord,
+    state: DriftState,
+    generation: i64,
+) -> DriftFound {
     let name = certificate.spec.names.identifiers()[0].clone();
     let version = certificate.version.as_ref().unwrap().id;
     let scanned_at = jiff::Timestamp::from_millisecond(world.clock.now().as_millisecond()).unwrap();
@@ -402,70 +407,4 @@ async fn everything_that_drift_asks_goes_by_an_index() {
     for command in &commands {
         explain(&database, command).await.goes_by_an_index(command);
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_scan_that_is_asked_for_again_at_once_waits_a_little_and_is_one() {
-    let (world, certificate) = on_and_issued().await;
-    let claim = claimed(&world).await;
-    let scanned = found(&world, &certificate, DriftState::Served, 1);
-    world.store.record_drift(&claim, &scanned).await.unwrap();
-    let candidate = DriftCandidate {
-        certificate: certificate.id,
-        project: world.project,
-        drift_at: world.clock.now(),
-        // Whoever asks read the certificate before the last scan ended.
-        fence: 0,
-    };
-    let ask = async || {
-        let audit = world.row().await;
-        let mutation = Mutation { audit: &audit, request: None };
-        world.store.request_drift(&job(&world, &candidate), mutation).await.unwrap()
-    };
-    let first = ask().await;
-    let wait = until(world.clock.now(), first.due_at.unwrap());
-    assert!(wait > Duration::ZERO && wait <= DRIFT_SCAN_AGAIN, "{wait:?}");
-    assert_eq!(ask().await.id, first.id, "asking again queues no other, and brings none forward");
-    assert!(claim_scans(&world).await.is_empty());
-    // Nor does it help to ask for the job, or to look elsewhere.
-    let audit = world.row().await;
-    let retried = world.store.retry_job(world.project, first.id, Mutation { audit: &audit, request: None });
-    assert_eq!(retried.await.unwrap().unwrap().due_at, first.due_at);
-    let elsewhere = DriftTarget { host: None, port: Some(8_443) };
-    let change = CertificateChange { drift_target: Some(Some(elsewhere)), ..CertificateChange::default() };
-    let (audit, now) = (world.row().await, world.clock.now());
-    let mutation = Mutation { audit: &audit, request: None };
-    assert!(world.store.update_certificate(certificate.id, None, change, now, mutation).await.unwrap());
-    assert_eq!(ask().await.due_at, first.due_at);
-    assert!(claim_scans(&world).await.is_empty());
-    // The time since the last scan passes.
-    let earlier = doc! { "$dateSubtract": { "startDate": "$$NOW", "unit": "minute", "amount": 1 } };
-    set(&world, "certificates", doc! { "$set": { "drift_scanned_at": earlier } }).await;
-    let jobs = raw(&world).await.collection::<Document>("jobs");
-    let now = vec![doc! { "$set": { "claim_at": "$$NOW" } }];
-    jobs.update_one(doc! { "_id": first.id.to_string() }, now).await.unwrap();
-    assert_eq!(ask().await.id, first.id);
-    let next = claim_scans(&world).await.remove(0);
-    assert_eq!(next.job, first.id);
-    assert!(next.fence > claim.fence, "{} after {}", next.fence, claim.fence);
-}
-
-/// A scan of the place that was meant before has been made, and nothing of it is stored.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_scan_that_is_made_again_elsewhere_is_not_brought_forward() {
-    let (world, certificate) = on_and_issued().await;
-    let claim = claimed(&world).await;
-    let elsewhere = Settlement::Again { after: DRIFT_SCAN_AGAIN, problem: None, setbacks: None };
-    world.store.settle(&claim, &elsewhere, world.clock.now()).await.unwrap();
-    let waits = world.store.job(world.project, claim.job).await.unwrap().unwrap().due_at;
-    let candidate = DriftCandidate {
-        certificate: certificate.id,
-        project: world.project,
-        drift_at: world.clock.now(),
-        fence: 0,
-    };
-    let audit = world.row().await;
-    let mutation = Mutation { audit: &audit, request: None };
-    let asked = world.store.request_drift(&job(&world, &candidate), mutation).await.unwrap();
-    assert_eq!((asked.id, asked.due_at), (claim.job, waits));
 }

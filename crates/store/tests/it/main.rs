@@ -33,6 +33,7 @@ mod recorder;
 mod renewal_info;
 mod requests;
 mod revocations;
+mod scan_pace;
 mod schema;
 mod takeover;
 mod tokens;

@@ -18,8 +18,8 @@ pub(super) const DRILL: Drill = Drill {
     name: "leader",
     injects: "the leading scheduler is killed, paused and told to stop, each so often, while certificates fall due; at the end \
               the database holds up a leader's write until another has led",
-    must_hold: "another leads within 30 s (aim: SIGTERM 100 ms, else the lease and 0.5 s); every renewal is queued once; who \
-                was overtaken writes nothing",
+    must_hold: "another leads within 30 s (aim: SIGTERM 100 ms, else the lease and 0.5 s); every renewal is queued once; what \
+                a leader that was overtaken tells of the queue is not written",
     short: 5,
     soak: 100,
     any_ca: false,

@@ -75,19 +75,19 @@ async fn drill(run: Run) -> anyhow::Result<Figures> {
     Ok(figures)
 }
 
-/// Kills one of the workers, notes which jobs were being worked on, and waits until it is back. Answers whether there
-/// was a job whose lease had not run out.
+/// Kills one of the workers, notes which jobs it was working on, and waits until it is back. Answers whether there was one.
 async fn kill_one(
     world: &mut World,
     luck: &mut Luck,
     last_kill: &mut HashMap<String, DateTime>,
 ) -> anyhow::Result<bool> {
+    let index = usize::try_from(luck.below(u64::try_from(world.stack.workers.len())?))?;
     let holds = doc! { "$gt": ["$claim_at", "$$NOW"] };
-    let running = doc! { "work.kind": "issue", "state": "running", "$expr": holds };
+    let owner = world.stack.workers[index].name();
+    let running = doc! { "work.kind": "issue", "state": "running", "owner": owner, "$expr": holds };
     let jobs = world.collection("jobs").find(running).projection(doc! { "now": "$$NOW" }).await?;
     let jobs: Vec<Document> = jobs.try_collect().await?;
     let workers = &mut world.stack.workers;
-    let index = usize::try_from(luck.below(u64::try_from(workers.len())?))?;
     workers[index].kill9()?;
     for job in &jobs {
         last_kill.insert(job.get_str("_id")?.to_owned(), *job.get_datetime("now")?);

@@ -21,10 +21,13 @@ use crate::problem::{ApiError, CONFLICT};
 use crate::routes::jobs::again;
 use crate::view;
 
+use super::etag::IfMatch;
+
 pub(super) async fn renew(
     State(app): State<Arc<App>>,
     caller: Caller,
     At((project, id)): At<(String, String)>,
+    condition: IfMatch,
     key: IdempotencyKey,
     body: NoBody,
 ) -> Result<Response, ApiError> {
@@ -33,6 +36,7 @@ pub(super) async fn renew(
     if let Some(earlier) = key.earlier(&app, &caller, &body.sha256).await? {
         return Ok(answer(again(&app, project, &earlier.resource).await?));
     }
+    condition.check(&certificate, app.now())?;
     let made_for = certificate.version.as_ref().map(|version| version.id);
     let work = Work::Issue { certificate: certificate.id, made_for };
     let expires = certificate.version.as_ref().map(|version| version.not_after);

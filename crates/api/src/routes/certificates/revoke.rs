@@ -19,6 +19,7 @@ use crate::body::{At, Body};
 use crate::idempotency::IdempotencyKey;
 use crate::problem::{ApiError, CONFLICT};
 
+use super::etag::IfMatch;
 use super::renew::answer;
 use crate::routes::jobs::again;
 
@@ -26,6 +27,7 @@ pub(super) async fn revoke(
     State(app): State<Arc<App>>,
     caller: Caller,
     At((project, id)): At<(String, String)>,
+    condition: IfMatch,
     key: IdempotencyKey,
     body: Body<wire::RevokeCertificate>,
 ) -> Result<Response, ApiError> {
@@ -34,6 +36,7 @@ pub(super) async fn revoke(
     if let Some(earlier) = key.earlier(&app, &caller, &body.sha256).await? {
         return Ok(answer(again(&app, project, &earlier.resource).await?));
     }
+    condition.check(&certificate, app.now())?;
     let reason: RevocationReason = body.value.reason.parse().map_err(ApiError::invalid)?;
     let version = version(&certificate, body.value.version.as_deref())?;
     let work = Work::Revoke { certificate: certificate.id, version };

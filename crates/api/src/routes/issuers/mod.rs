@@ -225,12 +225,16 @@ async fn remove(
     State(app): State<Arc<App>>,
     caller: Caller,
     At((project, issuer)): At<(String, String)>,
+    condition: IfMatch,
 ) -> Result<StatusCode, ApiError> {
     let project = app.project(&caller, &project, Action::AdministerProject).await?.id;
     let issuer = find(&app, project, &issuer).await?;
+    let seen = condition.check(&issuer, app.now())?;
     let draft = Draft::new(audit::Action::IssuerDeleted, Some(project), issuer.id);
     let audit = app.audit(&caller, &draft).await?;
-    let detail = match app.store.delete_issuer(issuer.id, Mutation { audit: &audit, request: None }).await? {
+    let mutation = Mutation { audit: &audit, request: None };
+    let deleted = app.store.delete_issuer(issuer.id, seen, mutation).await;
+    let detail = match deleted.map_err(IfMatch::overtaken)? {
         IssuerDeleted::Gone => return Ok(StatusCode::NO_CONTENT),
         IssuerDeleted::Used(users) => format!(
             "certificates use the issuer {}, among them {}; delete what uses it first",
