@@ -175,6 +175,8 @@ fn diagnose(host: &str) -> &'static str {
         "a label is longer than 63 octets; shorten what stands between two dots"
     } else if host.is_ascii() && host.len() > limits::DNS_NAME_OCTETS {
         TOO_LONG
+    } else if labels().any(|label| label.get(2..4) == Some("--") && !label.starts_with("xn")) {
+        "a label has hyphens at its third and fourth place, which only names in other scripts may have (xn--); write another name"
     } else {
         "a label has characters that no host name may have, or is too long; use letters, digits and hyphens"
     }
@@ -305,6 +307,7 @@ mod tests {
             ("a.example,b.example", "list"),
             ("a..b.example", "empty"),
             ("-a.example", "hyphen"),
+            ("ab--cd.example", "third and fourth place"),
             ("$ne", "characters"),
             (&format!("{}.example", "a".repeat(64)), "63 octets"),
         ] {

@@ -130,7 +130,7 @@ impl Store {
                     Some(other) if other != wanted.reason => {
                         return Ok(Err(RevocationAsked::Otherwise(other)));
                     }
-                    _ => (living, Fact::new(DOING).replacing(certificate, version, wanted.replace)),
+                    _ => (living, Fact::new(DOING).replacing(certificate, version, wanted)),
                 },
                 None => (job.id, Fact::new(DOING).intending(certificate, version, wanted)?.queueing(job)?),
             };
@@ -316,16 +316,20 @@ impl Fact {
     }
 
     /// With what was said later of whether the version is replaced; what was said before stands where nothing is said now.
-    fn replacing(self, certificate: CertificateId, version: VersionId, replace: Option<bool>) -> Self {
-        let Some(replace) = replace else { return self };
+    fn replacing(self, certificate: CertificateId, version: VersionId, wanted: &RevocationRecord) -> Self {
+        let Some(replace) = wanted.replace else { return self };
+        let asked_at = date(wanted.asked_at);
         let mut own = of(certificate, version);
         own.insert("revocation", doc! { "$ne": bson::Bson::Null });
         let mut current = doc! { "_id": certificate.to_string(), "version.id": version.to_string() };
         current.insert("version.revocation", doc! { "$ne": bson::Bson::Null });
-        self.may("certificate_versions", own, doc! { "$set": { "revocation.replace": replace } }).may(
+        let said = |within: &str| {
+            doc! { "$set": { format!("{within}.replace"): replace, format!("{within}.asked_at"): asked_at } }
+        };
+        self.may("certificate_versions", own, said("revocation")).may(
             "certificates",
             current,
-            doc! { "$set": { "version.revocation.replace": replace } },
+            said("version.revocation"),
         )
     }
 

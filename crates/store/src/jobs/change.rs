@@ -4,7 +4,7 @@
 use bson::{Document, doc};
 use cap_core::audit::Row;
 use cap_core::id::{CertificateId, JobId, ProjectId, VersionId};
-use cap_core::job::{JobState, Work};
+use cap_core::job::{JobState, Need, Work};
 use cap_core::limits;
 use cap_core::order::{Order, OrderState};
 use cap_core::problem::{Class, Problem};
@@ -193,9 +193,10 @@ impl Store {
         let renewal = Work::Issue { certificate, made_for: Some(version) };
         let jobs = self.collection::<Document>("jobs");
         let later = doc! { "$gt": date(asked_at) };
+        let awaited = Need { is_awaited: true, before: None }.floor();
         let waiting = doc! {
             "key": renewal.key(), "alive": true, "state": "queued",
-            "created_at": { "$not": &later }, "hastened": { "$not": later },
+            "$nor": [{ "hastened": &later }, { "created_at": later, "rank_floor": awaited }],
         };
         let found = jobs.find_one(waiting).session(&mut transaction.session).await.map_err(failed)?;
         let Some(job) = found else { return Ok(Fact::new(doing)) };

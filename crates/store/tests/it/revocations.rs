@@ -144,38 +144,79 @@ async fn a_renewal_that_waits_ends_with_what_is_not_to_be_replaced() {
     }
 }
 
+/// A renewal beside a revocation that replaces nothing.
+#[derive(Debug, Clone, Copy)]
+enum Beside {
+    /// The CA may have issued for it.
+    Finalized,
+    /// Somebody asked for it after the revocation.
+    AskedFor,
+    /// It fell due after the revocation was asked for.
+    Planned,
+}
+
+async fn renewal_beside(world: &World, certificate: &CertificateRecord, beside: Beside) -> Claim {
+    let again = Settlement::Again { after: DAY, problem: None, setbacks: None };
+    let claim = match beside {
+        Beside::Finalized | Beside::Planned => world.renewing(certificate).await,
+        Beside::AskedFor => {
+            let work = Work::Issue { certificate: certificate.id, made_for: Some(current(certificate)) };
+            let (clock, entropy) = (world.clock.as_ref(), world.entropy.as_ref());
+            let job = JobDraft::now(world.project, work, certificate.fence, clock, entropy).awaited();
+            let audit = world.row().await;
+            let mutation = Mutation { audit: &audit, request: None };
+            world.store.request_renewal(&job, mutation).await.unwrap();
+            world.claim("one", LEASE).await.remove(0)
+        }
+    };
+    if let Beside::Finalized = beside {
+        let order = world.order(&get(world, certificate).await, &claim).await;
+        let open = OpenOrder { order: order.clone(), fuse: FUSE, at: world.clock.now() };
+        assert!(matches!(world.store.open_order(&open).await.unwrap(), Opened::Order(_)));
+        let placed = Placed { url: "https://ca.example.test/order/9".into(), expires: None };
+        let ready = OrderState::Ready { placed, since: world.clock.now() };
+        world.store.advance(&order, ready, &[]).await.unwrap();
+    }
+    world.store.settle(&claim, &again, world.clock.now()).await.unwrap();
+    claim
+}
+
 /// What somebody asked for later is a later wish, and what the CA may have issued for is fetched.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_that_was_asked_for_later_or_that_the_ca_may_issue_for_goes_on() {
-    for is_finalized in [false, true] {
+    for (beside, state) in [
+        (Beside::Finalized, JobState::Queued),
+        (Beside::AskedFor, JobState::Queued),
+        (Beside::Planned, JobState::Cancelled),
+    ] {
         let world = World::new().await;
         let certificate = issued(&world, "a.example.test", DAY, DAY * 90).await;
-        let again = Settlement::Again { after: DAY, problem: None, setbacks: None };
-        let mut renewal = None;
-        if is_finalized {
-            let claim = world.renewing(&certificate).await;
-            let order = world.order(&get(&world, &certificate).await, &claim).await;
-            let open = OpenOrder { order: order.clone(), fuse: FUSE, at: world.clock.now() };
-            assert!(matches!(world.store.open_order(&open).await.unwrap(), Opened::Order(_)));
-            let placed = Placed { url: "https://ca.example.test/order/9".into(), expires: None };
-            let ready = OrderState::Ready { placed, since: world.clock.now() };
-            world.store.advance(&order, ready, &[]).await.unwrap();
-            world.store.settle(&claim, &again, world.clock.now()).await.unwrap();
-            renewal = Some(claim);
-        }
-        ask(&world, &certificate, RevocationReason::CessationOfOperation, Some(false)).await;
-        let renewal = match renewal {
-            Some(renewal) => renewal,
-            None => {
-                let later = world.renewing(&certificate).await;
-                world.store.settle(&later, &again, world.clock.now()).await.unwrap();
-                later
-            }
+        let ask = || ask(&world, &certificate, RevocationReason::CessationOfOperation, Some(false));
+        let renewal = if let Beside::Finalized = beside {
+            let renewal = renewal_beside(&world, &certificate, beside).await;
+            ask().await;
+            renewal
+        } else {
+            ask().await;
+            renewal_beside(&world, &certificate, beside).await
         };
         record(&world, &claim(&world).await).await.unwrap();
         let job = world.store.job(world.project, renewal.job).await.unwrap().unwrap();
-        assert_eq!(job.state, JobState::Queued, "finalized: {is_finalized}");
+        assert_eq!(job.state, state, "{beside:?}");
     }
+}
+
+/// Who says once more that nothing is to take its place means what was asked for until then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_that_was_asked_for_before_the_revocation_was_repeated_ends() {
+    let world = World::new().await;
+    let certificate = issued(&world, "a.example.test", DAY, DAY * 90).await;
+    ask(&world, &certificate, RevocationReason::CessationOfOperation, None).await;
+    let renewal = renewal_beside(&world, &certificate, Beside::AskedFor).await;
+    ask(&world, &certificate, RevocationReason::CessationOfOperation, Some(false)).await;
+    record(&world, &claim(&world).await).await.unwrap();
+    let job = world.store.job(world.project, renewal.job).await.unwrap().unwrap();
+    assert_eq!(job.state, JobState::Cancelled);
 }
 
 /// Whatever was read before: what counts is how it is when it is changed.

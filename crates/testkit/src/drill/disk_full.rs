@@ -75,7 +75,7 @@ async fn drill(run: Run) -> anyhow::Result<Figures> {
     figures.at_most("refused after the majority was lost", seen.refused_after, REFUSED_WITHIN);
     figures.at_most("answer of a refusal (longest)", seen.answered, REFUSED_WITHIN);
     figures.none("calls answered otherwise than with 503 without a majority", seen.answered_otherwise);
-    figures.at_most("gap in acknowledged writes with a majority", seen.gap, GAP_WITHIN);
+    figures.at_most("wait of a write to be acknowledged with a majority", seen.gap, GAP_WITHIN);
     figures.at_most("back after the majority was", seen.back, BACK_WITHIN);
     let ended = world.services().zip(&pids);
     let ended = ended.filter(|(service, pid)| service.pid() != **pid || !service.process().is_running());
@@ -105,16 +105,16 @@ async fn injected(world: &mut World, load: &mut Load, fault: Fault, seen: &mut S
     match fault {
         Fault::Secondary | Fault::Primary => {
             load.wait_each(PATIENCE).await?;
-            seen.gap = seen.gap.max(load.longest_gap(began));
+            seen.gap = seen.gap.max(load.longest_wait(began));
         }
         Fault::Majority => {
             seen.majorities += 1;
-            for api in 0..world.stack.apis.len() {
-                refused(&world.stack.client(api)?).await?;
-            }
+            let apis = (0..world.stack.apis.len()).map(|api| world.stack.client(api));
+            let apis = apis.collect::<anyhow::Result<Vec<_>>>()?;
+            futures_util::future::try_join_all(apis.iter().map(refused)).await?;
             seen.refused_after = seen.refused_after.max(ended.elapsed());
-            for api in 0..world.stack.apis.len() {
-                look_at_refusals(&world.stack.client(api)?, seen).await;
+            for api in &apis {
+                look_at_refusals(api, seen).await;
             }
         }
     }

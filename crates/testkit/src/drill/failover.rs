@@ -46,12 +46,12 @@ pub(super) async fn drill(run: Run, fault: Fault, aim: Duration) -> anyhow::Resu
     world.wait_healthy().await?;
     let report = load.stop().await?;
     let mut figures = Figures::default();
-    gaps.judge(&mut figures, run.form, "gap between two acknowledged writes", PROMISED, aim);
+    gaps.judge(&mut figures, run.form, "wait of a write to be acknowledged", PROMISED, aim);
     checks::aftermath(&world, &report, &mut figures).await?;
     Ok(figures)
 }
 
-/// One round; answers the longest that a writer waited in it for its next acknowledged write.
+/// One round; answers the longest that a write waited in it to be acknowledged.
 async fn lose_primary(world: &mut World, load: &mut Load, fault: Fault) -> anyhow::Result<Duration> {
     let set = world.replica_set()?;
     let primary = set.primary().await?;
@@ -71,7 +71,7 @@ async fn lose_primary(world: &mut World, load: &mut Load, fault: Fault) -> anyho
     }
     load.wait_more(FLOW, PATIENCE).await?;
     load.wait_each(PATIENCE).await?;
-    Ok(load.longest_gap(began))
+    Ok(load.longest_wait(began))
 }
 
 /// Stops the primary for so long. Its length is the fault itself: what goes on meanwhile must not wait for its end.

@@ -42,9 +42,16 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Book {
     acknowledged: Vec<String>,
-    /// When, by the writer.
-    at: BTreeMap<String, Vec<Instant>>,
+    /// By the writer.
+    writes: BTreeMap<String, Vec<Write>>,
     missing: Vec<String>,
+}
+
+/// When a write was sent first, and acknowledged, if it was yet.
+#[derive(Clone, Copy, Debug)]
+struct Write {
+    sent: Instant,
+    acknowledged: Option<Instant>,
 }
 
 /// What the writers saw.
@@ -64,7 +71,7 @@ impl Load {
     pub fn start(world: &World, writers: usize) -> anyhow::Result<Self> {
         let shared = Arc::new(Shared::default());
         let names = |index| format!("load-{index}");
-        shared.book().at.extend((0..writers).map(|index| (names(index), Vec::new())));
+        shared.book().writes.extend((0..writers).map(|index| (names(index), Vec::new())));
         let mut tasks = JoinSet::new();
         for index in 0..writers {
             let writer = Writer {
@@ -105,10 +112,14 @@ impl Load {
     /// Waits until each of the writers has one more write acknowledged than now.
     ///
     /// # Errors
-    /// When one has not within `limit`.
-    pub async fn wait_each(&self, limit: Duration) -> anyhow::Result<()> {
+    /// When one has not within `limit`, or was answered what it must never be.
+    pub async fn wait_each(&mut self, limit: Duration) -> anyhow::Result<()> {
+        while let Some(ended) = self.writers.try_join_next() {
+            ended.context("a writer of the load")??;
+        }
         let counts = || -> BTreeMap<String, usize> {
-            self.shared.book().at.iter().map(|(writer, at)| (writer.clone(), at.len())).collect()
+            let done = |writes: &[Write]| writes.iter().filter(|write| write.acknowledged.is_some()).count();
+            self.shared.book().writes.iter().map(|(writer, writes)| (writer.clone(), done(writes))).collect()
         };
         let before = counts();
         wait::until("each writer to go on", limit, || async {
@@ -118,13 +129,11 @@ impl Load {
         .await
     }
 
-    /// The longest that any of the writers waited for the next of its acknowledged writes, of those that ended after `began`. What
-    /// lasts still counts.
+    /// The longest that a write waited to be acknowledged, of those that were not yet when it `began`. What lasts still counts.
     #[must_use]
-    pub fn longest_gap(&self, began: Instant) -> Duration {
-        let now = Instant::now();
-        let gaps = self.shared.book().at.values().map(|at| longest_gap(at, began, now)).max();
-        gaps.unwrap_or_else(|| now - began)
+    pub fn longest_wait(&self, began: Instant) -> Duration {
+        let book = self.shared.book();
+        longest_wait(book.writes.values().flatten(), began, Instant::now())
     }
 
     /// Lets each writer end the write that it is at, and answers what they saw.
@@ -141,12 +150,10 @@ impl Load {
     }
 }
 
-fn longest_gap(at: &[Instant], began: Instant, now: Instant) -> Duration {
-    let first_after = at.partition_point(|at| *at <= began);
-    let from = at[..first_after].last().copied().unwrap_or(began);
-    let ends = at[first_after..].iter().copied().chain([now]);
-    let starts = [from].into_iter().chain(at[first_after..].iter().copied());
-    starts.zip(ends).map(|(start, end)| end - start).max().unwrap_or_default()
+fn longest_wait<'a>(writes: impl Iterator<Item = &'a Write>, began: Instant, now: Instant) -> Duration {
+    let ends = writes.map(|write| (write.sent, write.acknowledged.unwrap_or(now)));
+    let waits = ends.filter(|(_, end)| *end > began).map(|(sent, end)| end - sent);
+    waits.max().unwrap_or_default()
 }
 
 impl Shared {
@@ -154,9 +161,16 @@ impl Shared {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn send(&self, writer: &str) {
+        let write = Write { sent: Instant::now(), acknowledged: None };
+        self.book().writes.entry(writer.to_owned()).or_default().push(write);
+    }
+
     fn acknowledge(&self, writer: &str, path: &str) {
         let mut book = self.book();
-        book.at.entry(writer.to_owned()).or_default().push(Instant::now());
+        if let Some(write) = book.writes.get_mut(writer).and_then(|writes| writes.last_mut()) {
+            write.acknowledged = Some(Instant::now());
+        }
         book.acknowledged.push(path.to_owned());
     }
 }
@@ -191,6 +205,7 @@ impl Writer {
 
     /// Sends a write until it is acknowledged; answers the path of what was made.
     async fn make(&self, collection: &str, body: &Value, key: &str) -> anyhow::Result<String> {
+        self.shared.send(&self.name);
         wait::until(&format!("POST {collection} to be acknowledged"), GIVE_UP, || async {
             let answer = self.api.call("POST", collection, Some(body), Some(key)).await;
             let answer = answer.map_err(Pending::not_yet)?;
@@ -231,19 +246,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_gap_is_the_one_around_the_fault() {
+    fn the_longest_wait_is_of_what_was_not_acknowledged_at_the_fault() {
         let start = Instant::now();
-        let at = |ms: &[u64]| ms.iter().map(|ms| start + Duration::from_millis(*ms)).collect::<Vec<_>>();
-        let gap = |times: &[u64], began: u64, now: u64| {
-            let points = at(&[began, now]);
-            longest_gap(&at(times), points[0], points[1]).as_millis()
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let wait = |writes: &[(u64, Option<u64>)], began: u64, now: u64| {
+            let write = |(sent, acknowledged): &(u64, Option<u64>)| Write {
+                sent: at(*sent),
+                acknowledged: acknowledged.map(at),
+            };
+            let writes: Vec<Write> = writes.iter().map(write).collect();
+            longest_wait(writes.iter(), at(began), at(now)).as_millis()
         };
         // One that ended before the fault does not count; the one that the fault fell into counts whole.
-        assert_eq!(gap(&[0, 5_000, 5_010, 7_000, 7_020], 5_020, 7_030), 1_990);
-        // Nobody wrote any more: it lasts until now.
-        assert_eq!(gap(&[0, 10], 20, 3_010), 3_000);
-        assert_eq!(gap(&[], 1_000, 1_500), 500);
-        // The last one lasts too, however short.
-        assert_eq!(gap(&[0, 10, 20], 5, 50), 30);
+        assert_eq!(
+            wait(&[(0, Some(5_000)), (5_010, Some(7_000)), (7_010, Some(7_020))], 5_020, 7_030),
+            1_990
+        );
+        // It lasts until now.
+        assert_eq!(wait(&[(0, Some(10)), (15, None)], 20, 3_015), 3_000);
+        assert_eq!(wait(&[], 1_000, 1_500), 0);
     }
 }

@@ -158,7 +158,7 @@ impl Seen {
         figures.at_most("answer of a refusal (longest)", self.answered, REFUSED_WITHIN);
         figures.none("calls answered otherwise, or not at all", self.otherwise);
         figures.none("calls without an answer after 5 s, whenever they ended", self.hung);
-        figures.time("gap in acknowledged writes", self.gap);
+        figures.time("wait of a write to be acknowledged", self.gap);
         figures.at_most("all back", self.back, BACK_WITHIN);
     }
 }
@@ -179,7 +179,7 @@ impl Partition {
         let lasts = if self.world.run.form == Form::Short { SHORT_CUT } else { SOAK_CUT };
         tokio::time::sleep_until((cut + lasts).into()).await;
         self.load.wait_more(1, PATIENCE).await?;
-        self.seen.gap = self.seen.gap.max(self.load.longest_gap(cut));
+        self.seen.gap = self.seen.gap.max(self.load.longest_wait(cut));
         let healed = Instant::now();
         self.network.heal()?;
         self.wait_back().await?;

@@ -75,19 +75,25 @@ async fn drill(run: Run) -> anyhow::Result<Figures> {
     Ok(figures)
 }
 
-/// Kills one of the workers, notes which jobs it was working on, and waits until it is back. Answers whether there was one.
+/// Kills one of the workers that work on something, or any where none does, notes which jobs it was working on, and waits until it is back. Answers whether there was one.
 async fn kill_one(
     world: &mut World,
     luck: &mut Luck,
     last_kill: &mut HashMap<String, DateTime>,
 ) -> anyhow::Result<bool> {
-    let index = usize::try_from(luck.below(u64::try_from(world.stack.workers.len())?))?;
     let holds = doc! { "$gt": ["$claim_at", "$$NOW"] };
-    let owner = world.stack.workers[index].name();
-    let running = doc! { "work.kind": "issue", "state": "running", "owner": owner, "$expr": holds };
-    let jobs = world.collection("jobs").find(running).projection(doc! { "now": "$$NOW" }).await?;
-    let jobs: Vec<Document> = jobs.try_collect().await?;
+    let running = doc! { "work.kind": "issue", "state": "running", "$expr": holds };
+    let jobs = world.collection("jobs").find(running).projection(doc! { "now": "$$NOW", "owner": 1 }).await?;
+    let mut jobs: Vec<Document> = jobs.try_collect().await?;
     let workers = &mut world.stack.workers;
+    let is_own = |job: &Document, name: &str| job.get_str("owner").is_ok_and(|owner| owner == name);
+    let works = |index: &usize| jobs.iter().any(|job| is_own(job, workers[*index].name()));
+    let mut victims: Vec<usize> = (0..workers.len()).filter(works).collect();
+    if victims.is_empty() {
+        victims = (0..workers.len()).collect();
+    }
+    let index = victims[usize::try_from(luck.below(u64::try_from(victims.len())?))?];
+    jobs.retain(|job| is_own(job, workers[index].name()));
     workers[index].kill9()?;
     for job in &jobs {
         last_kill.insert(job.get_str("_id")?.to_owned(), *job.get_datetime("now")?);

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use cap_testkit::mongo::driver::bson::doc;
 use cap_testkit::process::{Binaries, Launcher, Lifetime};
 use cap_testkit::progress::say;
@@ -67,7 +67,12 @@ pub(crate) async fn run(span: Duration) -> anyhow::Result<Idle> {
             }
             false => service.name().to_owned(),
         };
-        owners.extend(ports_of(service.pid(), server)?.into_iter().map(|port| (port, name.clone())));
+        let ports = ports_of(service.pid(), server)?;
+        ensure!(
+            !ports.is_empty(),
+            "{name} has no connection to the primary, so nothing of it would be counted"
+        );
+        owners.extend(ports.into_iter().map(|port| (port, name.clone())));
     }
     counted(log, from..to, &owners, span)
 }

@@ -77,6 +77,9 @@ impl Engine<'_> {
         let withdrawn = self.act(order, remote.withdraw()).await;
         run.known.withdrawn = true;
         match withdrawn {
+            Err(Halt::Ca(error @ (CaError::Later { .. } | CaError::NeedsPerson(_)))) => {
+                return Err(Halt::Ca(error));
+            }
             Err(Halt::Ca(error)) => {
                 tracing::warn!(
                     order = %order.id, url = placed.url, %error,

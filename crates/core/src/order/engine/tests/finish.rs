@@ -146,6 +146,21 @@ fn an_order_that_the_ca_leaves_open_is_given_up_at_the_ca_and_ended_by_its_word(
     }
 }
 
+#[test]
+fn a_ca_that_wants_to_be_left_alone_is_not_told_at_each_look_to_give_an_order_up() {
+    let mut world = World::new(ready(WEEK_S)).tell(|ca| ca.looks = [seen(Seen::Pending)].into());
+    let now = world.clock.now();
+    world.clock.set(crate::clock::until(now, unheard_at(now, None)));
+    let at = crate::clock::later(world.clock.now(), Duration::from_secs(3_600));
+    let limit = crate::problem::Problem::new(Class::RateLimited, "rateLimited", "");
+    world = world.tell(|ca| ca.withdraw = Some(Err(CaError::Later { problem: limit, at })));
+    let outcome = world.run();
+    assert!(
+        matches!(&outcome, Outcome::Parked(Settlement::Again { after, .. }, _) if after.as_secs() >= 600),
+        "{outcome:?}"
+    );
+}
+
 /// Where there is a version in use, what is left of its life counts.
 #[test]
 fn nobody_waits_longer_than_half_of_the_life_that_is_left() {
