@@ -101,6 +101,8 @@ pub const OVERDUE_MIN: Duration = Duration::from_secs(600);
 pub const OVERDUE_FIRST: Duration = Duration::from_secs(3_600);
 /// And this part of the life that is left of the version in use, where that is longer.
 pub const OVERDUE_LIFE_DIVISOR: u32 = 10;
+/// Steps of one run of an order: several times as many as any needs.
+pub const RUN_STEPS: u32 = 100;
 /// Faults of a CA that says each time that an overdue order can be finalized, or its certificate fetched, before another one is
 /// placed: more than pass by chance.
 pub const STUCK_FAULTS: u32 = 20;

@@ -131,7 +131,7 @@ impl Engine<'_> {
     pub async fn run(&self, mut order: Order) -> Outcome {
         let known = Knowledge { expires: self.expires, ..Knowledge::default() };
         let mut run = Run { known, ..Run::default() };
-        loop {
+        for _ in 0..limits::RUN_STEPS {
             if !self.mandate.holds() {
                 return Outcome::Lost;
             }
@@ -144,6 +144,7 @@ impl Engine<'_> {
                 return if run.stuck { outcome.stuck() } else { outcome };
             }
         }
+        self.in_circles(&order)
     }
 
     async fn take(&self, step: Step, order: &mut Order, run: &mut Run) -> Result<(), Halt> {

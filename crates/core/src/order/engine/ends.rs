@@ -65,6 +65,15 @@ impl Engine<'_> {
         }
     }
 
+    /// What becomes of a run that came to no end: another begins anew, later.
+    pub(super) fn in_circles(&self, order: &Order) -> Outcome {
+        tracing::error!(order = %order.id, steps = limits::RUN_STEPS, "a run of an order came to no end; this is a bug");
+        let detail =
+            "a worker went in circles with the order, and begins anew with it; its log names the order";
+        let problem = Problem::new(Class::Protocol, "order-in-circles", detail);
+        Outcome::Settle(self.postponed(false, Cause::Other, problem))
+    }
+
     async fn end_by_ca(&self, error: CaError, order: &Order, progressed: bool) -> Outcome {
         match error {
             CaError::Transient(problem) | CaError::OutOfStep(problem) => {
