@@ -223,7 +223,7 @@ impl Store {
             let key = job.work.key();
             let (wait, fence) = self.after_last_scan(&mut transaction, *certificate).await?;
             let living = match wait {
-                None => self.hasten_scan(&mut transaction, &key).await?,
+                None => self.hasten_job(&mut transaction, &key).await?,
                 // It is no later than this, and stays where it is.
                 Some(_) => self.living_job(&mut transaction, &key).await?,
             };

@@ -5,13 +5,12 @@ use bson::{Document, doc};
 use cap_core::audit::Row;
 use cap_core::id::{CertificateId, JobId, ProjectId, VersionId};
 use cap_core::job::{JobState, Need, Work};
-use cap_core::limits;
 use cap_core::order::{Order, OrderState};
 use cap_core::problem::{Class, Problem};
 use jiff::Timestamp;
 
 use crate::Store;
-use crate::document::{date, millis, read};
+use crate::document::{date, read};
 use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
 use crate::idempotency::Mutation;
@@ -56,7 +55,7 @@ impl Store {
             if job.state.against_retry().is_some() {
                 return Ok(Err(JobRefusal::State(job.state)));
             }
-            let mut set = if job.is_scan_to_wait() { Document::new() } else { forward() };
+            let mut set = forward();
             set.insert("last_event", mutation.audit.event.to_string());
             let mut stages = vec![doc! { "$set": set }, rank::stage()];
             if job.state == JobState::Dead {
@@ -82,23 +81,6 @@ impl Store {
             Ok(Ok(()))
         });
         self.changed(project, id, &mutation, result).await
-    }
-
-    /// Lets the living scan with this key run now, unless it waits because the last one was just now. Answers which one it is.
-    pub(crate) async fn hasten_scan(
-        &self,
-        transaction: &mut Transaction,
-        key: &str,
-    ) -> Result<Option<JobId>, Failure> {
-        let failed = transaction.failed();
-        let jobs = self.collection::<Document>("jobs");
-        let living = jobs.find_one(doc! { "key": key, "alive": true }).session(&mut transaction.session);
-        let Some(living) = living.await.map_err(failed)? else { return Ok(None) };
-        let scan: JobDocument = read("jobs", living)?;
-        if scan.is_scan_to_wait() {
-            return Ok(Some(scan.id));
-        }
-        self.hasten_job(transaction, key).await
     }
 
     /// Ends a job that waits, and gives its key free, and with it an order for which the CA cannot have issued: it would hold its
@@ -304,15 +286,6 @@ fn perhaps_revoked() -> Problem {
     let detail = "its job was cancelled after the CA may have been asked, so it may be revoked all the same; ask for the \
                   revocation again to find out";
     Problem::new(Class::Protocol, "revocation-cancelled", detail)
-}
-
-impl JobDocument {
-    /// Whether it is a scan that waits because the last one was just now: nobody hastens that.
-    fn is_scan_to_wait(&self) -> bool {
-        let again = millis(limits::DRIFT_SCAN_AGAIN);
-        let is_scan = matches!(self.work, Work::DriftScan { .. }) && self.state == JobState::Queued;
-        is_scan && self.wait_ms.is_some_and(|wait| (1..=again).contains(&wait))
-    }
 }
 
 /// The job, as long as nobody claimed or settled it since it was seen.

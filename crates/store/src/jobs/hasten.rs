@@ -4,13 +4,17 @@
 use bson::{Bson, DateTime, Document, doc};
 use cap_core::id::JobId;
 use cap_core::job::{JobState, Lane, Need, Work};
+use cap_core::limits::DRIFT_SCAN_AGAIN;
 use serde::Deserialize;
 
 use crate::Store;
-use crate::document::read;
+use crate::document::{millis, read};
 use crate::error::Failure;
 use crate::jobs::{rank, subject};
 use crate::transaction::Transaction;
+
+/// The kind of jobs that look at what a certificate's names serve.
+const DRIFT_SCAN: &str = Work::LOOKS[0];
 
 /// A job that was brought forward, as it was before.
 #[derive(Deserialize)]
@@ -50,9 +54,16 @@ impl Store {
 }
 
 /// Fields of a job that comes forward to now, because somebody asked for it. A running one keeps its lease; one that
-/// has been due keeps its age, and one that is held up by a worker stays so. It leaves quarantine: whoever asks has mended something.
+/// has been due keeps its age, and one that is held up by a worker stays so, as does a scan that waits because the last one was just
+/// now. It leaves quarantine: whoever asks has mended something.
 pub(super) fn forward() -> Document {
-    let come = |now: Bson, field: &str| doc! { "$cond": [{ "$eq": ["$state", "queued"] }, now, field] };
+    let too_soon = doc! { "$and": [
+        { "$eq": ["$work.kind", DRIFT_SCAN] },
+        { "$gt": ["$wait_ms", 0] },
+        { "$lte": ["$wait_ms", millis(DRIFT_SCAN_AGAIN)] },
+    ] };
+    let comes = doc! { "$and": [{ "$eq": ["$state", "queued"] }, { "$not": [too_soon] }] };
+    let come = |now: Bson, field: &str| doc! { "$cond": [&comes, now, field] };
     let own =
         doc! { "$cond": [{ "$ifNull": ["$due_at", false] }, { "$min": ["$due_at", "$$NOW"] }, "$$REMOVE"] };
     let main = doc! { "$cond": [{ "$ifNull": ["$lane", false] }, { "$concat": ["$project", "/", Lane::Main.as_str()] }, null] };

@@ -96,9 +96,6 @@ struct JobDocument<W = Work> {
     /// Until when the worker of a job before it holds it up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     held_until: Option<DateTime>,
-    /// How long it was asked to wait, milliseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    wait_ms: Option<i64>,
 }
 
 /// An attempt at a job.
@@ -378,7 +375,6 @@ impl From<&JobDraft> for JobDocument {
             created_at: DateTime::from_millis(0),
             finished_at: None,
             held_until: None,
-            wait_ms: None,
         }
     }
 }

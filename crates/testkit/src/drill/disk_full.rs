@@ -104,6 +104,7 @@ async fn injected(world: &mut World, load: &mut Load, fault: Fault, seen: &mut S
     let ended = Instant::now();
     match fault {
         Fault::Secondary | Fault::Primary => {
+            load.wait_more(3, PATIENCE).await?;
             load.wait_each(PATIENCE).await?;
             seen.gap = seen.gap.max(load.longest_wait(began));
         }

@@ -42,6 +42,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Book {
     acknowledged: Vec<String>,
+    /// When each of those was.
+    at: Vec<Instant>,
     /// By the writer.
     writes: BTreeMap<String, Vec<Write>>,
     missing: Vec<String>,
@@ -129,11 +131,12 @@ impl Load {
         .await
     }
 
-    /// The longest that a write waited to be acknowledged, of those that were not yet when it `began`. What lasts still counts.
+    /// The longest that a write waited to be acknowledged, of those that were not yet when it `began`, or that none at all was. What
+    /// lasts still counts.
     #[must_use]
     pub fn longest_wait(&self, began: Instant) -> Duration {
-        let book = self.shared.book();
-        longest_wait(book.writes.values().flatten(), began, Instant::now())
+        let (book, now) = (self.shared.book(), Instant::now());
+        longest_wait(book.writes.values().flatten(), began, now).max(longest_gap(&book.at, began, now))
     }
 
     /// Lets each writer end the write that it is at, and answers what they saw.
@@ -156,6 +159,14 @@ fn longest_wait<'a>(writes: impl Iterator<Item = &'a Write>, began: Instant, now
     waits.max().unwrap_or_default()
 }
 
+fn longest_gap(at: &[Instant], began: Instant, now: Instant) -> Duration {
+    let first_after = at.partition_point(|at| *at <= began);
+    let from = at[..first_after].last().copied().unwrap_or(began);
+    let ends = at[first_after..].iter().copied().chain([now]);
+    let starts = [from].into_iter().chain(at[first_after..].iter().copied());
+    starts.zip(ends).map(|(start, end)| end - start).max().unwrap_or_default()
+}
+
 impl Shared {
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
@@ -168,6 +179,7 @@ impl Shared {
 
     fn acknowledge(&self, writer: &str, path: &str) {
         let mut book = self.book();
+        book.at.push(Instant::now());
         if let Some(write) = book.writes.get_mut(writer).and_then(|writes| writes.last_mut()) {
             write.acknowledged = Some(Instant::now());
         }
@@ -244,6 +256,23 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_longest_gap_is_the_one_around_the_fault() {
+        let start = Instant::now();
+        let at = |ms: &[u64]| ms.iter().map(|ms| start + Duration::from_millis(*ms)).collect::<Vec<_>>();
+        let gap = |times: &[u64], began: u64, now: u64| {
+            let points = at(&[began, now]);
+            longest_gap(&at(times), points[0], points[1]).as_millis()
+        };
+        // One that ended before the fault does not count; the one that the fault fell into counts whole.
+        assert_eq!(gap(&[0, 5_000, 5_010, 7_000, 7_020], 5_020, 7_030), 1_990);
+        // Nobody wrote any more: it lasts until now.
+        assert_eq!(gap(&[0, 10], 20, 3_010), 3_000);
+        assert_eq!(gap(&[], 1_000, 1_500), 500);
+        // The last one lasts too, however short.
+        assert_eq!(gap(&[0, 10, 20], 5, 50), 30);
+    }
 
     #[test]
     fn the_longest_wait_is_of_what_was_not_acknowledged_at_the_fault() {

@@ -75,7 +75,8 @@ async fn drill(run: Run) -> anyhow::Result<Figures> {
     Ok(figures)
 }
 
-/// Kills one of the workers that work on something, or any where none does, notes which jobs it was working on, and waits until it is back. Answers whether there was one.
+/// Kills one of the workers that work on something, or any where none does, notes which jobs it was working on, and waits until
+/// it is back. Answers whether there was one.
 async fn kill_one(
     world: &mut World,
     luck: &mut Luck,

@@ -46,17 +46,15 @@ pub(super) async fn run(
     fault::point("revoke.before");
     let done = world.while_held(mandate, account.revoke(&leaf, wanted.reason)).await;
     fault::point("revoke.after");
+    let standing = IssuerStanding { world, issuer: &issuer, request: &request };
     match done {
         None => return Ok(Outcome::Lost),
         Some(Ok(())) => {}
         Some(Err(CaError::Account(problem))) => {
-            let standing = IssuerStanding { world, issuer: &issuer, request: &request };
             return Ok(Outcome::Settle(not_accepted(&standing, claim, problem).await?));
         }
         // A CA that was told of the next key already does not know the one that this was signed with.
-        Some(Err(CaError::Refused(problem) | CaError::Gone(problem)))
-            if (IssuerStanding { world, issuer: &issuer, request: &request }).is_moving().await =>
-        {
+        Some(Err(CaError::Refused(problem) | CaError::Gone(problem))) if standing.is_moving().await => {
             return Ok(Outcome::Settle(world.again(claim, problem)));
         }
         Some(Err(error)) => return Ok(Outcome::Settle(not_done(world, claim, error))),
