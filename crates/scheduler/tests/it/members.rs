@@ -162,10 +162,10 @@ async fn a_leader_that_is_asked_to_leave_leaves_and_nothing_is_planned_twice() {
     let viewer = api.post("/api/v1/tokens", &viewer).await.unwrap();
     let viewer = ApiClient::new(world.stack.api_url(0).unwrap(), viewer["token"].as_str().unwrap()).unwrap();
     let refused = format!("{:#}", viewer.post(PATH, &json!({})).await.unwrap_err());
-    assert!(refused.contains("403") && refused.contains("the role admin"), "{refused}");
+    assert!(refused.contains(": 403 ") && refused.contains("the role admin"), "{refused}");
     let old = json!({ "epoch": first.epoch - 1 });
     let refused = format!("{:#}", api.post(PATH, &old).await.unwrap_err());
-    assert!(refused.contains("409") && refused.contains("leads no more"), "{refused}");
+    assert!(refused.contains(": 409 ") && refused.contains("leads no more"), "{refused}");
     assert_eq!(world.leader_after(0).await, first);
     assert!((metric(world.scheduler(&first.holder), LEADER).await.unwrap() - 1.0).abs() < 0.1);
 
@@ -234,13 +234,13 @@ async fn a_leader_without_a_standby_is_asked_by_force_alone() {
     }
     let api = world.api();
     let refused = format!("{:#}", api.post(PATH, &json!({})).await.unwrap_err());
-    assert!(refused.contains("409") && refused.contains("no other scheduler stands by"), "{refused}");
+    assert!(refused.contains(": 409 ") && refused.contains("no other scheduler stands by"), "{refused}");
     assert_eq!(world.leader_after(0).await, first);
     api.post(PATH, &json!({ "force": true, "epoch": first.epoch })).await.unwrap();
     wait_cluster(&world, "nobody to lead", |cluster| cluster["leader"]["expired"].as_bool()?.then_some(()))
         .await;
     let refused = format!("{:#}", api.post(PATH, &json!({ "force": true })).await.unwrap_err());
-    assert!(refused.contains("409") && refused.contains("no scheduler leads at the moment"), "{refused}");
+    assert!(refused.contains(": 409 ") && refused.contains("no scheduler leads at the moment"), "{refused}");
     // Nobody else being there, it leads again once it has stood back.
     let again = world.leader_after(first.epoch).await;
     assert_eq!((again.holder.as_str(), again.epoch), (first.holder.as_str(), first.epoch + 1));

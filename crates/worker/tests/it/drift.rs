@@ -101,7 +101,7 @@ impl Drill {
 async fn answered(ask: impl AsyncFn() -> anyhow::Result<Value>) -> anyhow::Result<Value> {
     let answer = wait::until("an answer", PATIENCE, || async {
         match ask().await {
-            Err(error) if error.to_string().contains("503") => Err(Pending::not_yet(error)),
+            Err(error) if error.to_string().contains(": 503 ") => Err(Pending::not_yet(error)),
             answer => Ok(answer),
         }
     });
@@ -117,7 +117,7 @@ async fn a_renewal_is_drift_until_the_server_loads_it_and_off_means_off() {
 
     // Off, as every project is: nobody may ask for it either, and is told what to do.
     let refused = drill.scan(&certificate).await.unwrap_err().to_string();
-    assert!(refused.contains("409") && refused.contains("--drift on"), "{refused}");
+    assert!(refused.contains(": 409 ") && refused.contains("--drift on"), "{refused}");
     assert!(drill.record(&certificate).await["drift"]["state"].is_null());
     drill.counted("served", 0.0).await;
     drill.counted("drifted", 0.0).await;
