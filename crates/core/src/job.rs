@@ -21,7 +21,7 @@ use crate::problem::Problem;
 pub use lane::{
     BadLane, BadWeight, EXPIRY_RANKS, Lane, Need, ProjectLane, QUARANTINE_FAILURES, RANK_LATER, RANKS, Weight,
 };
-pub use setbacks::{CaFault, Cause, Setbacks};
+pub use setbacks::{CaFault, Cause, Setbacks, Sort, Sorts, count_of};
 pub use share::{Room, Waiting, deal};
 
 /// What is to be done, and to what.

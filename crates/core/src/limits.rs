@@ -18,7 +18,7 @@ pub const PROFILE_CHARS: usize = 64;
 pub const CHAIN_NAME_CHARS: usize = 128;
 /// Chains beside its default that a CA is asked for, to find the preferred one: CAs offer two or three.
 pub const CHAIN_ALTERNATES: usize = 8;
-/// Passing faults in a row of an order whose other chains do not come, before it is content with the default one.
+/// Passing faults of an order's other chains, before it is content with the default one.
 pub const CHAIN_FAULTS: u32 = 3;
 /// How long one of them may ask to be waited for another chain: there is a certificate to be had.
 pub const CHAIN_WAIT: Duration = Duration::from_secs(600);
@@ -108,9 +108,9 @@ pub const RUN_STEPS: u32 = 100;
 pub const STUCK_FAULTS: u32 = 20;
 /// So many times as long where the CA does not say what became of the order: half of that life.
 pub const UNHEARD_FACTOR: u32 = 5;
-/// How often in a row it is noted for the audit that the CA gave something else than the certificate that was asked for.
+/// How often it is noted for the audit that the CA gave something else than the certificate that was asked for.
 pub const MIX_UPS_NOTED: u32 = 3;
-/// Passing faults in a row after which an order that was set aside is not asked for any more before a younger one is finalized:
+/// Passing faults of an order that was set aside, after which it is not asked for any more before a younger one is finalized:
 /// some minutes of them.
 pub const ELDER_FAULTS: u32 = 8;
 /// The longest that a CA may ask to be left alone with it, each time.
@@ -213,7 +213,7 @@ pub const ARI_PAGE: u32 = 50;
 pub const ARI_PAGES: u32 = 20;
 /// Looks that fail in passing one after the other before the rest of a run is left for later: the fault is the CA's.
 pub const ARI_FAULTS: u32 = 3;
-/// Passing faults in a row of an order that names its predecessor before it is placed without: the CA may stumble over that.
+/// Faults of a CA itself over an order that names its predecessor, before it is placed without: the CA may stumble over that.
 pub const REPLACES_FAULTS: u32 = 3;
 /// Networks that an administrator may list as allowed.
 pub const OUTBOUND_NETWORKS: usize = 64;

@@ -59,13 +59,20 @@ impl DriftPlanner<'_> {
         }
     }
 
-    /// Some followers and a page of what is due; answers whether there may be more of either.
+    /// Some followers and a page of what is due; answers whether there may be more of either. What cannot follow now keeps nothing that is
+    /// due from being planned.
     async fn look(&self, round: &mut Enrolment) -> Result<bool, StoreError> {
-        let followed = self.store.enrol_drift(round).await?;
+        let followed = self.store.enrol_drift(round).await;
+        let planned = self.plan_due().await?;
+        Ok(followed? || planned)
+    }
+
+    /// A page of what is due; answers whether there may be more.
+    async fn plan_due(&self) -> Result<bool, StoreError> {
         let now = self.clock.now();
         let due = self.store.due_drift(now, PAGE).await?;
         if due.is_empty() {
-            return Ok(followed);
+            return Ok(false);
         }
         let mut projects: Vec<_> = due.iter().map(|candidate| candidate.project).collect();
         projects.sort_unstable();
@@ -83,7 +90,7 @@ impl DriftPlanner<'_> {
             let job = JobDraft::now(candidate.project, work, candidate.fence, self.clock, self.entropy);
             queued |= self.plan(&candidate, &job, next).await?;
         }
-        Ok(followed || is_full && queued)
+        Ok(is_full && queued)
     }
 
     async fn plan(

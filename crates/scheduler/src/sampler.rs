@@ -44,12 +44,12 @@ impl Sampler<'_> {
     }
 
     async fn sample(&self) -> Result<Sample, StoreError> {
-        // Before it is counted: a job whose lease ends in years is due.
-        match self.store.end_wrong_leases().await? {
+        // Before it is counted: a job whose lease ends in years is about to be due.
+        match self.store.shorten_wrong_leases().await? {
             0 => {}
             jobs => tracing::warn!(
                 jobs,
-                "running jobs had leases that end far too late, stamped by a database clock that was wrong; they are due"
+                "running jobs had leases that end far too late, stamped by a database clock that was wrong; they end when a right one would"
             ),
         }
         let sample = self.store.sample_queue().await?;

@@ -52,10 +52,8 @@ impl Heart {
     pub(crate) fn hold(&self, claim: &Claim, asked_at: Duration) -> Mandate {
         let mandate = Mandate::new(self.clock.clone(), self.trusted_until(asked_at));
         let lane = (!claim.work.is_apart()).then_some(claim.project_lane());
-        self.lock().insert(
-            claim.job,
-            Held { token: claim.token, attempt: claim.attempt, mandate: mandate.clone(), lane },
-        );
+        let held = Held { token: claim.token, attempt: claim.attempt, mandate: mandate.clone(), lane };
+        take_in(&mut self.lock(), claim.job, held);
         mandate
     }
 
@@ -143,6 +141,13 @@ impl Heart {
     }
 }
 
+/// Takes a claim of a job in. One before it ends: its lease ran out by the database's clock, and this process was the next to claim the job.
+fn take_in(hand: &mut HashMap<JobId, Held>, job: JobId, held: Held) {
+    if let Some(before) = hand.insert(job, held) {
+        before.mandate.revoke();
+    }
+}
+
 fn pace(in_hand: usize) -> Duration {
     PACE_PER_JOB.saturating_mul(u32::try_from(in_hand).unwrap_or(u32::MAX)).min(PACE_MAX)
 }
@@ -150,6 +155,22 @@ fn pace(in_hand: usize) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cap_runtime::{clock::SystemClock, entropy::OsEntropy};
+
+    #[test]
+    fn whoever_claims_what_it_holds_ends_its_own_earlier_run() {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (mut hand, job) = (HashMap::new(), JobId::generate(&SystemClock, &OsEntropy));
+        let mut claimed = |attempt| {
+            let until = clock.boottime() + Duration::from_secs(60);
+            let mandate = Mandate::new(clock.clone(), until);
+            let token = ClaimId::generate(&SystemClock, &OsEntropy);
+            take_in(&mut hand, job, Held { token, attempt, mandate: mandate.clone(), lane: None });
+            mandate
+        };
+        let (first, second) = (claimed(1), claimed(2));
+        assert!(!first.holds() && second.holds());
+    }
 
     #[test]
     fn an_idle_worker_waits_for_nothing_and_no_other_for_long() {

@@ -143,9 +143,7 @@ impl Runner {
         }
         heart.stop_all();
         let draining = async {
-            for running in [&mut jobs, &mut scans, &mut looks, &mut revocations] {
-                while running.join_next().await.is_some() {}
-            }
+            tokio::join!(ended(&mut jobs), ended(&mut scans), ended(&mut looks), ended(&mut revocations));
         };
         let drained = tokio::select! {
             finished = tokio::time::timeout(grace, draining) => finished.is_ok(),
@@ -316,6 +314,11 @@ impl Runner {
             self.world.clock.sleep(POLL).await;
         }
     }
+}
+
+/// Waits until all of these have ended; what has, counts no more.
+async fn ended(running: &mut JoinSet<()>) {
+    while running.join_next().await.is_some() {}
 }
 
 /// Runs one job and gives its place back.

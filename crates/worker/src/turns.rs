@@ -13,6 +13,9 @@ use tokio::sync::oneshot;
 /// The part of the turns that is kept beside them for lanes that have fewer than that; one at least.
 const KEPT_DIVISOR: usize = 4;
 
+/// Projects whose weights are known; with more than these they are asked for anew.
+const WEIGHTS: usize = 10_000;
+
 /// The turns of one worker. Who waits for one has a place before the CA, and of those there are as many.
 #[derive(Debug, Clone)]
 pub(crate) struct Turns(Arc<Mutex<Book>>);
@@ -45,9 +48,13 @@ impl Turns {
         Self(Arc::new(Mutex::new(Book { free: turns + kept, kept, had, weights, waiting })))
     }
 
-    /// What projects weigh from now on; 1 where nothing is said.
+    /// What these projects weigh from now on; what is known of others stays, of so many.
     pub(crate) fn weigh(&self, weights: BTreeMap<ProjectId, u32>) {
-        self.book().weights = weights;
+        let mut book = self.book();
+        if book.weights.len() > WEIGHTS {
+            book.weights.clear();
+        }
+        book.weights.extend(weights);
     }
 
     /// Asks for a turn; it comes through what is answered, and goes to others once that is dropped.
@@ -158,6 +165,7 @@ mod tests {
         turns.weigh(BTreeMap::from([(project(1), 3)]));
         let blocked: Vec<_> = (0..8).map(|_| turns.ask(lane(3)).try_recv().unwrap()).collect();
         let mut asked: Vec<_> = (0..18).map(|n| turns.ask(lane(1 + n % 2))).collect();
+        turns.weigh(BTreeMap::from([(project(4), 9)]));
         drop(blocked);
         let had = come(&mut asked);
         let of = |n| had.iter().filter(|turn| turn.lane == lane(n)).count();

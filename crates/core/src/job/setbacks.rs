@@ -40,17 +40,58 @@ pub struct Setbacks {
     /// Waits for a CA that is busy.
     #[serde(default)]
     pub waits: u32,
-    /// How many of the faults were of a CA that had said just before that the act would do.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub stuck: u32,
-    /// How often the CA said last that it has no such order.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub gone: u32,
+    /// How many of the faults were of a sort that is counted by itself.
+    #[serde(default, skip_serializing_if = "Sorts::is_empty")]
+    pub sorts: Sorts,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
-fn is_zero(count: &u32) -> bool {
-    *count == 0
+/// What a fault was of, where those of one sort are counted by themselves besides: when there were enough of them, something is
+/// given up, which other faults must not bring about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sort {
+    /// A CA that had said just before that the act would do.
+    Stuck,
+    /// The CA's word that it has no such order. Counted in a row.
+    Gone,
+    /// Something else than the certificate that was asked for.
+    MixUp,
+    /// An order that was set aside, and of which the CA does not say what became.
+    Elder,
+    /// A chain besides the default one, which does not come.
+    Chain,
+    /// An order that names its predecessor, over which the CA stumbles.
+    Replacement,
+}
+
+/// How many faults of each sort.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sorts {
+    stuck: u32,
+    gone: u32,
+    mix_ups: u32,
+    /// For how long the CA mixed certificates up, in milliseconds: the times from each mix-up to the next fault.
+    mixed_ms: u64,
+    elders: u32,
+    chains: u32,
+    replacements: u32,
+}
+
+impl Sorts {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn of(&mut self, sort: Sort) -> &mut u32 {
+        match sort {
+            Sort::Stuck => &mut self.stuck,
+            Sort::Gone => &mut self.gone,
+            Sort::MixUp => &mut self.mix_ups,
+            Sort::Elder => &mut self.elders,
+            Sort::Chain => &mut self.chains,
+            Sort::Replacement => &mut self.replacements,
+        }
+    }
 }
 
 /// When the CA was at fault.
@@ -60,42 +101,46 @@ pub struct CaFault {
     pub at: Timestamp,
     /// When it was to be asked again.
     pub again_at: Timestamp,
+    /// Whether it gave something else than the certificate that was asked for.
+    #[serde(default)]
+    is_mix_up: bool,
 }
 
 impl Setbacks {
     /// None so far.
     #[must_use]
     pub fn none(now: Timestamp) -> Self {
-        Self { count: 0, since: now, faulty_ms: 0, last: None, waits: 0, stuck: 0, gone: 0 }
+        Self { count: 0, since: now, faulty_ms: 0, last: None, waits: 0, sorts: Sorts::default() }
     }
 
     /// One more than `before`, for `cause`, after which the job waits for `after`.
     #[must_use]
     pub fn met(before: Option<Self>, cause: Cause, after: Duration, now: Timestamp) -> Self {
         let before = before.unwrap_or_else(|| Self::none(now));
-        let met = Self { count: before.count.saturating_add(1), gone: 0, ..before };
+        let sorts = Sorts { gone: 0, ..before.sorts };
+        let met = Self { count: before.count.saturating_add(1), sorts, ..before };
         match cause {
             Cause::Ca => {
                 let again_at = later(now, after);
                 let since_last = before.last.map_or(Duration::ZERO, |last| last.lasted(now));
                 let since_last = u64::try_from(since_last.as_millis()).unwrap_or(u64::MAX);
                 let faulty_ms = before.faulty_ms.saturating_add(since_last);
-                Self { faulty_ms, last: Some(CaFault { at: now, again_at }), ..met }
+                let mixed = if before.last.is_some_and(|last| last.is_mix_up) { since_last } else { 0 };
+                let sorts = Sorts { mixed_ms: sorts.mixed_ms.saturating_add(mixed), ..sorts };
+                Self { faulty_ms, last: Some(CaFault { at: now, again_at, is_mix_up: false }), sorts, ..met }
             }
             Cause::Other => Self { last: None, ..met },
         }
     }
 
-    /// The last of them was of a CA that had said just before that the act would do.
+    /// The last of them was of this sort, as so many were `before`.
     #[must_use]
-    pub fn stuck(self) -> Self {
-        Self { stuck: self.stuck.saturating_add(1), ..self }
-    }
-
-    /// The last of them was that the CA says that it has no such order, as it did so often `before`.
-    #[must_use]
-    pub fn gone(self, before: Option<Self>) -> Self {
-        Self { gone: before.map_or(0, |before| before.gone).saturating_add(1), ..self }
+    pub fn of(mut self, sort: Sort, before: Option<Self>) -> Self {
+        *self.sorts.of(sort) = count_of(before, sort).saturating_add(1);
+        if let (Sort::MixUp, Some(last)) = (sort, &mut self.last) {
+            last.is_mix_up = true;
+        }
+        self
     }
 
     /// One wait more than `before` for a CA that is busy: it answers, so its faults are over.
@@ -111,11 +156,23 @@ impl Setbacks {
         Duration::from_millis(self.faulty_ms)
     }
 
+    /// For how long the CA gave something else than the certificate that was asked for, up to its last fault.
+    #[must_use]
+    pub fn mixed_up(&self) -> Duration {
+        Duration::from_millis(self.sorts.mixed_ms)
+    }
+
     /// Whether there are so many of them that somebody should see it.
     #[must_use]
     pub(super) fn is_shown(&self) -> bool {
         self.count >= FAULTS_SHOWN || self.waits >= WAITS_SHOWN
     }
+}
+
+/// How many of these faults were of this sort.
+#[must_use]
+pub fn count_of(before: Option<Setbacks>, sort: Sort) -> u32 {
+    before.map_or(0, |mut before| *before.sorts.of(sort))
 }
 
 impl CaFault {
@@ -128,6 +185,13 @@ impl CaFault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Setbacks {
+        /// The same with so many of this sort.
+        pub(crate) fn times(self, sort: Sort, count: u32) -> Self {
+            (0..count).fold(self, |before, _| before.of(sort, Some(before)))
+        }
+    }
 
     fn minute(minute: u64) -> Timestamp {
         later(Timestamp::from_second(1_790_000_000).unwrap(), Duration::from_secs(minute * 60))
@@ -173,6 +237,27 @@ mod tests {
         // A fault between two waits does not make the next one short again.
         let fault = Setbacks::met(Some(waited), Cause::Ca, Duration::ZERO, minute(52));
         assert_eq!((fault.waits, fault.count), (1, 1));
+    }
+
+    #[test]
+    fn what_is_counted_by_itself_is_not_raised_by_anything_else() {
+        let mut met = after((0..70).map(|at| (at, Cause::Ca)));
+        let mut mixed = |at, sort: Option<Sort>| {
+            let next = Setbacks::met(Some(met), Cause::Ca, Duration::from_secs(60), minute(at));
+            met = sort.map_or(next, |sort| next.of(sort, Some(met)));
+            (count_of(Some(met), Sort::MixUp), met.mixed_up().as_secs() / 60)
+        };
+        assert_eq!(mixed(70, Some(Sort::MixUp)), (1, 0), "an outage before it is no mix-up");
+        assert_eq!(mixed(71, Some(Sort::MixUp)), (2, 1));
+        assert_eq!(mixed(72, Some(Sort::Stuck)), (2, 2));
+        assert_eq!(mixed(75, None), (2, 2), "nor is what comes behind it");
+        assert_eq!(mixed(76, Some(Sort::Gone)), (2, 2));
+        let kept = serde_json::to_value(met).unwrap();
+        assert_eq!(serde_json::from_value::<Setbacks>(kept).unwrap(), met);
+        assert_eq!([Sort::Stuck, Sort::Gone, Sort::Elder].map(|sort| count_of(Some(met), sort)), [1, 1, 0]);
+        let other = Setbacks::met(Some(met), Cause::Ca, Duration::ZERO, minute(77));
+        assert_eq!(count_of(Some(other), Sort::Gone), 0, "it is counted in a row");
+        assert_eq!(count_of(Some(other), Sort::Stuck), 1);
     }
 
     #[test]

@@ -24,9 +24,9 @@ use crate::clock::{Clock, later, until};
 use crate::entropy::Entropy;
 use crate::envelope::{Keyring, KeyringError};
 use crate::fault;
-use crate::job::{Claim, Mandate, Settlement};
+use crate::job::{Claim, Mandate, Setbacks, Settlement, Sort};
 use crate::limits;
-use crate::order::replaces::goes_without;
+use crate::order::replaces::{goes_without, stumbles};
 use crate::order::{
     Authorization, CaAccount, CaError, Duty, Knowledge, Ledger, LedgerError, Order, OrderState, Park, Placed,
     RemoteOrder, Reply, Seen, Standing, Step, next_step,
@@ -90,10 +90,10 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The same, with the last fault counted as one of a CA that is stuck.
-    fn stuck(mut self) -> Self {
+    /// The same, with the last fault counted as one of this sort, after those `before`.
+    fn of(mut self, sort: Sort, before: Option<Setbacks>) -> Self {
         if let Self::Settle(Settlement::Again { setbacks: Some(setbacks), .. }) = &mut self {
-            *setbacks = setbacks.stuck();
+            *setbacks = setbacks.of(sort, before);
         }
         self
     }
@@ -109,8 +109,8 @@ struct Run {
     /// Whether it has answered the challenges itself.
     answered: bool,
     progressed: bool,
-    /// Whether the CA did not do what it had just said would do.
-    stuck: bool,
+    /// What the fault that ends it is of, where that is counted by itself.
+    fault: Option<Sort>,
     looks: u32,
     waited: Duration,
 }
@@ -141,7 +141,10 @@ impl Engine<'_> {
             let step = next_step(&order.state, &run.known, self.clock.surely());
             if let Err(halt) = self.take(step, &mut order, &mut run).await {
                 let outcome = self.end(halt, &order, run.progressed).await;
-                return if run.stuck { outcome.stuck() } else { outcome };
+                return match run.fault {
+                    Some(sort) => outcome.of(sort, self.setbacks(run.progressed)),
+                    None => outcome,
+                };
             }
         }
         self.in_circles(&order)
@@ -172,14 +175,18 @@ impl Engine<'_> {
         let (mut placed, heard) = match placed {
             Err(Halt::Ca(error))
                 if replaces.is_some()
-                    && goes_without(&error, self.claim.setbacks)
+                    && goes_without(&error, self.setbacks(run.progressed))
                     && !self.is_of_a_moving_account(&error).await =>
             {
                 // Written down before it is sent again, so that whoever resumes does not begin with the same refusal.
                 tracing::info!(order = %order.id, %error, "the order is sent again as one that replaces nothing");
                 return self.record(ORDERED, order, run, OrderState::Keyed { replaces: None }, &[]).await;
             }
-            placed => placed?,
+            placed => {
+                let is_stumble = matches!(&placed, Err(Halt::Ca(error)) if stumbles(error));
+                run.fault = Some(Sort::Replacement).filter(|_| replaces.is_some() && is_stumble);
+                placed?
+            }
         };
         // What a CA says of its order keeps a key and a job for no longer than this; that a new one is over is no word at all.
         let now = self.clock.now();
@@ -342,7 +349,7 @@ impl Engine<'_> {
                 Ok(_) => {}
                 Err(Halt::Asked(error)) => {
                     if let Some(again) = self.awaiting_elder(error, progressed) {
-                        return Err(Halt::Done(Outcome::Settle(again)));
+                        return Err(Halt::Done(again));
                     }
                 }
                 Err(halt) => return Err(halt),
@@ -358,8 +365,10 @@ impl Engine<'_> {
         let wait = wait.min(limits::INLINE_WAIT.saturating_sub(run.waited));
         run.looks += 1;
         if wait.is_zero() || asked > wait {
-            run.stuck = run.known.finalized && run.known.seen == Some(Seen::Ready);
-            let again = self.waiting(order, run.progressed, asked, run.stuck);
+            // One that has not heard of what it was sent is not busy.
+            let is_stuck = run.known.finalized && run.known.seen == Some(Seen::Ready);
+            run.fault = Some(Sort::Stuck).filter(|_| is_stuck);
+            let again = self.waiting(order, run.progressed, asked);
             return Err(Halt::Done(Outcome::Settle(again)));
         }
         run.waited += wait;

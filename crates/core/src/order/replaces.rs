@@ -3,7 +3,7 @@
 //! replacement may get it past the CA's limits, and must never be why it is not placed.
 
 use crate::id::IssuerId;
-use crate::job::Setbacks;
+use crate::job::{Setbacks, Sort, count_of};
 use crate::limits;
 use crate::order::{CaError, OrderState};
 use crate::problem::Class;
@@ -43,7 +43,7 @@ const OF_THE_PREDECESSOR: [&str; 5] = [
     SERVER_INTERNAL,
 ];
 
-/// Whether an order that was not placed because of `error`, after `before` passing faults in a row, is sent again as one that
+/// Whether an order that was not placed because of `error`, after the faults `before`, is sent again as one that
 /// replaces nothing. A CA may have another order that replaces the same certificate (`alreadyReplaced`), may have lost the
 /// certificate or the account that it was for, or may stumble. What it says of the names or the profile it would say once more,
 /// and count once more.
@@ -53,13 +53,21 @@ pub(super) fn goes_without(error: &CaError, before: Option<Setbacks>) -> bool {
         CaError::Refused(problem) | CaError::Gone(problem) | CaError::Account(problem) => {
             OF_THE_PREDECESSOR.contains(&&*problem.kind)
         }
-        // One that cannot be reached has said nothing of the predecessor.
-        CaError::Transient(problem) | CaError::OutOfStep(problem) | CaError::Later { problem, .. } => {
-            problem.class != Class::RateLimited
-                && STUMBLED.contains(&&*problem.kind)
-                && before.is_some_and(|before| before.count.saturating_add(1) >= limits::REPLACES_FAULTS)
+        CaError::Transient(_) | CaError::OutOfStep(_) | CaError::Later { .. } => {
+            let faults = count_of(before, Sort::Replacement);
+            stumbles(error) && faults.saturating_add(1) >= limits::REPLACES_FAULTS
         }
         CaError::NeedsPerson(_) => false,
+    }
+}
+
+/// Whether a CA fails in itself over an order. One that cannot be reached has said nothing of the predecessor.
+pub(super) fn stumbles(error: &CaError) -> bool {
+    match error {
+        CaError::Transient(problem) | CaError::OutOfStep(problem) | CaError::Later { problem, .. } => {
+            problem.class != Class::RateLimited && STUMBLED.contains(&&*problem.kind)
+        }
+        CaError::Refused(_) | CaError::Gone(_) | CaError::Account(_) | CaError::NeedsPerson(_) => false,
     }
 }
 
@@ -82,9 +90,10 @@ mod tests {
     #[test]
     fn a_limit_is_waited_for_and_a_refusal_is_not_taken_for_an_answer() {
         let problem = || Problem::new(Class::Protocol, "urn:ietf:params:acme:error:alreadyReplaced", "");
-        let after = |count| Some(Setbacks { count, ..Setbacks::none(Timestamp::UNIX_EPOCH) });
+        let after = |count| Some(Setbacks::none(Timestamp::UNIX_EPOCH).times(Sort::Replacement, count));
+        let others = Some(Setbacks { count: 9, ..Setbacks::none(Timestamp::UNIX_EPOCH) });
         for (before, expected) in
-            [(None, false), (after(1), false), (after(2), true), (after(u32::MAX), true)]
+            [(None, false), (others, false), (after(1), false), (after(2), true), (after(99), true)]
         {
             let fault = |kind| CaError::Transient(Problem::new(Class::Transient, kind, ""));
             for kind in STUMBLED {

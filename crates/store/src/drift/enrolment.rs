@@ -114,18 +114,25 @@ impl Store {
         if round.left.is_empty() {
             *round = Enrolment { left: self.pending_drift().await?, more: false };
         }
-        let next = round.left.split_off(round.left.len().saturating_sub(PROJECTS));
-        for Pending { project, drift, settled } in next {
-            let followed = self.follow(project, &drift).await?;
-            round.more |= followed == PAGE;
-            if followed == 0 && settled {
-                let done = doc! { "_id": project.to_string(), "drift.gen": drift.generation };
-                let projects = self.collection::<Document>("projects");
-                let done = projects.update_one(done, doc! { "$set": { "drift.pending": false } });
-                bounded("end the enrolment of a project", done).await?;
-            }
+        // One that fails has had its turn: the others of the round do not wait for it.
+        for _ in 0..PROJECTS {
+            let Some(next) = round.left.pop() else { break };
+            round.more |= self.enrol(next).await?;
         }
         Ok(round.more || !round.left.is_empty())
+    }
+
+    /// Has a page of a project's certificates follow; answers whether it may have more.
+    async fn enrol(&self, pending: Pending) -> Result<bool, StoreError> {
+        let Pending { project, drift, settled } = pending;
+        let followed = self.follow(project, &drift).await?;
+        if followed == 0 && settled {
+            let done = doc! { "_id": project.to_string(), "drift.gen": drift.generation };
+            let projects = self.collection::<Document>("projects");
+            let done = projects.update_one(done, doc! { "$set": { "drift.pending": false } });
+            bounded("end the enrolment of a project", done).await?;
+        }
+        Ok(followed == PAGE)
     }
 
     async fn pending_drift(&self) -> Result<Vec<Pending>, StoreError> {

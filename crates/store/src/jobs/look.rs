@@ -357,7 +357,9 @@ impl Store {
             let weight = u32::try_from(weight).ok()?;
             Some((project.get_str("_id").ok()?.parse().ok()?, weight))
         };
-        Ok(found.into_iter().filter_map(weight).collect())
+        let mut weights: BTreeMap<_, _> = lanes.iter().map(|lane| (lane.project, 1)).collect();
+        weights.extend(found.into_iter().filter_map(weight));
+        Ok(weights)
     }
 }
 

@@ -17,16 +17,19 @@ use crate::{Store, bounded};
 /// Only what is due later than this is looked at: nearly all waits are a day at most, so that few are, and one that a clock
 /// stamped wrong by less ends by itself within a day or so.
 const LOOKED_AT: Duration = Duration::from_secs(25 * 3_600);
+/// The lease of a job that does not say how long it is.
+const LEASE: Duration = Duration::from_secs(60);
 /// How much later than it was asked to wait a job may be due.
 const SLACK: Duration = Duration::from_secs(60);
 
 impl Store {
-    /// Ends the leases of running jobs that end more than [`WRONG_AHEAD`] times their length ahead: the primary's clock was
-    /// wrong when it stamped them, and nobody would have these jobs until that time comes. Answers how many there were.
+    /// Shortens the leases of running jobs that end more than [`WRONG_AHEAD`] times their length ahead to that length: the primary's
+    /// clock was wrong when it stamped them, and nobody would have these jobs until that time comes. Whoever holds one and lives
+    /// extends it before. Answers how many there were.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn end_wrong_leases(&self) -> Result<u64, StoreError> {
+    pub async fn shorten_wrong_leases(&self) -> Result<u64, StoreError> {
         let ahead = doc! { "$subtract": ["$claim_at", "$$NOW"] };
         let all: Vec<i32> = (0..PARTITIONS).map(i32::from).collect();
         // One that an earlier version claimed does not say how long its lease is.
@@ -35,9 +38,10 @@ impl Store {
             "p": { "$in": all }, "state": "running", "claim_at": { "$exists": true },
             "$expr": { "$gt": [ahead, { "$multiply": [length, i64::from(WRONG_AHEAD)] }] },
         };
-        let end = vec![doc! { "$set": { "claim_at": "$$NOW" } }];
+        let lease = doc! { "$ifNull": ["$lease_ms", millis(LEASE)] };
+        let shorten = vec![doc! { "$set": { "claim_at": { "$add": ["$$NOW", lease] } } }];
         let jobs = self.collection::<Document>("jobs");
-        Ok(bounded("end wrong leases", jobs.update_many(wrong, end)).await?.modified_count)
+        Ok(bounded("shorten wrong leases", jobs.update_many(wrong, shorten)).await?.modified_count)
     }
 
     /// Brings jobs forward, up to `limit` of them, that are due later than they were asked to wait from now on: the primary's

@@ -29,10 +29,7 @@ impl Store {
         now: Timestamp,
         audit: &Row,
     ) -> Result<(), StoreError> {
-        let kept_until = watched_until(&order.state).unwrap_or(now);
-        let aside = doc! { "$set": {
-            "live": false, "revision": order.revision + 1, "expire_at": date(kept_until),
-        } };
+        let aside = aside(order, watched_until(&order.state).unwrap_or(now));
         let mut certificate = certificate_filter(order, claim.fence);
         certificate.insert("order", order.id.to_string());
         let change = doc! {
@@ -47,8 +44,8 @@ impl Store {
         self.write(fact).await
     }
 
-    /// Makes an order that was set aside the one in flight again, in the place of `other`, which the CA cannot have issued for.
-    /// Nothing where another certificate is buying the same names.
+    /// Makes an order that was set aside the one in flight again, in the place of `other`: one that the CA may issue for is set aside
+    /// for it, and any other one ends. Nothing where another certificate is buying the same names.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] when something of it is not the claim's any more.
@@ -60,19 +57,27 @@ impl Store {
         now: Timestamp,
     ) -> Result<Option<Order>, StoreError> {
         let mut fact = Fact::new("take an order back").progressing(claim);
+        let mut watched = doc! { "$setDifference": ["$watched", [order.id.to_string()]] };
         if let Some(other) = other {
-            let detail = "the CA has issued for an earlier order after all";
-            let problem = Problem::new(Class::Protocol, "order-superseded", detail);
-            let over = OrderState::Failed { placed: other.state.placed().cloned(), problem };
             // Its lock is free before the other one takes it.
-            fact = fact.ending_order(other, &over, now, self.retention.orders)?.uncounted(other);
+            fact = match watched_until(&other.state).filter(|until| *until > now) {
+                Some(until) => {
+                    watched = doc! { "$concatArrays": [watched, [other.id.to_string()]] };
+                    fact.must("orders", fenced(other), aside(other, until))
+                }
+                None => {
+                    let detail = "the CA has issued for an earlier order after all";
+                    let problem = Problem::new(Class::Protocol, "order-superseded", detail);
+                    let over = OrderState::Failed { placed: other.state.placed().cloned(), problem };
+                    fact.ending_order(other, &over, now, self.retention.orders)?.uncounted(other)
+                }
+            };
         }
         let revision = order.revision + 1;
         let change = doc! {
             "$set": { "live": true, "fence": claim.fence, "revision": revision }, "$unset": { "expire_at": "" },
         };
-        let own =
-            doc! { "$set": { "order": order.id.to_string() }, "$pull": { "watched": order.id.to_string() } };
+        let own = vec![doc! { "$set": { "order": order.id.to_string(), "watched": watched } }];
         let fact = fact.must("orders", set_aside(order), change).must(
             "certificates",
             certificate_filter(order, claim.fence),
@@ -112,6 +117,11 @@ impl Store {
         let fact = fact.must("certificates", own, doc! { "$pull": { "watched": id.to_string() } });
         self.write(fact).await
     }
+}
+
+/// What sets an order aside that the CA may issue for until then.
+fn aside(order: &Order, until: Timestamp) -> bson::Document {
+    doc! { "$set": { "live": false, "revision": order.revision + 1, "expire_at": date(until) } }
 }
 
 /// The order, as long as it is set aside and nothing was written since.

@@ -78,6 +78,32 @@ async fn another_order_is_begun_beside_it_and_gives_way_when_it_comes_back() {
     world.store.store(&claim, &back, &version(&world).await, &audit).await.unwrap();
 }
 
+/// A CA that is stuck with both may issue for either.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_younger_one_that_the_ca_may_issue_for_is_set_aside_for_it() {
+    let world = World::new().await;
+    let (claim, first) = ready(&world, "a.example.test").await;
+    set_aside(&world, &claim, &first).await.unwrap();
+    let (claim, aside) = next(&world, &first).await;
+    let certificate = world.store.certificate(first.project, first.certificate).await.unwrap().unwrap();
+    let second = world.order(&certificate, &claim).await;
+    assert!(matches!(open(&world, &second).await, Opened::Order(_)));
+    let (since, now) = (world.clock.now(), world.clock.now());
+    let placed = Placed { url: "https://ca.example.test/order/2".into(), expires: None };
+    let second = world.store.advance(&second, OrderState::Ready { placed, since }, &[]).await.unwrap();
+
+    let back = world.store.take_back(&claim, &aside, Some(&second), now).await.unwrap().unwrap();
+    assert_eq!((watched(&world, &first).await, watched(&world, &second).await), (0, 1));
+    let kept = world.store.order(second.id).await.unwrap().unwrap();
+    assert_eq!((&kept.state, kept.revision), (&second.state, second.revision + 1), "the CA may issue for it");
+    // And back again: whichever the CA has issued for is the one to go on with.
+    let again = world.store.take_back(&claim, &kept, Some(&back), now).await.unwrap().unwrap();
+    assert_eq!((watched(&world, &first).await, watched(&world, &second).await), (1, 0));
+    let audit = world.row().await;
+    world.store.store(&claim, &again, &version(&world).await, &audit).await.unwrap();
+    assert_eq!(watched(&world, &first).await, 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn it_does_not_come_back_while_another_certificate_buys_the_same_names() {
     let world = World::new().await;

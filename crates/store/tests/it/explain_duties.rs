@@ -183,7 +183,7 @@ async fn every_duty_and_what_it_leaves_behind_goes_by_an_index() {
             assert_eq!(world.store.shorten(which, now, 10, EPOCH).await.unwrap(), 1, "{which:?}");
         }
         assert_eq!(world.store.remove_dead_tokens(now, 10, EPOCH).await.unwrap(), 1);
-        assert_eq!(world.store.end_wrong_leases().await.unwrap(), 0);
+        assert_eq!(world.store.shorten_wrong_leases().await.unwrap(), 0);
         assert_eq!(world.store.end_wrong_waits(now, 10).await.unwrap(), 0);
         assert_eq!(world.store.mend_lists(10).await.unwrap(), 0);
         assert!(world.store.mend_plans(None, 10).await.unwrap().0.is_some());

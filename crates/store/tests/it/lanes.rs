@@ -180,17 +180,29 @@ async fn quarantine_takes_a_part_of_the_places_and_never_stands_still() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lease_that_a_wrong_clock_stamped_is_ended_and_a_right_one_is_not() {
+async fn a_lease_that_a_wrong_clock_stamped_is_shortened_and_whoever_holds_it_keeps_it() {
     let world = World::new().await;
     world.certificate("a.example.test").await;
     let claimed = world.claim("one", LEASE).await.remove(0);
-    assert_eq!(world.store.end_wrong_leases().await.unwrap(), 0);
+    assert_eq!(world.store.shorten_wrong_leases().await.unwrap(), 0);
     let jobs = raw(&world).await.collection::<Document>("jobs");
-    let year = doc! { "$dateAdd": { "startDate": "$$NOW", "unit": "year", "amount": 1 } };
     let running = doc! { "_id": claimed.job.to_string() };
-    jobs.update_one(running, vec![doc! { "$set": { "claim_at": year } }]).await.unwrap();
+    let stamp = async |year: i32| {
+        let later = doc! { "$dateAdd": { "startDate": "$$NOW", "unit": "year", "amount": year } };
+        jobs.update_one(running.clone(), vec![doc! { "$set": { "claim_at": later } }]).await.unwrap();
+    };
+    stamp(1).await;
     assert!(world.claim("two", LEASE).await.is_empty());
-    assert_eq!(world.store.end_wrong_leases().await.unwrap(), 1);
+    assert_eq!(world.store.shorten_wrong_leases().await.unwrap(), 1);
+    // Its holder may live.
+    assert!(world.claim("two", LEASE).await.is_empty());
+    let held = [(claimed.job, claimed.token, claimed.attempt)];
+    assert!(world.store.extend_claims(&held, LEASE).await.unwrap().kept.contains(&claimed.job));
+    // One that does not lets it run out, as any lease does.
+    stamp(1).await;
+    let short = doc! { "$set": { "lease_ms": 0 } };
+    jobs.update_one(running.clone(), short).await.unwrap();
+    assert_eq!(world.store.shorten_wrong_leases().await.unwrap(), 1);
     let again = world.claim("two", LEASE).await.remove(0);
     assert_eq!((again.job, again.lost), (claimed.job, 1));
 }

@@ -37,7 +37,8 @@ impl Aside<'_> {
         let now = self.world.clock.surely();
         let may_issue = in_flight.as_ref().is_some_and(|order| may_issue(&order.state, now));
         let is_overdue = may_issue && in_flight.as_ref().is_some_and(|order| self.is_overdue(order));
-        let looks_back = !may_issue && !self.certificate.watched.is_empty();
+        // While the CA issues in time for the order in flight, nobody needs the others.
+        let looks_back = (!may_issue || is_overdue) && !self.certificate.watched.is_empty();
         if !is_overdue && !looks_back {
             return Ok(Ok((in_flight, vec![])));
         }
@@ -45,15 +46,19 @@ impl Aside<'_> {
         let account = match self.world.account(&request, account_url).await {
             Ok(account) => account,
             // What was set aside is asked for before anything is placed beside it; an order in flight goes on meanwhile.
-            Err(error) if looks_back => {
+            Err(error) if !may_issue => {
                 return Ok(Err(Outcome::Settle(self.world.passing(self.claim, error, self.expires()))));
             }
             Err(_) => return Ok(Ok((in_flight, vec![]))),
         };
+        let overdue = in_flight.as_ref().filter(|_| is_overdue).map(|order| order.id);
         let reviewing = async {
+            let (in_flight, urls) = self.look_back(in_flight, account.as_ref()).await?;
             match in_flight {
-                Some(order) if is_overdue => self.set_aside(order, account.as_ref()).await,
-                in_flight => self.look_back(in_flight, account.as_ref()).await,
+                Some(order) if Some(order.id) == overdue && self.has_room() => {
+                    self.set_aside(order, account.as_ref()).await
+                }
+                in_flight => Ok(Ok((in_flight, urls))),
             }
         };
         tokio::select! {
@@ -65,7 +70,11 @@ impl Aside<'_> {
     fn is_overdue(&self, order: &Order) -> bool {
         let OrderState::Ready { since, .. } = &order.state else { return false };
         self.world.clock.surely() >= overdue_at(*since, self.expires())
-            && self.certificate.watched.len() < limits::WATCHED_ORDERS
+    }
+
+    /// Whether one more may be watched.
+    fn has_room(&self) -> bool {
+        self.certificate.watched.len() < limits::WATCHED_ORDERS
     }
 
     fn expires(&self) -> Option<Timestamp> {
@@ -106,8 +115,12 @@ impl Aside<'_> {
         Ok(Err(Outcome::Failed(problem)))
     }
 
-    /// What the CA has issued for after all is the order to go on with.
-    async fn look_back(&self, in_flight: Option<Order>, account: &dyn CaAccount) -> Result<Review, Trouble> {
+    /// What the CA has issued for after all is the order to go on with, and `in_flight` otherwise, beside those that are still watched.
+    async fn look_back(
+        &self,
+        in_flight: Option<Order>,
+        account: &dyn CaAccount,
+    ) -> Result<(Option<Order>, Vec<String>), Trouble> {
         let World { store, clock, .. } = self.world;
         let mut urls = Vec::new();
         let made_for = self.certificate.version.as_ref().map(|version| version.id);
@@ -122,7 +135,7 @@ impl Aside<'_> {
                     let taken = store.take_back(self.claim, order, in_flight.as_ref(), clock.now()).await?;
                     if let Some(order) = taken {
                         tracing::info!(order = %order.id, "the CA has issued for an order that was set aside");
-                        return Ok(Ok((Some(order), vec![])));
+                        return Ok((Some(order), vec![]));
                     }
                 }
                 Ok(Seen::Invalid(problem)) | Err(CaError::Gone(problem)) => {
@@ -136,7 +149,7 @@ impl Aside<'_> {
                 Ok(_) | Err(_) => urls.push(url.to_owned()),
             }
         }
-        Ok(Ok((in_flight, urls)))
+        Ok((in_flight, urls))
     }
 
     async fn end_watch(&self, id: OrderId, order: Option<(&Order, &Problem)>) -> Result<(), Trouble> {

@@ -4,6 +4,7 @@
 use cap_testkit::ca::{Asked, Fault, FaultRule};
 use cap_testkit::mongo::driver::bson::{Bson, Document, doc};
 use cap_testkit::mongo::driver::{Client, Database};
+use cap_testkit::process::Signal;
 use cap_testkit::stack::Stack;
 use cap_testkit::wait::{self, Pending};
 use serde_json::json;
@@ -43,28 +44,35 @@ impl Stuck {
         let database = client.default_database().unwrap();
         bench.ca.inject(&fault.names(name)).await.unwrap();
         let certificate = bench.request(name).await;
-        let ready = doc! { "certificate": &certificate, "live": true, "state.phase": "ready" };
-        let order = wait::until("the CA to have all that it needs", PATIENCE, || async {
-            let orders = database.collection::<Document>("orders");
-            let found = orders.find_one(ready.clone()).await.map_err(Pending::not_yet)?;
-            match (found, bench.counted(name).await.finalized) {
-                (Some(order), so_often) if so_often == finalized => {
-                    Ok(order.get_str("_id").unwrap().to_owned())
-                }
-                (_, so_often) => Err(Pending::not_yet(so_often)),
-            }
-        })
-        .await
-        .unwrap();
-        Self { stack, bench, database, name, certificate, order }
+        let mut stuck = Self { stack, bench, database, name, certificate, order: String::new() };
+        stuck.order = stuck.until_finalized(finalized).await;
+        stuck
     }
 
-    /// The time that an order may take is over.
+    /// The time that the order in flight may take is over.
     async fn is_overdue(&self) {
         let since = doc! { "$set": { "state.since": LONG_AGO } };
         let orders = self.database.collection::<Document>("orders");
-        orders.update_one(doc! { "_id": &self.order }, since).await.unwrap();
+        let live = doc! { "certificate": &self.certificate, "live": true };
+        assert_eq!(orders.update_one(live, since).await.unwrap().matched_count, 1);
         self.hasten().await;
+    }
+
+    /// The order in flight, once the CA has all that it needs for it: the last of so many.
+    async fn until_finalized(&self, so_many: u64) -> String {
+        let ready = doc! { "certificate": &self.certificate, "live": true, "state.phase": "ready" };
+        wait::until("the CA to have all that it needs", PATIENCE, || async {
+            let orders = self.database.collection::<Document>("orders");
+            let found = orders.find_one(ready.clone()).await.map_err(Pending::not_yet)?;
+            match (found, self.bench.counted(self.name).await.finalized) {
+                (Some(order), finalized) if finalized == so_many => {
+                    Ok(order.get_str("_id").unwrap().to_owned())
+                }
+                (_, finalized) => Err(Pending::not_yet(finalized)),
+            }
+        })
+        .await
+        .unwrap()
     }
 
     async fn hasten(&self) {
@@ -187,4 +195,27 @@ async fn an_order_of_which_the_ca_says_nothing_is_set_aside_as_well() {
         assert_eq!(stuck.bench.counted(stuck.name).await.finalized, 1, "{name}");
         assert_eq!(stuck.stored().await, stuck.order, "{name}");
     }
+}
+
+/// A CA that works its backlog off begins with what it got first, and the last of three is waited for for as long as it takes.
+#[tokio::test]
+async fn what_the_ca_issues_for_an_earlier_one_is_stored_while_the_last_is_overdue() {
+    let mut stuck = Stuck::new("backlog.example.test").await;
+    let hold = FaultRule::always(Fault::Processing { looks: FOR_EVER }).at(&[Asked::Finalize]);
+    stuck.bench.ca.inject(&hold.times_each(2).names(stuck.name)).await.unwrap();
+    let mut orders = vec![stuck.order.clone()];
+    for finalized in [2, 3] {
+        stuck.is_overdue().await;
+        orders.push(stuck.until_finalized(finalized).await);
+        assert_eq!(stuck.watched().await, orders[..orders.len() - 1]);
+    }
+    // Between two runs: one that is under way would be told of the last first.
+    stuck.stack.workers[0].signal(Signal::TERM).unwrap();
+    stuck.stack.workers[0].wait_exit(PATIENCE).await.unwrap();
+    stuck.stack.ca().heal().await.unwrap();
+    stuck.is_overdue().await;
+    stuck.stack.workers[0].restart().unwrap();
+    stuck.bench.valid(&stuck.certificate).await;
+    assert_eq!(stuck.stored().await, stuck.order);
+    assert_eq!(stuck.bench.counted(stuck.name).await.finalized, 3);
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::certificate::{ChainName, Issued};
 use crate::clock::until;
-use crate::job::Setbacks;
+use crate::job::{Sort, count_of};
 use crate::limits;
 use crate::order::{CaError, Chain, LedgerError, Order, RemoteOrder};
 
@@ -20,8 +20,10 @@ impl Engine<'_> {
         order: &Order,
         first: Chain,
         remote: &mut Box<dyn RemoteOrder>,
+        progressed: bool,
     ) -> Result<String, Halt> {
         let Some(wanted) = self.preferred_chain else { return Ok(first.pem) };
+        let faults = count_of(self.setbacks(progressed), Sort::Chain);
         if is_it(order, &first.pem, wanted)? {
             return Ok(first.pem);
         }
@@ -29,7 +31,7 @@ impl Engine<'_> {
             match self.ask(order, remote.alternate(url)).await {
                 Ok(pem) if is_it(order, &pem, wanted)? => return Ok(pem),
                 Ok(_) => {}
-                Err(Halt::Asked(error)) if is_waited_out(&error, self.claim.setbacks, self.clock.now()) => {
+                Err(Halt::Asked(error)) if is_waited_out(&error, faults, self.clock.now()) => {
                     return Err(Halt::Asked(error));
                 }
                 Err(Halt::Asked(error)) => {
@@ -50,10 +52,10 @@ fn is_it(order: &Order, pem: &str, wanted: &ChainName) -> Result<bool, LedgerErr
     Ok(issued.is_ok_and(|issued| issued.chain_issuer.as_deref() == Some(wanted.as_str())))
 }
 
-/// Whether a chain is asked for again that did not come, after `before` passing faults in a row: a few times, while there is
-/// a certificate to be had, and never for long.
-fn is_waited_out(error: &CaError, before: Option<Setbacks>, now: Timestamp) -> bool {
-    let is_early = before.map_or(0, |before| before.count) < limits::CHAIN_FAULTS;
+/// Whether a chain is asked for again that did not come so many times before: a few times, while there is a certificate to be had,
+/// and never for long.
+fn is_waited_out(error: &CaError, faults: u32, now: Timestamp) -> bool {
+    let is_early = faults < limits::CHAIN_FAULTS;
     match error {
         CaError::Transient(_) | CaError::OutOfStep(_) | CaError::Account(_) => is_early,
         CaError::Later { at, .. } => is_early && until(now, *at) <= limits::CHAIN_WAIT,

@@ -10,7 +10,7 @@ use crate::audit::{Action, Draft};
 use crate::clock::{later, until};
 use crate::envelope::{KekError, KeyringError};
 use crate::fault::{self, Mutant};
-use crate::job::{Cause, Setbacks, Settlement};
+use crate::job::{Cause, Setbacks, Settlement, Sort, count_of};
 use crate::limits;
 use crate::order::retry::needs_new_key;
 use crate::order::{
@@ -51,15 +51,10 @@ impl Engine<'_> {
             }
             // A replica that lags does not know it yet: that counts when it is said again.
             Halt::Asked(CaError::Gone(problem))
-                if self.is_watched(order)
-                    && self.setbacks(progressed).is_none_or(|before| before.gone == 0) =>
+                if self.is_watched(order) && count_of(self.setbacks(progressed), Sort::Gone) == 0 =>
             {
-                let before = self.setbacks(progressed);
-                let mut again = self.postponed(progressed, Cause::Ca, problem);
-                if let Settlement::Again { setbacks: Some(setbacks), .. } = &mut again {
-                    *setbacks = setbacks.gone(before);
-                }
-                Outcome::Settle(again)
+                let again = self.postponed(progressed, Cause::Ca, problem);
+                Outcome::Settle(again).of(Sort::Gone, self.setbacks(progressed))
             }
             Halt::Ca(error) | Halt::Asked(error) => self.end_by_ca(error, order, progressed).await,
         }
@@ -175,7 +170,7 @@ impl Engine<'_> {
         problem: Problem,
         before: Option<Timestamp>,
     ) -> Outcome {
-        if faulty(&settlement) <= limits::TRANSIENT_SPAN_MAX || self.is_watched(order) {
+        if lasting(&settlement, Setbacks::faulty) <= limits::TRANSIENT_SPAN_MAX || self.is_watched(order) {
             return Outcome::Settle(settlement);
         }
         let failure = Failure { not_before: before, ..Failure::of(problem) };
@@ -185,8 +180,8 @@ impl Engine<'_> {
     /// Whether a CA that said each time that the act would do was at fault too often, for an order that is overdue.
     pub(super) fn is_stuck(&self, order: &Order, progressed: bool) -> bool {
         let OrderState::Ready { since, .. } = &order.state else { return false };
-        let before = self.setbacks(progressed).map_or(0, |before| before.stuck);
-        before >= limits::STUCK_FAULTS && overdue_at(*since, self.expires) <= self.clock.now()
+        let faults = count_of(self.setbacks(progressed), Sort::Stuck);
+        faults >= limits::STUCK_FAULTS && overdue_at(*since, self.expires) <= self.clock.now()
     }
 
     /// Ends an order that the CA says can be finalized, and that cannot.
@@ -206,8 +201,12 @@ impl Engine<'_> {
         progressed: bool,
         error: CaError,
     ) -> Result<Outcome, Halt> {
+        let is_accepted = match &error {
+            CaError::Account(_) => self.standing.is_accepted().await == Ok(true),
+            _ => true,
+        };
         match in_the_way(&error) {
-            Some(problem) if self.is_stuck(order, progressed) => {
+            Some(problem) if is_accepted && self.is_stuck(order, progressed) => {
                 let failure = Failure { is_issued: true, ..Failure::of(problem.clone()) };
                 self.failed(order, failure, |draft| draft).await
             }
@@ -224,22 +223,23 @@ impl Engine<'_> {
         problem: Problem,
         more: impl FnOnce(Draft) -> Draft,
     ) -> Result<Outcome, Halt> {
+        let before = self.setbacks(progressed);
         let settlement = self.postponed(progressed, Cause::Ca, problem.clone());
-        if faulty(&settlement) > limits::TRANSIENT_SPAN_MAX {
+        if lasting(&settlement, Setbacks::mixed_up) > limits::TRANSIENT_SPAN_MAX {
             return self.failed(order, Failure { is_issued: true, ..Failure::of(problem) }, more).await;
         }
-        if self.setbacks(progressed).map_or(0, |before| before.count) < limits::MIX_UPS_NOTED {
+        if count_of(before, Sort::MixUp) < limits::MIX_UPS_NOTED {
             let draft = Draft::new(Action::CertificateRefused, Some(order.project), order.certificate);
             let draft = draft.failed().names(&order.names).detail("problem", problem.kind);
             let audit = self.audit(&more(draft)).await?;
             while self.persisted(self.ledger.note(order, &audit).await).await.transpose()?.is_none() {}
         }
-        Ok(Outcome::Settle(settlement))
+        Ok(Outcome::Settle(settlement).of(Sort::MixUp, before))
     }
 
     /// How long a younger order is kept from being finalized by a CA that does not say what became of one that was set aside; not
-    /// after many faults in a row, nor for one that will not say soon. It is no fault of the younger one's.
-    pub(super) fn awaiting_elder(&self, error: CaError, progressed: bool) -> Option<Settlement> {
+    /// after many faults of that, nor for one that will not say soon. It is no fault of the younger one's.
+    pub(super) fn awaiting_elder(&self, error: CaError, progressed: bool) -> Option<Outcome> {
         let (problem, asked) = match error {
             // A refusal to be asked may be a gateway's, or of an account that is being changed.
             CaError::Transient(problem)
@@ -249,15 +249,15 @@ impl Engine<'_> {
             CaError::Later { problem, at } => (problem, until(self.clock.now(), at)),
             CaError::NeedsPerson(_) | CaError::Gone(_) => return None,
         };
-        let faults = self.setbacks(progressed).map_or(0, |before| before.count);
-        if faults >= limits::ELDER_FAULTS || asked > limits::ELDER_WAIT {
+        let before = self.setbacks(progressed);
+        if count_of(before, Sort::Elder) >= limits::ELDER_FAULTS || asked > limits::ELDER_WAIT {
             return None;
         }
         let mut again = self.postponed(progressed, Cause::Other, problem);
         if let Settlement::Again { after, .. } = &mut again {
             *after = asked.max(*after);
         }
-        Some(again)
+        Some(Outcome::Settle(again).of(Sort::Elder, before))
     }
 
     /// The same step again, later, however often: nothing failed but what we lean on.
@@ -266,14 +266,7 @@ impl Engine<'_> {
     }
 
     /// The CA is busy with the order: it is asked again when it wants to be, and less and less often.
-    /// One that has not heard of what it was sent (`stuck`) is not busy.
-    pub(super) fn waiting(
-        &self,
-        order: &Order,
-        progressed: bool,
-        asked: Duration,
-        stuck: bool,
-    ) -> Settlement {
+    pub(super) fn waiting(&self, order: &Order, progressed: bool, asked: Duration) -> Settlement {
         let (before, now) = (self.setbacks(progressed), self.clock.now());
         let ends = [order.state.placed().and_then(|placed| placed.expires), self.expires];
         let own = poll_delay(before.map_or(0, |before| before.waits), ends, now, self.entropy);
@@ -281,13 +274,11 @@ impl Engine<'_> {
         let most = limits::RETRY_AFTER_MAX.min(limit_wait_max(self.expires, now));
         let after = own.max(asked.min(most));
         let problem = Problem::waiting(later(now, after));
-        let kept = before.filter(|_| stuck).map_or(0, |before| before.stuck);
-        let setbacks = Setbacks { stuck: kept, ..Setbacks::waited(before, now) };
-        Settlement::Again { after, problem: Some(problem), setbacks: Some(setbacks) }
+        Settlement::Again { after, problem: Some(problem), setbacks: Some(Setbacks::waited(before, now)) }
     }
 
     /// The passing faults in a row before this run, none when it made progress.
-    fn setbacks(&self, progressed: bool) -> Option<Setbacks> {
+    pub(super) fn setbacks(&self, progressed: bool) -> Option<Setbacks> {
         self.claim.setbacks.filter(|_| !progressed)
     }
 
@@ -347,14 +338,16 @@ impl Engine<'_> {
     }
 }
 
-/// What keeps an act from being done that will not end by itself, or by anybody's doing, as far as the error says.
+/// What keeps an act from being done that will not end by itself, or by anybody's doing, as far as the error says. What is said of the
+/// account is among it: CAs say so of a name, and a run that finds that it is the account waits for that.
 pub(super) fn in_the_way(error: &CaError) -> Option<&Problem> {
     match error {
-        CaError::Refused(problem) | CaError::Transient(problem) | CaError::OutOfStep(problem) => {
-            Some(problem)
-        }
+        CaError::Refused(problem)
+        | CaError::Account(problem)
+        | CaError::Transient(problem)
+        | CaError::OutOfStep(problem) => Some(problem),
         CaError::Later { problem, .. } => Some(problem).filter(|problem| problem.class == Class::Transient),
-        CaError::Account(_) | CaError::NeedsPerson(_) | CaError::Gone(_) => None,
+        CaError::NeedsPerson(_) | CaError::Gone(_) => None,
     }
 }
 
@@ -383,10 +376,10 @@ fn key_not_kept() -> Problem {
     Problem::new(Class::Protocol, "key-not-kept", detail)
 }
 
-/// For how long the CA has been at fault when a job runs again.
-fn faulty(settlement: &Settlement) -> Duration {
+/// For how long something has been so by `measure` when a job runs again.
+fn lasting(settlement: &Settlement, measure: impl Fn(&Setbacks) -> Duration) -> Duration {
     match settlement {
-        Settlement::Again { setbacks: Some(setbacks), .. } => setbacks.faulty(),
+        Settlement::Again { setbacks: Some(setbacks), .. } => measure(setbacks),
         _ => Duration::ZERO,
     }
 }

@@ -2,6 +2,7 @@
 //! The acts on an order whose challenges are answered: it is finalized and its certificate fetched, or it is given up.
 
 use crate::fault;
+use crate::job::Sort;
 use crate::order::{CaError, Order, Seen};
 use crate::problem::Problem;
 
@@ -26,7 +27,7 @@ impl Engine<'_> {
                 return self.refused_to_finalize(order, problem, run).await;
             }
             Err(Halt::Ca(error)) => {
-                run.stuck = in_the_way(&error).is_some();
+                run.fault = in_the_way(&error).map(|_| Sort::Stuck);
                 return Err(Halt::Ca(error));
             }
             Err(halt) => return Err(halt),
@@ -54,20 +55,21 @@ impl Engine<'_> {
     }
 
     pub(super) async fn download(&self, order: &Order, run: &mut Run) -> Result<(), Halt> {
-        let placed = placed(order)?;
+        let (placed, progressed) = (placed(order)?, run.progressed);
         let remote = self.remote(order, &placed, run).await?;
         fault::point("download.before");
         let chain = self.ask(order, remote.certificate()).await;
         fault::point("download.after");
         let chain = match chain {
             Err(Halt::Asked(error)) if !self.is_of_a_moving_account(&error).await => {
-                run.stuck = in_the_way(&error).is_some();
-                return Err(Halt::Done(self.not_handed_out(order, run.progressed, error).await?));
+                run.fault = in_the_way(&error).map(|_| Sort::Stuck);
+                return Err(Halt::Done(self.not_handed_out(order, progressed, error).await?));
             }
             chain => chain?,
         };
-        let chain = self.chosen(order, chain, remote).await?;
-        Err(Halt::Done(self.store(order, placed, chain, run.progressed).await?))
+        let chain = self.chosen(order, chain, remote, progressed).await;
+        run.fault = matches!(chain, Err(Halt::Asked(_))).then_some(Sort::Chain);
+        Err(Halt::Done(self.store(order, placed, chain?, progressed).await?))
     }
 
     /// Gives the order up at the CA, whose word then ends it. One that keeps the order is waited for as before.

@@ -19,7 +19,7 @@ use self::world::{World, gone, needs_a_person, placed, problem, ready, refused};
 use super::Outcome;
 use crate::certificate::Names;
 use crate::clock::Clock;
-use crate::job::{Cause, Mandate, Setbacks, Settlement};
+use crate::job::{Cause, Mandate, Setbacks, Settlement, Sort};
 use crate::limits;
 use crate::order::{CaError, OrderState, Reply, Seen};
 
@@ -66,7 +66,7 @@ fn a_certificate_that_was_not_asked_for_is_not_stored_and_the_audit_says_what_it
         ca.looks = [seen(Seen::Valid)].into();
         ca.certificate = Some(Ok(own.cert.pem()));
     });
-    after_an_hour(&mut world);
+    after_an_hour_of_mix_ups(&mut world);
     let outcome = world.run();
     assert!(
         matches!(&outcome, Outcome::Failed(problem) if problem.kind == "wrong-certificate"),
@@ -280,22 +280,38 @@ fn a_wrong_certificate_is_fetched_again_for_an_hour_before_another_is_bought() {
     assert!(
         matches!(&noted[..], [leaf] if leaf.contains("certificate.refused") && leaf.contains("issued_spki_sha256"))
     );
-    // The database's hours are not the CA's.
-    world.claim.setbacks = waits::met(&world, (0..61).map(|minute| (minute, Cause::Other)));
-    world.clock.set(Duration::from_secs(61 * 60));
-    assert_eq!(again(&world.run()), Some(("wrong-certificate".into(), 62)));
-    assert_eq!(world.book.noted.lock().unwrap().len(), 1, "it is noted at each of the first looks alone");
+    // An hour of the database's, or of an outage of the CA's, is none of mix-ups.
+    for cause in [Cause::Other, Cause::Ca] {
+        world.clock.set(Duration::ZERO);
+        world.claim.setbacks = waits::met(&world, (0..61).map(|minute| (minute, cause)));
+        world.clock.set(Duration::from_secs(61 * 60));
+        assert_eq!(again(&world.run()), Some(("wrong-certificate".into(), 62)));
+    }
+    assert_eq!(world.failed(), 0);
+    let noted = world.book.noted.lock().unwrap().len();
     world.clock.set(Duration::ZERO);
-    after_an_hour(&mut world);
+    after_an_hour_of_mix_ups(&mut world);
+    let setbacks = world.claim.setbacks;
+    world.clock.set(Duration::from_secs(59 * 60));
+    world.claim.setbacks = setbacks.map(|setbacks| Setbacks { last: None, ..setbacks });
+    assert_eq!(again(&world.run()), Some(("wrong-certificate".into(), 62)), "it is an hour, and not more");
+    assert_eq!(world.book.noted.lock().unwrap().len(), noted, "it is noted at each of the first looks alone");
+    world.claim.setbacks = setbacks;
+    world.clock.set(Duration::from_secs(61 * 60));
     assert!(matches!(world.run(), Outcome::Failed(problem) if problem.kind == "wrong-certificate"));
     assert_eq!(world.failed(), 1);
     assert!(world.book.last.lock().unwrap().as_ref().unwrap().is_issued, "the CA has counted it");
 }
 
-/// An hour of the CA's faults, and as much later.
-fn after_an_hour(world: &mut World) {
-    world.claim.setbacks = waits::met(world, (0..61).map(|minute| (minute, Cause::Ca)));
-    world.clock.set(Duration::from_secs(61 * 60));
+/// An hour in which the CA gave something else than the certificate, and as much later.
+fn after_an_hour_of_mix_ups(world: &mut World) {
+    let began = world.clock.now();
+    let minute = Duration::from_secs(60);
+    world.claim.setbacks = (0..61).fold(None, |before, at| {
+        let met = Setbacks::met(before, Cause::Ca, minute, crate::clock::later(began, minute * at));
+        Some(met.of(Sort::MixUp, before))
+    });
+    world.clock.set(minute * 61);
 }
 
 /// A good certificate, of somebody else's key.

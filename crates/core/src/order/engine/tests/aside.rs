@@ -4,7 +4,7 @@
 use super::again;
 use super::world::{NOW_S, World, placed, problem};
 use crate::clock::Clock;
-use crate::job::{Setbacks, Settlement};
+use crate::job::{Setbacks, Settlement, Sort, count_of};
 use crate::limits;
 use crate::order::{CaError, OrderState, Outcome, Seen};
 
@@ -13,14 +13,14 @@ fn run(elder: Result<Seen, CaError>) -> (Outcome, World) {
     run_after(0, elder)
 }
 
-/// The same after so many passing faults in a row.
+/// The same after so many faults of looks at the elder one, among others.
 fn run_after(faults: u32, elder: Result<Seen, CaError>) -> (Outcome, World) {
     let state = OrderState::Challenged { placed: placed(3_600), duties: vec![] };
     let mut world = World::new(state).tell(|ca| {
         ca.looks = [Some(Ok(Seen::Ready.into())), Some(elder.map(Into::into))].into();
     });
     let none = Setbacks::none(world.clock.now());
-    world.claim.setbacks = (faults > 0).then_some(Setbacks { count: faults, ..none });
+    world.claim.setbacks = Some(Setbacks { count: 9, ..none.times(Sort::Elder, faults) });
     world.watched = vec!["https://ca.example.test/order/elder".to_owned()];
     (world.run(), world)
 }
@@ -54,7 +54,9 @@ fn a_passing_fault_of_the_look_at_the_elder_one_is_waited_out_some_times() {
     ];
     for fault in faults {
         let (outcome, world) = run(Err(fault()));
-        assert_eq!(again(&outcome), Some((problem().kind, 1)), "{outcome:?}");
+        assert_eq!(again(&outcome), Some((problem().kind, 10)), "{outcome:?}");
+        let Outcome::Settle(Settlement::Again { setbacks, .. }) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(count_of(setbacks, Sort::Elder), 1);
         assert!(world.book.states.lock().unwrap().is_empty(), "it may be finalized now");
         let (_, world) = run_after(limits::ELDER_FAULTS - 1, Err(fault()));
         assert!(!is_finalized_next(&world));

@@ -8,7 +8,7 @@ use super::super::Outcome;
 use super::world::{Answer, World, problem, ready, refused};
 use crate::certificate::{ChainName, KeyMaterial, KeyType};
 use crate::clock::{Clock, later};
-use crate::job::{Setbacks, Settlement};
+use crate::job::{Setbacks, Settlement, Sort, count_of};
 use crate::limits;
 use crate::order::{CaError, Seen};
 
@@ -117,10 +117,11 @@ fn a_chain_that_does_not_come_is_waited_for_a_few_times_and_costs_no_certificate
     for count in 0..=limits::CHAIN_FAULTS {
         let mut world = ca.world("Root B", "Root A", vec![passing(), ca.chain("Root C")]);
         let none = Setbacks::none(world.clock.now());
-        world.claim.setbacks = (count > 0).then_some(Setbacks { count, ..none });
+        world.claim.setbacks = Some(Setbacks { count: 9, ..none.times(Sort::Chain, count) });
         if count < limits::CHAIN_FAULTS {
             let outcome = world.run();
-            assert!(matches!(outcome, Outcome::Settle(Settlement::Again { .. })), "{count}: {outcome:?}");
+            let Outcome::Settle(Settlement::Again { setbacks, .. }) = outcome else { panic!("{outcome:?}") };
+            assert_eq!(count_of(setbacks, Sort::Chain), count + 1);
             assert!(world.book.stored.lock().unwrap().is_empty());
         } else {
             assert_eq!(taken(&world).as_deref(), Some("Root A"));

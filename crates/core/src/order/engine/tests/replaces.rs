@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::super::Outcome;
 use super::ca::Answer;
 use super::world::{NOW_S, World, placed, problem};
-use crate::job::Setbacks;
+use crate::job::{Setbacks, Settlement, Sort, count_of};
 use crate::limits;
 use crate::order::{CaError, OrderState, Placed, Seen};
 use crate::problem::{Class, Problem};
@@ -105,9 +105,14 @@ fn a_ca_that_stumbles_over_it_again_and_again_is_asked_without() {
     for (before, asked) in [(0, vec![Some(id())]), (limits::REPLACES_FAULTS - 1, vec![Some(id()), None])] {
         let mut world = keyed(Some(id())).tell(|ca| ca.places = [broken(), accepted()].into());
         let since = Timestamp::from_second(NOW_S).unwrap();
-        world.claim.setbacks = (before > 0).then_some(Setbacks { count: before, ..Setbacks::none(since) });
-        world.run();
+        let none = Setbacks::none(since);
+        world.claim.setbacks = Some(Setbacks { count: 9, ..none.times(Sort::Replacement, before) });
+        let outcome = world.run();
         assert_eq!(world.replaced(), asked, "after {before}");
+        if before == 0 {
+            let Outcome::Settle(Settlement::Again { setbacks, .. }) = outcome else { panic!("{outcome:?}") };
+            assert_eq!(count_of(setbacks, Sort::Replacement), 1);
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::super::Outcome;
 use super::ca::{Answer, certificate};
 use super::world::{World, placed, problem, ready};
-use super::{after_an_hour, again, seen};
+use super::{after_an_hour_of_mix_ups, again, seen};
 use crate::clock::{Clock, later};
 use crate::job::{Cause, Setbacks, Settlement};
 use crate::limits;
@@ -274,7 +274,7 @@ fn what_the_ca_issued_counts_although_it_cannot_be_used() {
         );
         ca.certificate = Some(Ok(certificate(&other.unwrap().csr)));
     });
-    after_an_hour(&mut wrong);
+    after_an_hour_of_mix_ups(&mut wrong);
     assert!(matches!(wrong.run(), Outcome::Failed(problem) if problem.kind == "wrong-certificate"));
     assert!(wrong.book.last.lock().unwrap().as_ref().unwrap().is_issued);
     let refused = World::new(ready(3_600)).tell(|ca| {
