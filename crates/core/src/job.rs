@@ -252,6 +252,8 @@ pub struct Claim {
     pub lane: Lane,
     /// Claims in a row, up to this one, whose worker was never heard of again.
     pub lost: u32,
+    /// Whether nothing more is begun: what it replaces was let go of, and only what is in flight is brought to its end.
+    pub is_last: bool,
 }
 
 impl Claim {

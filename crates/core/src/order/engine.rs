@@ -222,34 +222,51 @@ impl Engine<'_> {
                 self.authorizations(order, remote.as_mut()).await
             }
         };
-        let (mut duties, mut answers) = (Vec::new(), Vec::new());
-        let kept_until = later(
-            placed.expires.unwrap_or_else(|| later(self.clock.now(), limits::CHALLENGE_LIFE_DEFAULT)),
-            limits::CHALLENGE_KEPT,
-        );
         let authorizations = authorizations?;
         run.known.not_before(authorizations.retry_at);
-        for authorization in authorizations.said {
-            match authorization {
-                Authorization::Valid => {}
-                Authorization::Unusable(problem) => {
-                    return Err(Halt::Done(self.fail(order, problem).await?));
-                }
-                Authorization::Pending { token, key_authorization } => {
-                    duties.push(Duty { token: token.clone() });
-                    let (project, order) = (order.project, order.id);
-                    answers.push(ChallengeAnswer {
-                        token,
-                        key_authorization,
-                        project,
-                        order,
-                        expires_at: kept_until,
-                    });
-                }
-            }
+        let (duties, answers, unusable) = self.asked_for(order, &placed, authorizations.said);
+        if let Some(problem) = unusable {
+            return Err(Halt::Done(self.fail(order, problem).await?));
         }
         run.answered = true;
         self.record(CHALLENGED, order, run, OrderState::Challenged { placed, duties }, &answers).await
+    }
+
+    /// Writes the answers down once more of an order that may have been finalized: those of an earlier run have another key in them. What
+    /// the CA says of its authorizations says nothing of the order.
+    async fn answer_anew(&self, order: &mut Order, run: &mut Run) -> Result<(), Halt> {
+        let placed = placed(order)?;
+        let remote = self.remote(order, &placed, run).await?;
+        let authorizations = self.authorizations(order, remote.as_mut()).await?;
+        run.known.not_before(authorizations.retry_at);
+        let (_, answers, _) = self.asked_for(order, &placed, authorizations.said);
+        run.answered = true;
+        *order = self.written(READY, order, order.state.clone(), &answers).await?;
+        Ok(())
+    }
+
+    /// What is to be proven and with which answers; and why an order cannot be fulfilled, if it cannot.
+    fn asked_for(
+        &self,
+        order: &Order,
+        placed: &Placed,
+        authorizations: Vec<Authorization>,
+    ) -> (Vec<Duty>, Vec<ChallengeAnswer>, Option<Problem>) {
+        let (mut duties, mut answers) = (Vec::new(), Vec::new());
+        let default = || later(self.clock.now(), limits::CHALLENGE_LIFE_DEFAULT);
+        let expires_at = later(placed.expires.unwrap_or_else(default), limits::CHALLENGE_KEPT);
+        for authorization in authorizations {
+            match authorization {
+                Authorization::Valid => {}
+                Authorization::Unusable(problem) => return (duties, answers, Some(problem)),
+                Authorization::Pending { token, key_authorization } => {
+                    duties.push(Duty { token: token.clone() });
+                    let (project, order) = (order.project, order.id);
+                    answers.push(ChallengeAnswer { token, key_authorization, project, order, expires_at });
+                }
+            }
+        }
+        (duties, answers, None)
     }
 
     /// What the CA wants to have proven.
@@ -290,9 +307,11 @@ impl Engine<'_> {
     }
 
     async fn submit(&self, order: &mut Order, run: &mut Run) -> Result<(), Halt> {
-        let is_answered_by_us = run.answered || !matches!(order.state, OrderState::Challenged { .. });
-        if !is_answered_by_us && self.standing.is_rekeyed() {
-            return self.prepare(order, run).await;
+        if !run.answered && self.standing.is_rekeyed() {
+            match order.state {
+                OrderState::Ready { .. } => self.answer_anew(order, run).await?,
+                _ => return self.prepare(order, run).await,
+            }
         }
         let placed = placed(order)?;
         let remote = self.remote(order, &placed, run).await?;

@@ -159,6 +159,7 @@ impl Database {
             setbacks: job.setbacks,
             lane: Lane::Main,
             lost: job.lost,
+            is_last: false,
         })
     }
 

@@ -161,8 +161,8 @@ impl Store {
         Ok(fact.must("jobs", as_seen(job), stages).may(collection, still(&job.work, &subject), left))
     }
 
-    /// The end of the renewal of a version that waits, if one does: what it would take the place of is let go of. One that
-    /// somebody asked for after `asked_at` is a later wish, and what the CA may have issued for is fetched.
+    /// The end of the renewal of a version, if there is one: what it would take the place of is let go of. One that somebody asked for after
+    /// `asked_at` is a later wish. One that runs, or that the CA may have issued for, fetches that, and begins nothing more.
     pub(crate) async fn letting_go(
         &self,
         transaction: &mut Transaction,
@@ -176,17 +176,20 @@ impl Store {
         let jobs = self.collection::<Document>("jobs");
         let later = doc! { "$gt": date(asked_at) };
         let awaited = Need { is_awaited: true, before: None }.floor();
-        let waiting = doc! {
-            "key": renewal.key(), "alive": true, "state": "queued",
+        let unwanted = doc! {
+            "key": renewal.key(), "alive": true,
             "$nor": [{ "hastened": &later }, { "created_at": later, "rank_floor": awaited }],
         };
-        let found = jobs.find_one(waiting).session(&mut transaction.session).await.map_err(failed)?;
+        let found =
+            jobs.find_one(unwanted.clone()).session(&mut transaction.session).await.map_err(failed)?;
         let Some(job) = found else { return Ok(Fact::new(doing)) };
+        let job: JobDocument = read("jobs", job)?;
         let order = self.live_order(transaction, certificate).await?;
-        if order.is_some_and(|order| order.state.may_be_finalized()) {
-            return Ok(Fact::new(doing));
+        let may_be_finalized = order.is_some_and(|order| order.state.may_be_finalized());
+        if may_be_finalized || job.state == JobState::Running {
+            return Ok(Fact::new(doing).may("jobs", as_seen(&job), doc! { "$set": { "is_last": true } }));
         }
-        self.cancelling(transaction, doing, &read("jobs", job)?, audit).await
+        self.cancelling(transaction, doing, &job, audit).await
     }
 
     /// The certificate's order in flight that was made for this version, if the CA cannot have issued for it.

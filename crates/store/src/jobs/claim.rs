@@ -204,6 +204,7 @@ impl JobDocument {
             failures: self.failures,
             setbacks: self.setbacks,
             lost: self.lost,
+            is_last: self.is_last,
         }
     }
 }

@@ -72,6 +72,8 @@ pub(super) fn forward() -> Document {
         "due_at": come(own.into(), "$due_at"),
         "hastened": come("$$NOW".into(), "$hastened"),
         "lane": come(main.into(), "$lane"),
+        // Whoever asks for it wants all of it.
+        "is_last": "$$REMOVE",
         "rank_floor": come(Need { is_awaited: true, before: None }.floor().into(), "$rank_floor"),
     }
 }

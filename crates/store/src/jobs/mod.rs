@@ -82,6 +82,9 @@ struct JobDocument<W = Work> {
     /// Claims in a row whose worker was never heard of again.
     #[serde(default)]
     lost: u32,
+    /// Whether nothing more is begun for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_last: bool,
     #[serde(default)]
     setbacks: Option<Setbacks>,
     #[serde(default)]
@@ -367,6 +370,7 @@ impl From<&JobDraft> for JobDocument {
             fence: draft.fence,
             failures: 0,
             lost: 0,
+            is_last: false,
             setbacks: None,
             owner: None,
             token: None,

@@ -134,7 +134,12 @@ impl Fact {
     fn planned_anew(self, claim: &Claim) -> Self {
         let Work::Issue { certificate, made_for: Some(version) } = &claim.work else { return self };
         let still = doc! { "_id": certificate.to_string(), "version.id": version.to_string() };
-        self.may("certificates", still, vec![doc! { "$unset": "planned_for" }, plan::stage()])
+        let mut stages = vec![doc! { "$unset": "planned_for" }, plan::stage()];
+        if claim.is_last {
+            // Nothing is tried any more, so nothing fails.
+            stages.push(doc! { "$set": { "status": "valid", "problem": null, "next_attempt_at": null } });
+        }
+        self.may("certificates", still, stages)
     }
 
     /// With what needs a person shown on the record that somebody looks at. A renewal is never given up: without anybody's

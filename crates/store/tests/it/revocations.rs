@@ -203,7 +203,24 @@ async fn a_renewal_that_was_asked_for_later_or_that_the_ca_may_issue_for_goes_on
         record(&world, &claim(&world).await).await.unwrap();
         let job = world.store.job(world.project, renewal.job).await.unwrap().unwrap();
         assert_eq!(job.state, state, "{beside:?}");
+        if let Beside::Finalized = beside {
+            is_last_until_somebody_asks(&world, &certificate, &renewal).await;
+        }
     }
+}
+
+/// It brings its order to its end and begins no other, as long as that is what was asked for last.
+async fn is_last_until_somebody_asks(world: &World, certificate: &CertificateRecord, renewal: &Claim) {
+    let jobs = raw(world).await.collection::<Document>("jobs");
+    let own = doc! { "_id": renewal.job.to_string() };
+    let now = vec![doc! { "$set": { "claim_at": "$$NOW" } }];
+    jobs.update_one(own, now).await.unwrap();
+    let claim = world.claim("one", LEASE).await.remove(0);
+    assert!(claim.is_last && claim.job == renewal.job);
+    let again = Settlement::Again { after: DAY, problem: None, setbacks: None };
+    world.store.settle(&claim, &again, world.clock.now()).await.unwrap();
+    let claim = world.renewing(certificate).await;
+    assert!(!claim.is_last && claim.job == renewal.job, "somebody asked for it since");
 }
 
 /// Who says once more that nothing is to take its place means what was asked for until then.

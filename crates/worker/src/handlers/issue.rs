@@ -91,6 +91,7 @@ pub(super) async fn run(
             Order { key: seal(world, &certificate, order.id, made).await?, ..order }
         }
         Some(order) => order,
+        None if claim.is_last => return superseded,
         None => {
             let made = tokio::select! {
                 made = key::make(world, &certificate) => made?,

@@ -272,3 +272,44 @@ async fn what_is_revoked_already_counts_as_done_and_without_renewal_it_stays_rev
         })
         .await;
 }
+
+/// What the CA may have issued for is brought to its end, and no other is bought when that comes to nothing.
+#[tokio::test]
+async fn a_renewal_of_what_was_let_go_of_is_the_last_one() {
+    let (stack, bench) = bench::own(bench::workers(1)).await;
+    let (id, name) = (bench.request("let-go.example.test").await, "let-go.example.test");
+    bench.valid(&id).await;
+    let hold = FaultRule::always(Fault::Processing { looks: 10_000 }).at(&[Asked::Finalize]);
+    bench.ca.inject(&hold.times_each(1).names(name)).await.unwrap();
+    let path = bench.path(&format!("certificates/{id}/renew"));
+    let renewal = bench.api.post(&path, &json!({})).await.unwrap()["id"].as_str().unwrap().to_owned();
+    wait::until("the renewal to be finalized", PATIENCE, || async {
+        let finalized = bench.counted(name).await.finalized;
+        if finalized == 2 { Ok(()) } else { Err(Pending::not_yet(finalized)) }
+    })
+    .await
+    .unwrap();
+    let revocation = revoke(&bench, &id, json!({ "reason": "cessationOfOperation", "replace": false })).await;
+    job_succeeded(&bench, &revocation).await;
+
+    let database = Client::with_uri_str(stack.mongo_uri()).await.unwrap().default_database().unwrap();
+    let (orders, jobs) = (database.collection::<Document>("orders"), database.collection::<Document>("jobs"));
+    let expired = doc! { "$set": { "state.placed.expires": "2026-01-01T00:00:00Z" } };
+    orders.update_one(doc! { "certificate": &id, "live": true }, expired).await.unwrap();
+    wait::until("the renewal to end", PATIENCE, || async {
+        // Nobody asked for it: its time came.
+        let due = vec![doc! { "$set": { "claim_at": "$$NOW" } }];
+        let waiting = doc! { "_id": &renewal, "state": "queued" };
+        jobs.update_one(waiting, due).await.map_err(Pending::not_yet)?;
+        let job = jobs.find_one(doc! { "_id": &renewal }).await.map_err(Pending::not_yet)?.unwrap();
+        if job.get_str("state").is_ok_and(|state| state == "cancelled") {
+            Ok(())
+        } else {
+            Err(Pending::not_yet(job))
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(bench.counted(name).await.orders, 2);
+    assert_eq!(bench.get(&id).await["status"], "revoked");
+}

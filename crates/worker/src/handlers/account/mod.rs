@@ -214,6 +214,7 @@ mod tests {
             setbacks: None,
             lane: cap_core::job::Lane::Main,
             lost: 0,
+            is_last: false,
         }
     }
 

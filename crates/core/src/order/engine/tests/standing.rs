@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a refusal of the account means for an order.
 
-use super::world::{World, placed, problem, refused};
+use super::world::{World, placed, problem, ready, refused};
 use super::{Outcome, again};
-use crate::order::{CaError, OrderState, Seen};
+use crate::order::{Authorization, CaError, OrderState, Seen};
 use crate::problem::Class;
 
 fn order() -> OrderState {
@@ -60,6 +60,31 @@ fn challenges_that_were_answered_with_another_key_are_answered_anew() {
         assert!(matches!(world.run(), Outcome::Failed(_)));
         let written = world.book.states.lock().unwrap().len();
         assert_eq!(written, usize::from(rekeyed), "once, and only after a rollover");
+    }
+}
+
+/// It may have been finalized: neither what its challenges are like by now nor what the CA says of them ends it.
+#[test]
+fn an_order_that_may_be_finalized_is_answered_anew_as_well_and_stays_what_it_is() {
+    let pending = || Authorization::Pending {
+        token: "t".repeat(43).try_into().unwrap(),
+        key_authorization: "t.new".into(),
+    };
+    for (authorization, answers) in [(pending(), 1), (Authorization::Unusable(problem()), 0)] {
+        for rekeyed in [false, true] {
+            let mut world = World::new(ready(3_600)).tell(|ca| {
+                ca.looks = [Some(Ok(Seen::Pending.into()))].into();
+                ca.authorizations = [Some(Ok(vec![authorization.clone()].into()))].into();
+                ca.submit = refused();
+            });
+            world.standing.rekeyed = rekeyed;
+            let outcome = world.run();
+            assert_eq!(again(&outcome), Some((problem().kind, 1)), "{outcome:?}");
+            let written = world.book.states.lock().unwrap().clone();
+            assert_eq!(written, vec![ready(3_600); usize::from(rekeyed)]);
+            assert_eq!(world.book.answers.lock().unwrap().len(), if rekeyed { answers } else { 0 });
+            assert_eq!(world.failed(), 0);
+        }
     }
 }
 

@@ -73,6 +73,7 @@ impl Clock for Hands {
 #[derive(Default)]
 pub(super) struct Book {
     pub(super) states: Mutex<Vec<OrderState>>,
+    pub(super) answers: Mutex<Vec<ChallengeAnswer>>,
     pub(super) failed: Mutex<Vec<Problem>>,
     /// Whether each of those wants a new key.
     pub(super) new_keys: Mutex<Vec<bool>>,
@@ -97,12 +98,13 @@ impl Ledger for Book {
         &self,
         order: &Order,
         next: OrderState,
-        _answers: &[ChallengeAnswer],
+        answers: &[ChallengeAnswer],
     ) -> Result<Order, LedgerError> {
         if self.is_taken {
             return Err(LedgerError::Fenced);
         }
         self.states.lock().unwrap().push(next.clone());
+        self.answers.lock().unwrap().extend_from_slice(answers);
         Ok(Order { revision: order.revision + 1, state: next, ..order.clone() })
     }
 
@@ -248,6 +250,7 @@ impl World {
                 setbacks: None,
                 lane: crate::job::Lane::Main,
                 lost: 0,
+                is_last: false,
             },
             book: Book::default(),
             order: Order {
