@@ -77,7 +77,7 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let exit = match (&error, error.status().map(|status| status.as_u16())) {
             (ClientError::Settings { .. }, _) => Exit::Config,
-            (ClientError::Api(_), Some(400 | 422)) => Exit::Usage,
+            (ClientError::NoName { .. }, _) | (ClientError::Api(_), Some(400 | 422)) => Exit::Usage,
             (ClientError::Api(_), Some(401 | 403)) => Exit::NotAllowed,
             (ClientError::Api(_), Some(404)) => Exit::NotFound,
             (ClientError::Api(_), Some(409 | 412)) => Exit::Conflict,
@@ -148,6 +148,14 @@ mod tests {
             request_id: None,
         };
         assert_eq!(Failure::from(gateway).exit(), Exit::Error);
+    }
+
+    #[test]
+    fn what_is_no_name_is_a_fault_of_the_command_and_not_of_the_configuration() {
+        let failure = Failure::from(ClientError::NoName { text: String::new() });
+        assert_eq!(failure.exit(), Exit::Usage);
+        let text = "\"\" names nothing: it is neither an id nor a name\n  hint: give an id or a name";
+        assert_eq!(failure.to_string(), text);
     }
 
     #[test]

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Waiting for what happens in the background: each look is judged on plain values.
 
+pub(crate) mod newest;
+
 use std::time::Duration;
 
 use cap_client::ClientError;
 use cap_client::wire::{Certificate, Issuer, Job, KeyRollover};
 use cap_core::certificate::Status;
+use cap_core::clock::Clock;
 use cap_core::id::JobId;
 use cap_core::issuer::IssuerStatus;
 use cap_core::job::JobState;
@@ -22,6 +25,8 @@ use crate::output::text::instant;
 const LOOK_FIRST: Duration = Duration::from_millis(250);
 /// The longest wait between two looks.
 const LOOK_MAX: Duration = Duration::from_secs(2);
+/// The least that a look is given, however little time is left: an API that is well answers the last one within it.
+const LOOK_FLOOR: Duration = Duration::from_secs(3);
 
 /// What a look says.
 #[derive(Debug)]
@@ -37,10 +42,8 @@ pub(crate) enum Verdict {
     },
     /// It goes on by itself, but will not be there in time; why.
     Late(String),
-    /// Nobody works on it any more; why.
-    Dead(String),
-    /// Nobody works on it, and nothing failed; why, and what to do.
-    Idle {
+    /// Nobody works on it any more; why, and what to do.
+    Dead {
         /// Why.
         why: String,
         /// What to do.
@@ -51,6 +54,11 @@ pub(crate) enum Verdict {
 impl Verdict {
     fn pending(state: &str) -> Self {
         Self::Pending { state: state.to_owned(), why: None }
+    }
+
+    fn dead(why: impl Into<String>) -> Self {
+        let next = "it does not go on by itself: mend the cause, then run this again".to_owned();
+        Self::Dead { why: why.into(), next }
     }
 }
 
@@ -80,23 +88,22 @@ pub(crate) async fn until_then<T>(
             .hint("it goes on by itself; look again later, or raise --timeout")
     };
     loop {
+        let bound = deadline.saturating_sub(app.clock.boottime()).max(LOOK_FLOOR);
+        let looked = within(app.clock.as_ref(), bound, look()).await;
         let left = deadline.saturating_sub(app.clock.boottime());
-        let (state, why) = match look().await {
-            Ok(seen) => match judge(&seen, cap_core::clock::later(app.now(), left)) {
+        let (state, why) = match looked {
+            Some(Ok(seen)) => match judge(&seen, cap_core::clock::later(app.now(), left)) {
                 Verdict::Done => return Ok(seen),
                 Verdict::Pending { state, why } => (state, why),
                 Verdict::Late(why) => return Err(late(why)),
-                Verdict::Dead(why) => {
-                    return Err(Failure::new(Exit::Error, format!("{what} is not done"), why)
-                        .hint("it does not go on by itself: mend the cause, then run this again"));
-                }
-                Verdict::Idle { why, next } => {
+                Verdict::Dead { why, next } => {
                     return Err(Failure::new(Exit::Error, format!("{what} is not done"), why).hint(next));
                 }
             },
             // A replica that goes away takes nothing with it: the next look asks another one.
-            Err(error) if error.is_passing() => (format!("not seen ({})", error.why()), None),
-            Err(error) => return Err(error.into()),
+            Some(Err(error)) if error.is_passing() => (format!("not seen ({})", error.why()), None),
+            Some(Err(error)) => return Err(error.into()),
+            None => (format!("not seen (no answer within {} s)", bound.as_secs()), None),
         };
         if left.is_zero() {
             let why = why.map(|why| format!(": {why}")).unwrap_or_default();
@@ -112,11 +119,20 @@ pub(crate) async fn until_then<T>(
     }
 }
 
+/// What a look sees, or nothing where it takes longer than that.
+async fn within<T>(clock: &dyn Clock, bound: Duration, look: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        seen = look => Some(seen),
+        () = clock.sleep(bound) => None,
+    }
+}
+
 /// Whether a certificate is there.
 pub(crate) fn certificate(seen: &Certificate, deadline: Timestamp) -> Verdict {
     match seen.status {
         Status::Valid => Verdict::Done,
-        Status::Revoked => Verdict::Dead("its version was revoked, and it is not issued anew".to_owned()),
+        Status::Revoked => Verdict::dead("its version was revoked, and it is not issued anew"),
         Status::Requested | Status::Issuing | Status::Renewing | Status::Expired => {
             Verdict::pending(seen.status.as_str())
         }
@@ -124,45 +140,47 @@ pub(crate) fn certificate(seen: &Certificate, deadline: Timestamp) -> Verdict {
     }
 }
 
-/// Whether a certificate that was asked for is there; with it the newest job that issues it, while none has begun.
+/// Whether a certificate that was asked for is there; with it its newest job, where that was looked at.
 pub(crate) fn requested((seen, newest): &(Certificate, Option<Job>), deadline: Timestamp) -> Verdict {
-    match newest.as_ref().map(|job| (job.id, job.state)) {
-        Some((job, JobState::Cancelled)) => Verdict::Idle {
-            why: format!("its job {job} was cancelled, so nobody works on it"),
-            next: format!("`certautopilot cert renew {} --wait` queues another job", seen.id),
+    let queue = || format!("`certautopilot cert renew {} --wait` queues another job", seen.id);
+    match newest {
+        Some(job) if job.state == JobState::Cancelled => Verdict::Dead {
+            why: format!("its job {} was cancelled, so nobody works on it", job.id),
+            next: queue(),
         },
-        Some((_, JobState::Queued | JobState::Running | JobState::Succeeded | JobState::Dead)) | None => {
-            certificate(seen, deadline)
+        Some(job) if seen.status == Status::Failing && is_given_up(job, seen.next_attempt_at) => {
+            given_up(job, seen.problem.as_ref(), &queue())
         }
+        Some(_) | None => certificate(seen, deadline),
     }
 }
 
-/// Whether an issuer is ready.
-pub(crate) fn issuer(seen: &Issuer, deadline: Timestamp) -> Verdict {
+/// Whether an issuer is ready; with it the newest job on its account, where that was looked at.
+pub(crate) fn issuer((seen, newest): &(Issuer, Option<Job>), deadline: Timestamp) -> Verdict {
     match seen.status {
         IssuerStatus::Ready => Verdict::Done,
         IssuerStatus::Registering => Verdict::pending("registering"),
-        IssuerStatus::Failing => failing(seen.problem.as_ref(), seen.next_attempt_at, deadline),
-        IssuerStatus::Deactivating | IssuerStatus::Deactivated => {
-            Verdict::Dead("its account is deactivated".to_owned())
-        }
+        IssuerStatus::Failing => abandoned(seen, newest.as_ref())
+            .unwrap_or_else(|| failing(seen.problem.as_ref(), seen.next_attempt_at, deadline)),
+        IssuerStatus::Deactivating | IssuerStatus::Deactivated => Verdict::dead("its account is deactivated"),
     }
 }
 
 /// Whether an issuer's account has its next key.
-pub(crate) fn rollover(seen: &Issuer, _deadline: Timestamp) -> Verdict {
+pub(crate) fn rollover((seen, newest): &(Issuer, Option<Job>), _deadline: Timestamp) -> Verdict {
     match &seen.key_rollover {
         None => Verdict::Done,
-        Some(KeyRollover { problem: Some(problem), .. }) => Verdict::Dead(problem.to_string()),
-        Some(KeyRollover { problem: None, .. }) => Verdict::Pending {
-            state: "rolling".to_owned(),
-            why: seen.problem.as_ref().map(ToString::to_string),
-        },
+        Some(KeyRollover { problem: Some(problem), .. }) => Verdict::dead(problem.to_string()),
+        Some(KeyRollover { problem: None, .. }) => {
+            let why = seen.problem.as_ref().map(ToString::to_string);
+            let pending = || Verdict::Pending { state: "rolling".to_owned(), why };
+            abandoned(seen, newest.as_ref()).unwrap_or_else(pending)
+        }
     }
 }
 
 /// Whether an issuer's account is deactivated.
-pub(crate) fn deactivated(seen: &Issuer, _deadline: Timestamp) -> Verdict {
+pub(crate) fn deactivated((seen, newest): &(Issuer, Option<Job>), _deadline: Timestamp) -> Verdict {
     match seen.status {
         IssuerStatus::Deactivated => Verdict::Done,
         IssuerStatus::Registering
@@ -170,8 +188,29 @@ pub(crate) fn deactivated(seen: &Issuer, _deadline: Timestamp) -> Verdict {
         | IssuerStatus::Failing
         | IssuerStatus::Deactivating => {
             let why = seen.problem.as_ref().map(ToString::to_string);
-            Verdict::Pending { state: "deactivating".to_owned(), why }
+            let pending = || Verdict::Pending { state: "deactivating".to_owned(), why };
+            abandoned(seen, newest.as_ref()).unwrap_or_else(pending)
         }
+    }
+}
+
+/// What is to be said of an issuer whose account nobody works on any more.
+fn abandoned(seen: &Issuer, newest: Option<&Job>) -> Option<Verdict> {
+    let job = newest.filter(|job| is_given_up(job, seen.next_attempt_at))?;
+    let again = format!("`certautopilot job retry {} --wait` has it tried again", job.id);
+    Some(given_up(job, seen.problem.as_ref(), &again))
+}
+
+/// Whether nobody works on what a job was for: it is dead, and no other attempt is to come.
+fn is_given_up(newest: &Job, next: Option<Timestamp>) -> bool {
+    newest.state == JobState::Dead && next.is_none()
+}
+
+fn given_up(job: &Job, problem: Option<&Problem>, again: &str) -> Verdict {
+    let why = problem.or(job.problem.as_ref()).map(|problem| format!(": {problem}")).unwrap_or_default();
+    Verdict::Dead {
+        why: format!("its job {} is dead, so nobody works on it{why}", job.id),
+        next: format!("it does not go on by itself: mend the cause, then {again}"),
     }
 }
 
@@ -188,7 +227,7 @@ pub(crate) fn job(seen: &Job, deadline: Timestamp) -> Verdict {
         (JobState::Succeeded | JobState::Cancelled, _) => Verdict::Done,
         (JobState::Dead, problem) => {
             let why = problem.as_ref().map_or_else(|| "the job is dead".to_owned(), ToString::to_string);
-            Verdict::Dead(why)
+            Verdict::dead(why)
         }
         (JobState::Queued, Some(problem)) => failing(Some(problem), seen.due_at, deadline),
         (JobState::Queued | JobState::Running, _) => Verdict::pending(seen.state.as_str()),

@@ -7,6 +7,11 @@ use crate::error::ClientError;
 use crate::transport::Client;
 use crate::wire::{Attention, Cluster, StepDown, SteppingDown};
 
+/// Further requests for the readiness, without the token, where who asks with it is refused: nobody is refused then.
+const TRIES_WITHOUT_TOKEN: u32 = 1;
+/// The problem of a replica that has no room for a request.
+const OVERLOADED: &str = "urn:certautopilot:problem:overloaded";
+
 /// What a process says about its readiness.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Readiness {
@@ -51,22 +56,38 @@ impl Client {
         self.verdict(self.request(Method::GET, &["healthz"])?).await
     }
 
-    /// Whether the API has all that it needs, check by check. Asked once.
+    /// Whether the API has all that it needs, check by check. Asked once, and once more without the token where the API
+    /// refuses who asks, since that says nothing about the API; reasons are missing then.
     ///
     /// # Errors
     /// When it cannot be reached or answers something else than yes or no.
     pub async fn readiness(&self) -> Result<Readiness, ClientError> {
-        self.verdict(self.request(Method::GET, &["readyz"])?.query(&[("verbose", "")])).await
+        let (path, verbose) = (["readyz"], [("verbose", "")]);
+        let mut asked = self.verdict(self.request(Method::GET, &path)?.query(&verbose)).await;
+        for _ in 0..TRIES_WITHOUT_TOKEN {
+            if !self.has_token() || !asked.as_ref().is_err_and(is_about_who_asks) {
+                break;
+            }
+            asked = self.verdict(self.request_of_nobody(Method::GET, &path)?.query(&verbose)).await;
+        }
+        asked
     }
 
     async fn verdict(&self, request: reqwest::RequestBuilder) -> Result<Readiness, ClientError> {
         let answer = self.exchange_once(request).await?;
         let ready = match answer.status {
             StatusCode::OK => true,
-            StatusCode::SERVICE_UNAVAILABLE => false,
+            // A problem document is a refusal, and no list of checks.
+            StatusCode::SERVICE_UNAVAILABLE if !answer.is_problem() => false,
             _ => return answer.text().map(|report| Readiness { ready: true, report }),
         };
         let report = String::from_utf8_lossy(&answer.body).trim_end().to_owned();
         Ok(Readiness { ready, report })
     }
+}
+
+/// Whether who asks was refused for a limit's sake.
+fn is_about_who_asks(error: &ClientError) -> bool {
+    let is_overloaded = matches!(error, ClientError::Api(problem) if problem.kind == OVERLOADED);
+    is_overloaded || error.status() == Some(StatusCode::TOO_MANY_REQUESTS)
 }

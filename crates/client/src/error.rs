@@ -19,6 +19,12 @@ pub enum ClientError {
         /// What to do.
         remedy: &'static str,
     },
+    /// Something was to be named by what can be neither an id nor a name. Nothing was sent.
+    #[error("{text:?} names nothing: {NO_NAME_WHY}; {NO_NAME_REMEDY}")]
+    NoName {
+        /// What was given.
+        text: String,
+    },
     /// The API answered, and refused.
     #[error("{}: {}", .0.title, .0.detail)]
     Api(Box<ProblemDetails>),
@@ -44,6 +50,8 @@ pub enum ClientError {
     },
 }
 
+const NO_NAME_WHY: &str = "it is neither an id nor a name";
+const NO_NAME_REMEDY: &str = "give an id or a name";
 const UNREACHABLE_REMEDY: &str = "check the URL, that the API is up, and that its certificate is trusted";
 const PROTOCOL_REMEDY: &str =
     "check that the URL is the API's own and that client and API are of the same release";
@@ -54,6 +62,7 @@ impl ClientError {
     pub fn what(&self) -> String {
         match self {
             Self::Settings { what, .. } => what.clone(),
+            Self::NoName { text } => format!("{text:?} names nothing"),
             Self::Api(problem) => problem.title.clone(),
             Self::Unreachable { url, .. } => format!("{url} cannot be reached"),
             Self::Protocol { url, .. } => format!("{url} gave an answer that cannot be used"),
@@ -65,6 +74,7 @@ impl ClientError {
     pub fn why(&self) -> &str {
         match self {
             Self::Settings { why, .. } => why,
+            Self::NoName { .. } => NO_NAME_WHY,
             Self::Api(problem) => &problem.detail,
             Self::Unreachable { cause, .. } | Self::Protocol { cause, .. } => cause,
         }
@@ -75,6 +85,7 @@ impl ClientError {
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::Settings { remedy, .. } => remedy,
+            Self::NoName { .. } => NO_NAME_REMEDY,
             Self::Unreachable { .. } => UNREACHABLE_REMEDY,
             Self::Protocol { .. } => PROTOCOL_REMEDY,
             Self::Api(problem) => match problem.status {
@@ -96,7 +107,7 @@ impl ClientError {
         match self {
             Self::Api(problem) => problem.request_id,
             Self::Protocol { request_id, .. } => *request_id,
-            Self::Settings { .. } | Self::Unreachable { .. } => None,
+            Self::Settings { .. } | Self::NoName { .. } | Self::Unreachable { .. } => None,
         }
     }
 
@@ -106,7 +117,7 @@ impl ClientError {
         match self {
             Self::Api(problem) => StatusCode::from_u16(problem.status).ok(),
             Self::Protocol { status, .. } => status.and_then(|status| StatusCode::from_u16(status).ok()),
-            Self::Settings { .. } | Self::Unreachable { .. } => None,
+            Self::Settings { .. } | Self::NoName { .. } | Self::Unreachable { .. } => None,
         }
     }
 
@@ -118,7 +129,7 @@ impl ClientError {
             Self::Api(_) | Self::Protocol { .. } => {
                 self.status().is_some_and(|status| matches!(status.as_u16(), 429 | 502 | 503 | 504))
             }
-            Self::Settings { .. } => false,
+            Self::Settings { .. } | Self::NoName { .. } => false,
         }
     }
 }

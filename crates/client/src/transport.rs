@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use cap_core::id::RequestId;
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Request, Response, StatusCode, redirect};
 use rustls::crypto::CryptoProvider;
 use secrecy::{ExposeSecret, SecretString};
@@ -36,6 +36,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct Client {
     http: reqwest::Client,
     base: Url,
+    token: Option<HeaderValue>,
     on_wait: Option<OnWait>,
 }
 
@@ -62,13 +63,9 @@ impl Client {
         if CryptoProvider::get_default().is_none() {
             return Err(settings("TLS", "no backend is installed in this process", "report this bug"));
         }
-        let mut headers = HeaderMap::new();
-        if let Some(token) = token {
-            headers.insert(AUTHORIZATION, bearer(token)?);
-        }
+        let token = token.map(bearer).transpose()?;
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("certautopilot/", env!("CARGO_PKG_VERSION")))
-            .default_headers(headers)
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(REQUEST_TIMEOUT)
             .pool_idle_timeout(POOL_IDLE)
@@ -89,7 +86,7 @@ impl Client {
         let http = builder.build().map_err(|error| {
             settings("TLS", &causes(&error), "install the platform's CA certificates, or give a CA file")
         })?;
-        Ok(Self { http, base, on_wait: None })
+        Ok(Self { http, base, token, on_wait: None })
     }
 
     /// Tells `on_wait` before each wait that an answer asked for, so that a person knows why nothing happens.
@@ -102,8 +99,7 @@ impl Client {
     pub(crate) fn url(&self, segments: &[&str]) -> Result<Url, ClientError> {
         let odd = |segment: &&&str| segment.is_empty() || **segment == "." || **segment == "..";
         if let Some(segment) = segments.iter().find(odd) {
-            let why = format!("{segment:?} is neither an id nor a name");
-            return Err(settings("the request", &why, "give an id or a name"));
+            return Err(ClientError::NoName { text: (*segment).to_owned() });
         }
         let mut url = self.base.clone();
         if let Ok(mut path) = url.path_segments_mut() {
@@ -112,8 +108,26 @@ impl Client {
         Ok(url)
     }
 
-    /// A request below the API's root.
+    /// A request below the API's root, with the token if there is one.
     pub(crate) fn request(
+        &self,
+        method: Method,
+        segments: &[&str],
+    ) -> Result<reqwest::RequestBuilder, ClientError> {
+        let builder = self.request_of_nobody(method, segments)?;
+        Ok(match &self.token {
+            Some(token) => builder.header(AUTHORIZATION, token.clone()),
+            None => builder,
+        })
+    }
+
+    /// Whether requests have a token.
+    pub(crate) fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// A request below the API's root, without the token.
+    pub(crate) fn request_of_nobody(
         &self,
         method: Method,
         segments: &[&str],
@@ -203,6 +217,13 @@ impl Answer {
         let mut answer = self.success()?;
         String::from_utf8(std::mem::take(&mut answer.body))
             .map_err(|_| answer.unusable("its body is not UTF-8".to_owned()))
+    }
+
+    /// Whether its body says that it is a problem document (RFC 9457).
+    pub(crate) fn is_problem(&self) -> bool {
+        let kind = self.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        let kind = kind.and_then(|kind| kind.split(';').next()).map(str::trim);
+        kind.is_some_and(|kind| kind.eq_ignore_ascii_case("application/problem+json"))
     }
 
     fn unusable(&self, cause: String) -> ClientError {
@@ -328,7 +349,8 @@ mod tests {
         let url = client.url(&["api", "v1", "projects", "a/../b?x#y"]).unwrap();
         assert_eq!(url.as_str(), "http://gate.test/certs/api/v1/projects/a%2F..%2Fb%3Fx%23y");
         for wrong in ["", ".", ".."] {
-            assert!(client.url(&["api", wrong]).is_err(), "{wrong:?} was taken");
+            let error = client.url(&["api", wrong]).unwrap_err();
+            assert!(matches!(&error, ClientError::NoName { text } if text == wrong), "{wrong:?}: {error:?}");
         }
     }
 
@@ -336,6 +358,9 @@ mod tests {
     fn a_token_is_not_shown_and_a_broken_one_is_refused() {
         let token = SecretString::from("cap_api_secret");
         assert!(!format!("{:?}", bearer(&token).unwrap()).contains("secret"));
+        client("http://a.test").unwrap();
+        let bears = Client::new("http://a.test", Some(&token), None).unwrap();
+        assert!(bears.has_token() && !format!("{bears:?}").contains("secret"));
         let cut = bearer(&SecretString::from("cap_api\nsecret")).unwrap_err();
         assert!(!cut.to_string().contains("secret"));
     }

@@ -60,16 +60,37 @@ async fn warn(client: &Client, app: &mut App) -> Result<(), Failure> {
     Ok(())
 }
 
-/// An API that cannot be reached, or whose answer is no answer to the question, is not well either.
+/// An API that cannot be reached, or whose answer is no answer to the question, is not well either. That it does not let us
+/// ask says nothing about it.
 fn not_well(error: ClientError) -> Failure {
-    let is_setting = matches!(error, ClientError::Settings { .. });
+    let is_about_us = match &error {
+        ClientError::Settings { .. } | ClientError::NoName { .. } => true,
+        ClientError::Api(problem) => matches!(problem.status, 401 | 403 | 429),
+        ClientError::Unreachable { .. } | ClientError::Protocol { .. } => false,
+    };
     let failure = Failure::from(error);
-    if is_setting { failure } else { failure.with_exit(Exit::CheckFailed) }
+    if is_about_us { failure } else { failure.with_exit(Exit::CheckFailed) }
 }
 
 #[cfg(test)]
 mod tests {
+    use cap_client::wire::ProblemDetails;
+
     use super::*;
+
+    #[test]
+    fn what_the_api_refuses_us_is_no_word_of_its_health() {
+        let refused = |status| {
+            let (kind, title, detail) = ("about:blank".into(), "No".into(), "because".into());
+            ClientError::Api(Box::new(ProblemDetails { kind, title, status, detail, request_id: None }))
+        };
+        for (status, exit) in [(401, Exit::NotAllowed), (403, Exit::NotAllowed), (429, Exit::Error)] {
+            assert_eq!(not_well(refused(status)).exit(), exit, "{status}");
+        }
+        for status in [500, 503] {
+            assert_eq!(not_well(refused(status)).exit(), Exit::CheckFailed, "{status}");
+        }
+    }
 
     #[test]
     fn whatever_the_api_is_short_of_ready_fails_the_check_and_a_wrong_setting_does_not() {

@@ -192,8 +192,8 @@ async fn roll_key(issuer: &str, wait: bool, app: &mut App) -> Result<(), Failure
     let mut rolling = client.roll_issuer_key(&project, issuer).await?;
     if wait {
         let (id, what) = (rolling.id.to_string(), format!("the account key of issuer {}", rolling.name));
-        let look = async || client.issuer(&project, &id).await;
-        rolling = wait::until(app, &what, look, wait::rollover).await?;
+        let look = async || wait::newest::issuer(&client, &project, &id).await;
+        (rolling, _) = wait::until(app, &what, look, wait::rollover).await?;
     }
     app.output.show(&rolling, app.clock.now())
 }
@@ -209,8 +209,8 @@ async fn deactivate(issuer: &str, body: DeactivateIssuer, wait: bool, app: &mut 
     let mut closing = client.deactivate_issuer(&project, &id, &body).await?;
     if wait {
         let what = format!("the account of issuer {}", closing.name);
-        let look = async || client.issuer(&project, &id).await;
-        closing = wait::until(app, &what, look, wait::deactivated).await?;
+        let look = async || wait::newest::issuer(&client, &project, &id).await;
+        (closing, _) = wait::until(app, &what, look, wait::deactivated).await?;
     }
     app.output.show(&closing, app.clock.now())
 }
@@ -226,8 +226,8 @@ async fn show(
     if wait {
         let (id, what) = (issuer.id.to_string(), format!("issuer {}", issuer.name));
         app.output.say(&format!("{what} is {done} as {id}; waiting until its account is registered."))?;
-        let look = async || client.issuer(&project, &id).await;
-        issuer = wait::until(app, &what, look, wait::issuer).await?;
+        let look = async || wait::newest::issuer(&client, &project, &id).await;
+        (issuer, _) = wait::until(app, &what, look, wait::issuer).await?;
     }
     app.output.show(&issuer, app.clock.now())
 }

@@ -56,6 +56,29 @@ fn failed(next: Option<Timestamp>) -> Certificate {
     certificate
 }
 
+fn id(kind: &str) -> String {
+    format!("{kind}_{}1", "0".repeat(31))
+}
+
+fn job(state: &str) -> Job {
+    serde_json::from_value(serde_json::json!({
+        "id": id("job"), "project": id("prj"), "kind": "issue", "state": state, "attempt": 1,
+        "created_at": "2026-01-02T03:04:05Z",
+    }))
+    .unwrap()
+}
+
+fn account(status: &str, rolling: bool, next: Option<Timestamp>) -> Issuer {
+    let at = "2026-01-02T03:04:05Z";
+    serde_json::from_value(serde_json::json!({
+        "id": id("iss"), "project": id("prj"), "name": "ca", "directory_url": "https://ca.test/dir", "contact": [],
+        "status": status, "problem": Problem::new(Class::Configuration, "terms", "agree to the terms"),
+        "key_rollover": rolling.then(|| serde_json::json!({ "requested_at": at })), "next_attempt_at": next,
+        "created_at": at,
+    }))
+    .unwrap()
+}
+
 #[test]
 fn a_failure_is_waited_out_only_if_the_next_attempt_comes_in_time() {
     let Verdict::Pending { why, .. } = certificate(&failed(Some(at(9))), at(10)) else {
@@ -76,7 +99,7 @@ async fn what_is_late_or_failing_ends_with_7_and_its_problem_and_only_the_dead_w
         assert!(text.contains("no such host") && text.contains("goes on by itself"), "{text}");
         assert_eq!(app.clock.boottime(), Duration::from_secs(waited));
     }
-    let dead = |(): &(), _| Verdict::Dead("no such host".to_owned());
+    let dead = |(): &(), _| Verdict::dead("no such host");
     let failure = until(&mut app(), "it", async || Ok(()), dead).await.unwrap_err();
     assert_eq!(failure.exit(), Exit::Error);
     assert!(failure.to_string().contains("does not go on by itself"), "{failure}");
@@ -98,17 +121,8 @@ fn every_status_has_its_verdict() {
 
 #[tokio::test]
 async fn what_nobody_works_on_is_not_waited_for_and_says_what_to_do() {
-    let job = |state: &str| -> Option<Job> {
-        let id = |prefix: &str| format!("{prefix}_{}1", "0".repeat(31));
-        let (id, project) = (id("job"), id("prj"));
-        let job = serde_json::json!({
-            "id": id, "project": project, "kind": "issue", "state": state, "attempt": 1, "created_at": "2026-01-02T03:04:05Z",
-        });
-        serde_json::from_value(job).ok()
-    };
     for (state, waited) in [("queued", 10), ("running", 10), ("succeeded", 10), ("cancelled", 0)] {
-        let (mut app, newest) = (app(), job(state));
-        assert!(newest.is_some());
+        let (mut app, newest) = (app(), Some(job(state)));
         let look = async || Ok((shown_tests::certificate(), newest.clone()));
         let failure = until(&mut app, "it", look, requested).await.unwrap_err();
         assert_eq!(app.clock.boottime(), Duration::from_secs(waited), "{state}: {failure}");
@@ -148,4 +162,70 @@ async fn an_api_that_is_away_for_a_while_ends_no_wait_and_a_refusal_does() {
     let gone = async || Err::<(), _>(answered(404));
     let failure = until(&mut app, "it", gone, |(), _| Verdict::Done).await.unwrap_err();
     assert_eq!(failure.exit(), Exit::NotFound);
+}
+
+#[tokio::test]
+async fn a_certificate_whose_job_is_dead_is_waited_for_only_if_another_attempt_is_planned() {
+    for (state, next, exit, waited) in [
+        ("dead", None, Exit::Error, 0),
+        ("dead", Some(at(1)), Exit::Timeout, 10),
+        ("dead", Some(at(3600)), Exit::Timeout, 0),
+        ("running", None, Exit::Timeout, 10),
+    ] {
+        let mut app = app();
+        let look = async || Ok((failed(next), Some(job(state))));
+        let failure = until(&mut app, "it", look, requested).await.unwrap_err();
+        assert_eq!((failure.exit(), app.clock.boottime().as_secs()), (exit, waited), "{failure}");
+        let text = failure.to_string();
+        assert!(text.contains("no such host"), "{text}");
+        let told = [&id("job"), "does not go on by itself", "cert renew crt_"];
+        assert_eq!(told.iter().all(|told| text.contains(*told)), exit == Exit::Error, "{text}");
+    }
+}
+
+#[test]
+fn an_issuer_whose_job_is_dead_is_waited_for_only_if_another_attempt_is_planned() {
+    type Judge = fn(&(Issuer, Option<Job>), Timestamp) -> Verdict;
+    let judges: [(Judge, Issuer); 3] = [
+        (issuer, account("failing", false, None)),
+        (rollover, account("failing", true, None)),
+        (deactivated, account("deactivating", false, None)),
+    ];
+    for (judge, mut seen) in judges {
+        let Verdict::Dead { why, next } = judge(&(seen.clone(), Some(job("dead"))), at(10)) else {
+            panic!("not dead: {seen:?}")
+        };
+        assert!(why.contains(&id("job")) && why.contains("agree to the terms"), "{why}");
+        assert!(next.contains("job retry job_"), "{next}");
+        for newest in [None, Some(job("running"))] {
+            let verdict = judge(&(seen.clone(), newest), at(10));
+            assert!(matches!(verdict, Verdict::Pending { .. }), "{verdict:?}");
+        }
+        seen.next_attempt_at = Some(at(1));
+        let verdict = judge(&(seen, Some(job("dead"))), at(10));
+        assert!(matches!(verdict, Verdict::Pending { .. }), "{verdict:?}");
+    }
+    let done = account("ready", false, None);
+    assert!(matches!(rollover(&(done, Some(job("dead"))), at(10)), Verdict::Done));
+}
+
+/// More than a test that waits by a clock of its own takes.
+const AT_ONCE: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn a_look_without_an_answer_is_waited_for_as_long_as_was_said_and_no_longer() {
+    let never = async || std::future::pending::<Result<(), ClientError>>().await;
+    let mut app = app();
+    let waiting = until(&mut app, "it", never, |(), _| Verdict::Done);
+    let failure = tokio::time::timeout(AT_ONCE, waiting).await.unwrap().unwrap_err();
+    assert_eq!(failure.exit(), Exit::Timeout);
+    assert!(failure.to_string().contains("not seen (no answer within 10 s)"), "{failure}");
+    assert_eq!(app.clock.boottime(), Duration::from_secs(10));
+
+    // However little time is left, one look is made.
+    let now = app.clock.boottime();
+    let waiting = until_then(&mut app, "it", now, never, |(), _| Verdict::Done);
+    let failure = tokio::time::timeout(AT_ONCE, waiting).await.unwrap().unwrap_err();
+    assert_eq!(failure.exit(), Exit::Timeout);
+    assert_eq!(app.clock.boottime() - now, LOOK_FLOOR);
 }

@@ -2,9 +2,12 @@
 //! How a command ends when it cannot be done: a number for scripts, and what to do for people.
 
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicU16, Ordering};
 
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::fake::{FakeApi, problem};
 use crate::run::Cli;
 use crate::world::world;
 
@@ -77,6 +80,37 @@ async fn an_api_that_is_away_or_broken_is_not_healthy() {
             Cli::bare().with("CAP_API_URL", url).run(&["health", "--deep"]).await.ends(3).tells(&[told]);
         assert!(ran.talk.contains("\n  hint: ") && !ran.talk.contains("with a token"), "{}", ran.talk);
     }
+}
+
+#[tokio::test]
+async fn what_the_api_refuses_who_asks_is_no_word_of_its_health() {
+    let deep = ["health", "--deep"];
+    let (asked, refused) = (AtomicU16::new(0), |status| problem(status, "too many of yours"));
+    let busy = FakeApi::answering(move |path| match asked.fetch_add(1, Ordering::Relaxed) {
+        0 => refused(429),
+        _ if path.starts_with("GET /readyz") => (200, json!("[+]mongo ok")),
+        _ => refused(404),
+    })
+    .await;
+    let ran = busy.cli.run(&deep).await.ends(0);
+    assert!(ran.data.contains("[+]mongo ok"), "{ran:?}");
+
+    let shut = FakeApi::answering(move |_| refused(429)).await;
+    shut.cli.run(&deep).await.refuses(1, &["too many of yours"]);
+    assert_eq!(shut.seen("GET").len(), 2);
+    let unwell = FakeApi::answering(move |_| refused(503)).await;
+    let ran = unwell.cli.run(&deep).await.refuses(3, &["too many of yours"]);
+    assert!(!ran.talk.contains("a check failed"), "{ran:?}");
+}
+
+#[tokio::test]
+async fn what_can_be_no_name_ends_with_2_and_is_not_sent() {
+    let api = FakeApi::answering(|_| problem(404, "nobody asks")).await;
+    for text in ["", ".", ".."] {
+        api.cli.run(&["issuer", "get", text, "-p", "demo"]).await.refuses(2, &["neither an id nor a name"]);
+        api.cli.run(&["issuer", "list", "-p", text]).await.refuses(2, &["neither an id nor a name"]);
+    }
+    assert_eq!(api.seen(""), Vec::<String>::new());
 }
 
 /// The URL of a server that answers every request with this status and nothing more.

@@ -28,8 +28,9 @@ impl FakeApi {
                 let (status, body) = answer(&asked);
                 keep.lock().unwrap().push(asked);
                 let body = body.to_string();
+                let kind = if status < 400 { "application/json" } else { "application/problem+json" };
                 let head = format!(
-                    "HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                    "HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
                     body.len()
                 );
                 let _ = stream.write_all((head + &body).as_bytes()).await;

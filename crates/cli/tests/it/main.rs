@@ -18,4 +18,5 @@ mod run;
 mod schema;
 mod streams;
 mod tls;
+mod waits;
 mod world;

@@ -5,12 +5,13 @@
 use std::sync::{Arc, Mutex};
 
 use cap_client::Client;
+use secrecy::SecretString;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// A fake API that is listening.
 pub(crate) struct FakeApi {
-    /// A client of it, without a token.
+    /// A client of it, without a token unless a test gives it one.
     pub(crate) client: Client,
     seen: Arc<Mutex<Vec<String>>>,
 }
@@ -18,6 +19,11 @@ pub(crate) struct FakeApi {
 impl FakeApi {
     /// Plays `answers` back in order; behind the last one it hangs up on everybody.
     pub(crate) async fn playing(answers: Vec<Vec<u8>>) -> Self {
+        Self::playing_to(None, answers).await
+    }
+
+    /// The same for a client that has a token.
+    pub(crate) async fn playing_to(token: Option<&str>, answers: Vec<Vec<u8>>) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -33,7 +39,8 @@ impl FakeApi {
                 let _ = stream.shutdown().await;
             }
         });
-        Self { client: Client::new(&url, None, None).unwrap(), seen }
+        let token = token.map(|token| SecretString::from(token.to_owned()));
+        Self { client: Client::new(&url, token.as_ref(), None).unwrap(), seen }
     }
 
     /// The requests so far, head and body.

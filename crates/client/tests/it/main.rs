@@ -114,3 +114,56 @@ async fn readiness_is_a_verdict_and_not_an_error() {
     assert_eq!(readiness.report, report);
     assert_eq!(api.seen().len(), 1, "a verdict is not asked for twice");
 }
+
+const REFUSED: &str = "content-type: application/problem+json\r\nretry-after: 1\r\n";
+
+fn refused(status: &str, kind: &str) -> Vec<u8> {
+    let code = &status[..3];
+    let problem = format!(
+        r#"{{"type":"urn:certautopilot:problem:{kind}","title":"No","status":{code},"detail":"because"}}"#
+    );
+    json(status, REFUSED, &problem)
+}
+
+#[tokio::test]
+async fn who_is_refused_for_a_limit_asks_for_readiness_once_more_without_the_token() {
+    let report = "[+]mongo ok";
+    let [busy, full] = [("429 Too Many Requests", "rate-limited"), ("503 Service Unavailable", "overloaded")];
+    for (status, kind) in [busy, full] {
+        let answers = vec![refused(status, kind), json("200 OK", "", report)];
+        let api = FakeApi::playing_to(Some("cap_api_1"), answers).await;
+        let readiness = api.client.readiness().await.unwrap();
+        assert!(readiness.ready && readiness.report == report, "{readiness:?}");
+        let tokens: Vec<_> = api.seen().iter().map(|seen| header(seen, "authorization").is_some()).collect();
+        assert_eq!(tokens, [true, false], "{kind}");
+
+        let api = FakeApi::playing_to(Some("cap_api_1"), vec![refused(status, kind); 9]).await;
+        let error = api.client.readiness().await.unwrap_err();
+        assert!(matches!(error, ClientError::Api(_)), "{error:?}");
+        assert_eq!(api.seen().len(), 2, "{kind}");
+
+        let api = FakeApi::playing(vec![refused(status, kind); 9]).await;
+        api.client.readiness().await.unwrap_err();
+        assert_eq!(api.seen().len(), 1, "without a token there is none to leave out");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_no_list_of_checks() {
+    let answers = vec![refused("503 Service Unavailable", "unavailable"); 9];
+    let api = FakeApi::playing_to(Some("cap_api_1"), answers).await;
+    let error = api.client.readiness().await.unwrap_err();
+    assert_eq!((error.what().as_str(), error.why()), ("No", "because"));
+    assert_eq!(api.seen().len(), 1);
+    assert!(matches!(api.client.health().await, Err(ClientError::Api(_))));
+}
+
+#[tokio::test]
+async fn what_is_no_name_is_not_sent() {
+    let api = FakeApi::playing(Vec::new()).await;
+    for text in ["", ".", ".."] {
+        let error = api.client.issuer("demo", text).await.unwrap_err();
+        assert!(matches!(error, ClientError::NoName { .. }) && !error.is_passing(), "{error:?}");
+    }
+    assert!(api.seen().is_empty());
+}

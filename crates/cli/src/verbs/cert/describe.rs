@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `cert describe`.
 
+mod versions;
+
 use cap_client::wire::{Certificate, Drift, Issuer, Job, RenewalInfo, Version};
-use cap_client::{All, JobQuery, follow};
+use cap_client::{All, JobQuery, PageQuery, follow};
 use cap_core::drift::DriftState;
 use cap_core::problem::Class;
 use jiff::Timestamp;
@@ -14,6 +16,7 @@ use crate::output::text::{clean_line, distance, instant, instant_from, span};
 use crate::output::{Form, names, word};
 use crate::resolve;
 use crate::verbs::drift::seen;
+use versions::Earlier;
 
 /// Jobs that are shown: the latest ones.
 const JOBS: usize = 5;
@@ -28,6 +31,8 @@ const LABEL: usize = 14;
 struct Description {
     certificate: Certificate,
     issuer: Option<Issuer>,
+    #[serde(flatten)]
+    earlier: Earlier,
     jobs: Vec<Job>,
 }
 
@@ -37,6 +42,8 @@ pub(super) async fn run(certificate: &str, app: &mut App) -> Result<(), Failure>
     let certificate = client.certificate(&project, id).await?;
     // Only its name is wanted: without it the issuer's id is still shown.
     let issuer = client.issuer(&project, &certificate.issuer.to_string()).await.ok();
+    let versions = client.versions(&project, id, &PageQuery::default()).await?.items;
+    let earlier = Earlier::than(certificate.version.as_ref(), versions);
     let All { items, .. } = follow(JOB_PAGES, async |page| {
         let query = JobQuery { page, subject: Some(id.to_string()), ..JobQuery::default() };
         client.jobs(&project, &query).await
@@ -44,7 +51,7 @@ pub(super) async fn run(certificate: &str, app: &mut App) -> Result<(), Failure>
     .await?;
     // Scans come by the hour, and what they saw is told already.
     let jobs = items.into_iter().rev().filter(|job| job.kind != DRIFT_SCAN).take(JOBS).collect();
-    let description = Description { certificate, issuer, jobs };
+    let description = Description { certificate, issuer, earlier, jobs };
     match app.output.form {
         Form::Table | Form::Wide => app.output.text(&render(&description, app.now())),
         Form::Name => app.output.text(&format!("{id}\n")),
@@ -71,7 +78,7 @@ impl Lines {
 }
 
 fn render(description: &Description, now: Timestamp) -> String {
-    let Description { certificate, issuer, jobs } = description;
+    let Description { certificate, issuer, earlier, jobs } = description;
     let mut lines = Lines::default();
     lines.add("Certificate", &certificate.id.to_string());
     lines.all("Names", names(certificate));
@@ -115,6 +122,7 @@ fn render(description: &Description, now: Timestamp) -> String {
         Some(current) => version(&mut lines, current, certificate.preferred_chain.as_deref(), now),
         None => lines.add("Version", "none yet"),
     }
+    earlier.add(&mut lines, now);
     if let Some(found) = &certificate.drift {
         drift(&mut lines, found, now);
     }
@@ -161,18 +169,8 @@ fn version(lines: &mut Lines, version: &Version, preferred: Option<&str>, now: T
         &format!("{} to {}, {left}", instant(version.not_before), instant(version.not_after)),
     );
     if let Some(revocation) = &version.revocation {
-        let when = match revocation.revoked_at {
-            Some(at) => instant_from(at, now),
-            None => format!("asked for {}, not done yet", distance(revocation.asked_at, now)),
-        };
-        lines.add("  Revoked", &format!("{when}: {}", revocation.reason));
-        if let Some(problem) = &revocation.problem {
-            let next = revocation.next_attempt_at.map_or_else(
-                || "; it is not asked again by itself".to_owned(),
-                |at| format!("; the CA is asked again {}", instant_from(at, now)),
-            );
-            lines.add("  In the way", &format!("{problem}{next}"));
-        }
+        lines.add("  Revoked", &versions::revoked(revocation, now));
+        lines.all("  In the way", versions::in_the_way(revocation, now));
     }
 }
 
@@ -222,7 +220,7 @@ mod tests {
 
     fn described(certificate: Certificate) -> String {
         let now = "2026-02-01T00:00:00Z".parse().unwrap();
-        render(&Description { certificate, issuer: None, jobs: Vec::new() }, now)
+        render(&Description { certificate, issuer: None, earlier: Earlier::default(), jobs: Vec::new() }, now)
     }
 
     #[test]

@@ -1,18 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `cert request`.
 
-use cap_client::wire::{Certificate, CreateCertificate, DriftTarget, Job, Key};
-use cap_client::{Client, ClientError, JobQuery, PageQuery};
-use cap_core::certificate::{ChallengeType, KeyType, Status};
-use cap_core::id::CertificateId;
-use cap_core::page::Order;
+use cap_client::wire::{CreateCertificate, DriftTarget, Key};
+use cap_core::certificate::{ChallengeType, KeyType};
 
 use crate::app::App;
 use crate::failure::Failure;
 use crate::{parse, wait};
-
-/// The kind of jobs that issue.
-const ISSUE: &str = "issue";
 
 /// What `cert request` takes.
 #[derive(Debug, clap::Args)]
@@ -70,29 +64,8 @@ pub(super) async fn run(args: Args, app: &mut App) -> Result<(), Failure> {
     if args.wait {
         let id = certificate.id;
         app.output.say(&format!("Certificate {id} is requested; waiting until it is issued."))?;
-        let look = async || look_at(&client, &project, id).await;
+        let look = async || wait::newest::certificate(&client, &project, id).await;
         (certificate, _) = wait::until(app, &format!("certificate {id}"), look, wait::requested).await?;
     }
     app.output.show(&certificate, app.clock.now())
-}
-
-/// The certificate, and the newest job that issues it while none has begun.
-async fn look_at(
-    client: &Client,
-    project: &str,
-    id: CertificateId,
-) -> Result<(Certificate, Option<Job>), ClientError> {
-    let certificate = client.certificate(project, id).await?;
-    if certificate.status != Status::Requested {
-        return Ok((certificate, None));
-    }
-    let query = JobQuery {
-        page: PageQuery { limit: Some(1), cursor: None },
-        subject: Some(id.to_string()),
-        kind: Some(ISSUE.to_owned()),
-        order: Some(Order::Desc),
-        ..JobQuery::default()
-    };
-    let jobs = client.jobs(project, &query).await?;
-    Ok((certificate, jobs.items.into_iter().next()))
 }

@@ -139,7 +139,10 @@ async fn ask(app: &mut App, client: &Client, project: &str, ids: &[CertificateId
 fn is_about_every(error: &ClientError) -> bool {
     let refused = match error {
         ClientError::Api(problem) => matches!(problem.status, 401 | 403),
-        ClientError::Settings { .. } | ClientError::Unreachable { .. } | ClientError::Protocol { .. } => true,
+        ClientError::Settings { .. }
+        | ClientError::NoName { .. }
+        | ClientError::Unreachable { .. }
+        | ClientError::Protocol { .. } => true,
     };
     refused || error.is_passing()
 }
