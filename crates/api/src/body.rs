@@ -8,7 +8,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::header;
 use axum::http::request::Parts;
-use cap_core::page::Page;
+use cap_core::page::{BadPage, Order, Page};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -125,9 +125,19 @@ impl ListParams {
     pub(crate) fn page<Id: FromStr>(&self) -> Result<Page, ApiError> {
         page::<Id>(self.limit, self.cursor.as_deref())
     }
+
+    /// The same of a list that begins with the newest, of `items` where nobody says how many.
+    pub(crate) fn newest<Id: FromStr>(&self, items: u32) -> Result<Page, ApiError> {
+        let limit = self.limit.unwrap_or(items);
+        Page::parse_in::<Id>(Order::Desc, Some(limit), self.cursor.as_deref()).map_err(malformed)
+    }
 }
 
 /// The page of a list whose items are known by ids of this kind.
 pub(crate) fn page<Id: FromStr>(limit: Option<u32>, cursor: Option<&str>) -> Result<Page, ApiError> {
-    Page::parse::<Id>(limit, cursor).map_err(|bad| ApiError::new(MALFORMED_REQUEST, bad.to_string()))
+    Page::parse::<Id>(limit, cursor).map_err(malformed)
+}
+
+fn malformed(bad: BadPage) -> ApiError {
+    ApiError::new(MALFORMED_REQUEST, bad.to_string())
 }

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::app::App;
 use crate::auth::Caller;
-use crate::problem::{ApiError, IDEMPOTENCY_MISMATCH, MALFORMED_REQUEST};
+use crate::problem::{ALREADY_ANSWERED, ApiError, IDEMPOTENCY_MISMATCH, MALFORMED_REQUEST};
 
 /// The client's name for its request, if it gave one.
 pub(crate) struct IdempotencyKey {
@@ -36,6 +36,15 @@ impl FromRequestParts<Arc<App>> for IdempotencyKey {
         };
         Ok(Self { key: Some(key.ok_or_else(bad)?.to_owned()), route })
     }
+}
+
+/// What is answered where the same request made something before that is gone.
+pub(crate) fn deleted_since(what: &str, id: impl std::fmt::Display) -> ApiError {
+    let detail = format!(
+        "this request was carried out before, and the {what} {id} that it made has been deleted since; send it with another \
+         Idempotency-Key to have it done again"
+    );
+    ApiError::new(ALREADY_ANSWERED, detail)
 }
 
 impl IdempotencyKey {

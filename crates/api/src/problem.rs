@@ -51,7 +51,7 @@ catalogue! {
     CONFLICT = "conflict", CONFLICT, "Something stands against it",
         "A name is taken, or the thing is in use or moved on meanwhile. The detail says what; look at it again.";
     ALREADY_ANSWERED = "already-answered", CONFLICT, "The answer was given once",
-        "The same request made a token before, and a token is shown once only: revoke that token and make another. Or it queued a job that is over and no longer kept: send it with another Idempotency-Key to have it done again.";
+        "The same request made a token before, and a token is shown once only: revoke that token and make another. Or it made something that has been deleted since, or queued a job that is over and no longer kept: send it with another Idempotency-Key to have it done again.";
     PRECONDITION_FAILED = "precondition-failed", PRECONDITION_FAILED, "It is not what you looked at",
         "If-Match names another state of it than the present one. Read it again, and decide anew with its new ETag.";
     BODY_TOO_LARGE = "body-too-large", PAYLOAD_TOO_LARGE, "The body is too large",

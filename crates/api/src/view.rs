@@ -109,7 +109,8 @@ pub(crate) fn version(record: VersionRecord) -> wire::Version {
     }
 }
 
-/// A certificate among others: what each of its names shows is told with the certificate alone, since it may be long.
+/// A certificate among others: what its names show is told with the certificate alone, and is not read for lists, since it may
+/// be long.
 pub(crate) fn listed(record: CertificateRecord, now: Timestamp) -> wire::Certificate {
     let mut certificate = certificate(record, now);
     if let Some(drift) = &mut certificate.drift {

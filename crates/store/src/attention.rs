@@ -1,35 +1,47 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The certificates of a project that somebody should look at first.
+//! The certificates of a project that somebody should look at first: a few of each kind.
 
-use bson::{Document, doc};
+use bson::{Bson, Document, bson, doc};
 use cap_core::certificate::Status;
 use cap_core::id::ProjectId;
 use cap_core::limits::ATTENTION;
-use futures_util::TryStreamExt;
+use jiff::Timestamp;
 
-use crate::certificates::CertificateRecord;
-use crate::document::read;
+use crate::Store;
+use crate::certificates::{CertificateRecord, Listed};
+use crate::document::date;
 use crate::error::StoreError;
-use crate::{Store, bounded};
 
 impl Store {
-    /// The certificates of these statuses whose versions end soonest, those without a version first; a few.
+    /// The failing certificates whose versions end soonest, or ended first; those without a version before them.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn failing_soonest(&self, project: ProjectId) -> Result<Vec<CertificateRecord>, StoreError> {
+        let status = Status::Failing.as_str();
+        self.soonest(doc! { "project": project.to_string(), "status": status }).await
+    }
+
+    /// The certificates whose versions end soonest after `now`, but for failing and revoked ones. What ended before would hide
+    /// them for ever; the list of what is expired has that.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn ending_soonest(
         &self,
         project: ProjectId,
-        statuses: &[Status],
+        now: Timestamp,
     ) -> Result<Vec<CertificateRecord>, StoreError> {
-        let statuses: Vec<&str> = statuses.iter().map(|status| status.as_str()).collect();
-        let filter = doc! { "project": project.to_string(), "status": { "$in": statuses } };
-        let found: Vec<Document> = bounded("look for certificates that end soon", async {
-            let certificates = self.collection::<Document>("certificates");
-            let soonest = certificates.find(filter).sort(doc! { "version.not_after": 1 });
-            soonest.limit(ATTENTION).await?.try_collect().await
+        let statuses = [Status::Valid, Status::Renewing].map(Status::as_str);
+        self.soonest(doc! {
+            "project": project.to_string(), "status": { "$in": statuses.as_slice() },
+            "version.not_after": { "$gt": date(now) }, "version.revocation.revoked_at": Bson::Null,
         })
-        .await?;
-        found.into_iter().map(|document| read("certificates", document)).collect()
+        .await
+    }
+
+    async fn soonest(&self, which: Document) -> Result<Vec<CertificateRecord>, StoreError> {
+        let wanted = Listed { which, order: doc! { "version.not_after": 1 }, limit: ATTENTION };
+        self.listed("look for certificates that end soon", wanted, bson!([])).await
     }
 }

@@ -2,8 +2,10 @@
 //! Certificates and their versions.
 
 mod change;
+mod lists;
 
 pub use change::{CertificateChange, Deleted};
+pub(crate) use lists::Listed;
 
 use bson::{Document, doc};
 use cap_core::certificate::{Spec, Status};
@@ -11,14 +13,13 @@ use cap_core::envelope::Sealed;
 use cap_core::id::{CertificateId, IssuerId, OrderId, ProjectId, VersionId};
 use cap_core::job::JobDraft;
 use cap_core::order::{goes_past, predecessor};
-use cap_core::page::{Page, Slice};
 use cap_core::problem::Problem;
 use cap_core::renewal_info::AriId;
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::document::{as_date, as_date_option, date, document, read};
+use crate::document::{as_date, as_date_option, document, read};
 use crate::drift::DriftRecord;
 use crate::error::StoreError;
 use crate::fact::Fact;
@@ -188,45 +189,6 @@ impl Store {
         found.map(|document| read("certificates", document)).transpose()
     }
 
-    /// A page of a project's certificates, of one status at `now` if given.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn certificates(
-        &self,
-        project: ProjectId,
-        status: Option<Status>,
-        now: Timestamp,
-        page: &Page,
-    ) -> Result<Slice<CertificateRecord>, StoreError> {
-        let mut filter = doc! { "project": project.to_string() };
-        let revoked_at = "version.revocation.revoked_at";
-        let mut ends = |comparison: &str| {
-            filter.insert("version.not_after", doc! { comparison: date(now) });
-            filter.insert(revoked_at, bson::Bson::Null);
-        };
-        let stored = match status {
-            Some(Status::Expired) => {
-                ends("$lte");
-                Some(Status::Valid)
-            }
-            Some(Status::Valid) => {
-                ends("$gt");
-                status
-            }
-            Some(Status::Revoked) => {
-                filter.insert(revoked_at, doc! { "$ne": bson::Bson::Null });
-                Some(Status::Valid)
-            }
-            status => status,
-        };
-        if let Some(status) = stored {
-            filter.insert("status", status.as_str());
-        }
-        self.list("certificates", filter, page, |certificate: &CertificateRecord| certificate.id.to_string())
-            .await
-    }
-
     /// Has a certificate renewed now: queues the job, or brings forward the one that waits. Answers the job.
     ///
     /// # Errors
@@ -236,10 +198,24 @@ impl Store {
         job: &JobDraft,
         mutation: Mutation<'_>,
     ) -> Result<JobRecord, StoreError> {
+        self.request_renewal_of(None, job, mutation).await
+    }
+
+    /// The same of a certificate that must be as it was `seen`, where that matters.
+    ///
+    /// # Errors
+    /// As [`Store::request_renewal`], and [`StoreError::Conflict`] when it is not as `seen` any more.
+    pub async fn request_renewal_of(
+        &self,
+        seen: Option<&CertificateRecord>,
+        job: &JobDraft,
+        mutation: Mutation<'_>,
+    ) -> Result<JobRecord, StoreError> {
         const DOING: &str = "request a renewal";
         let key = job.work.key();
         let result = transact!(DOING, {
             let mut transaction = self.begin(DOING).await?;
+            self.must_be_as_seen(&mut transaction, seen).await?;
             let id = match self.hasten_job(&mut transaction, &key).await? {
                 Some(waiting) => waiting,
                 None => {
@@ -292,23 +268,6 @@ impl Store {
         .await?;
         let jobs = counted.first().and_then(|counted| counted.get_i32("jobs").ok()).unwrap_or(0);
         Ok(u64::try_from(jobs).unwrap_or(0))
-    }
-
-    /// A certificate's versions, the newest first: at most a page of them.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn versions(&self, certificate: CertificateId) -> Result<Vec<VersionRecord>, StoreError> {
-        let found: Vec<Document> = bounded("read the versions", async {
-            let versions = self.collection::<Document>("certificate_versions");
-            let newest =
-                versions.find(doc! { "certificate": certificate.to_string() }).sort(doc! { "number": -1 });
-            newest.limit(i64::from(cap_core::limits::PAGE_ITEMS_MAX)).await?.try_collect().await
-        })
-        .await?;
-        let read_one =
-            |document| read::<VersionDocument>("certificate_versions", document).map(|found| found.version);
-        found.into_iter().map(read_one).collect()
     }
 
     /// The chain (PEM, leaf first) and the sealed key of a version.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bson::{Bson, Document, doc};
-use cap_core::drift::{DriftSettings, DriftState, DriftTarget, Sighting};
+use cap_core::drift::{DriftSettings, DriftState, DriftTarget, Sighting, SightingState};
 use cap_core::duty::DriftCandidate;
 use cap_core::id::{CertificateId, ProjectId, VersionId};
 use cap_core::job::{Claim, JobDraft, Work};
@@ -304,7 +304,8 @@ impl Store {
         self.write(fact.may("certificates", own, scanned)).await
     }
 
-    /// A page of a project's certificates that were scanned, of one state if given.
+    /// A page of a project's certificates that were scanned, of one state if given. Of what the names of each showed it has the
+    /// first that is wrong alone.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -317,8 +318,7 @@ impl Store {
         let states = state.map_or_else(|| DriftState::ALL.to_vec(), |state| vec![state]);
         let states: Vec<&str> = states.into_iter().map(DriftState::as_str).collect();
         let filter = doc! { "drift_state": { "$in": states }, "project": project.to_string() };
-        self.list("certificates", filter, page, |certificate: &CertificateRecord| certificate.id.to_string())
-            .await
+        self.list_certificates(filter, first_wrong().into(), page).await
     }
 
     /// How many certificates are in each state of drift, none counted further than [`limits::DRIFT_COUNT`].
@@ -334,6 +334,15 @@ impl Store {
         }
         Ok(counts)
     }
+}
+
+/// An expression: the first of a certificate's names that showed what its state says, unless it is that all is well.
+fn first_wrong() -> Document {
+    let is_wrong = doc! { "$and": [
+        { "$ne": ["$$one.state", SightingState::Served.as_str()] }, { "$eq": ["$$one.state", "$drift_state"] },
+    ] };
+    let wrong = doc! { "$filter": { "input": "$drift_seen.names", "as": "one", "cond": is_wrong } };
+    doc! { "$slice": [wrong, 1] }
 }
 
 /// A stage of an update that gives a certificate a new version: what was seen was compared with the version before, so it is

@@ -51,7 +51,14 @@ impl Fact {
     /// With what goes in together with a mutation.
     pub(crate) fn accompanied(self, mutation: &Mutation<'_>) -> Self {
         let fact = self.audited(mutation.audit);
-        let Some(request) = mutation.request else { return fact };
+        match mutation.request {
+            Some(request) => fact.remembering(request),
+            None => fact,
+        }
+    }
+
+    /// With the request, so that it is known when it is repeated.
+    fn remembering(self, request: &Request) -> Self {
         let expire_at: DateTime = date(request.remembered_until);
         let record = doc! {
             "_id": &request.id,
@@ -60,7 +67,7 @@ impl Fact {
             "resource": &request.resource,
             "expire_at": expire_at,
         };
-        fact.insert("idempotency", record)
+        self.insert("idempotency", record)
     }
 }
 
@@ -86,13 +93,31 @@ impl Store {
         self.replay_as_of(ReadConcern::linearizable(), id).await
     }
 
+    /// Remembers a request that there was nothing to do for, since what it asks for was under way: repeated when that is over,
+    /// it begins nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Replayed`] when the same request was carried out before.
+    pub async fn remember(&self, request: &Request) -> Result<(), StoreError> {
+        let result = self.write(Fact::new("remember a request").remembering(request)).await;
+        self.replayed_request(Some(request), result).await
+    }
+
     /// A conflict may be the trace of the same request carried out before: then it is a replay.
     pub(crate) async fn replayed<T>(
         &self,
         mutation: &Mutation<'_>,
         result: Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        match (result, mutation.request) {
+        self.replayed_request(mutation.request, result).await
+    }
+
+    async fn replayed_request<T>(
+        &self,
+        request: Option<&Request>,
+        result: Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        match (result, request) {
             (Err(conflict @ StoreError::Conflict { .. }), Some(request)) => {
                 match self.replay_of_refused(&request.id).await? {
                     Some(replay) => Err(StoreError::Replayed(Box::new(replay))),

@@ -8,7 +8,6 @@ use axum::extract::State;
 use cap_client::wire;
 use cap_core::access::Action;
 use cap_core::actor::Role;
-use cap_core::certificate::Status;
 
 use crate::app::App;
 use crate::auth::Caller;
@@ -27,11 +26,9 @@ async fn read(
     At(project): At<String>,
 ) -> Result<Json<wire::Attention>, ApiError> {
     let project = app.project(&caller, &project, Action::ReadProject).await?.id;
-    let (failing, ending) = tokio::try_join!(
-        app.store.ending_soonest(project, &[Status::Failing]),
-        app.store.ending_soonest(project, &[Status::Valid, Status::Renewing])
-    )?;
     let now = app.now();
+    let (failing, ending) =
+        tokio::try_join!(app.store.failing_soonest(project), app.store.ending_soonest(project, now))?;
     let shown = |records: Vec<_>| records.into_iter().map(|record| view::listed(record, now)).collect();
     Ok(Json(wire::Attention { failing: shown(failing), ending: shown(ending) }))
 }

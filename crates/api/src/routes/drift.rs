@@ -46,7 +46,7 @@ struct ListDrift {
     state: Option<DriftState>,
 }
 
-/// The certificates that were scanned.
+/// The certificates that were scanned, each with the first name of it that is wrong.
 async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,

@@ -2,12 +2,13 @@
 //! Drift by REST: off until an admin turns it on, asked for once however often it is asked for, and audited.
 
 use cap_testkit::mongo::driver::Client;
-use cap_testkit::mongo::driver::bson::{Document, doc};
+use cap_testkit::mongo::driver::bson::{DateTime, Document, doc};
 use cap_testkit::wait::{self, Pending};
 use serde_json::{Value, json};
 use std::time::Duration;
 
 use crate::http::Http;
+use crate::jobs::raw;
 use crate::world::{quiet, whole};
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -105,4 +106,54 @@ async fn a_scan_is_asked_for_once_and_only_of_what_was_issued() {
     database.collection::<Document>("jobs").delete_one(doc! { "_id": first.id() }).await.unwrap();
     assert!(ask().await.problem(409, "already-answered").contains("another Idempotency-Key"));
     api.patch(&project, &json!({ "drift": { "enabled": false } })).await.unwrap();
+}
+
+/// What servers present is in their hands: what was seen at the names of a page of certificates may be many times what one caller
+/// may have of answers.
+#[tokio::test]
+async fn a_page_of_what_was_scanned_is_answered_however_much_was_seen() {
+    const CERTIFICATES: usize = 500;
+    const NAMES: usize = 100;
+    /// Octets of answers that one caller may have at once.
+    const SHARE: usize = 16 * 1024 * 1024;
+    let quiet = quiet().await;
+    let _writing = quiet.writing.read().await;
+    let (http, owner) = (quiet.http(), quiet.owner());
+    let project = http.post("/api/v1/projects", owner, &json!({ "name": "much-seen" })).await.id();
+    let base = format!("/api/v1/projects/{project}");
+    let like = quiet.certificate("seen.example.test").await;
+    let certificates = raw(quiet).await.collection::<Document>("certificates");
+    let own = doc! { "_id": like["id"].as_str().unwrap() };
+    let mut record = certificates.find_one(own).await.unwrap().unwrap();
+    let names: Vec<Document> = (0..NAMES).map(drifted).collect();
+    let seen = doc! { "version": format!("ver_{}", "0".repeat(32)), "scanned_at": DateTime::from_millis(1), "names": names };
+    record
+        .extend(doc! { "project": &project, "drift_on": true, "drift_state": "drifted", "drift_seen": seen });
+    for some in (0..CERTIFICATES).collect::<Vec<_>>().chunks(100) {
+        let some = some.iter().map(|n| {
+            let mut record = record.clone();
+            record.insert("_id", format!("crt_{n:032x}"));
+            record
+        });
+        certificates.insert_many(some).await.unwrap();
+    }
+    let page = http.get(&format!("{base}/drift?limit={CERTIFICATES}"), owner).await;
+    assert_eq!(page.status, 200, "{}", &page.text[..page.text.len().min(500)]);
+    assert!(page.text.len() < SHARE, "{} octets", page.text.len());
+    let items = page.json()["items"].as_array().unwrap().clone();
+    assert_eq!(items.len(), CERTIFICATES);
+    for item in &items {
+        let [wrong] = item["drift"]["names"].as_array().unwrap().as_slice() else { panic!("{item}") };
+        assert_eq!(wrong["name"], "n0.example.test");
+    }
+    let whole = http.get(&format!("{base}/certificates/crt_{:032x}", 0), owner).await.json();
+    assert_eq!(whole["drift"]["names"].as_array().unwrap().len(), NAMES);
+}
+
+/// What a scan found at a name, as long as it may be.
+fn drifted(n: usize) -> Document {
+    doc! {
+        "name": format!("n{n}.example.test"), "state": "drifted", "address": "192.0.2.7:443", "serial": "0a".repeat(150),
+        "fingerprint_sha256": "f".repeat(64), "not_after": null, "issuer": "CN".repeat(150), "detail": null,
+    }
 }

@@ -52,6 +52,24 @@ async fn the_same_key_and_body_get_the_same_resource_and_another_body_is_refused
 }
 
 #[tokio::test]
+async fn what_was_made_and_is_deleted_is_not_made_again_and_whoever_repeats_it_is_told_so() {
+    let quiet = quiet().await;
+    let _writing = quiet.writing.read().await;
+    let (http, by) = (quiet.http(), (quiet.owner(), "deleted"));
+    let issuer = json!({ "name": "deleted", "directory_url": "https://ca.example.test/dir" });
+    for (path, body) in
+        [(quiet.path("/certificates"), certificate("deleted.example.test")), (quiet.path("/issuers"), issuer)]
+    {
+        let first = post(&http, &path, by, &body).await;
+        let gone = http.call("DELETE", first.header("location")).token(quiet.owner()).send().await;
+        assert_eq!(gone.status, 204, "{gone:?}");
+        let told = post(&http, &path, by, &body).await.problem(409, "already-answered");
+        assert!(told.contains(&first.id()) && told.contains("deleted since"), "{told}");
+        assert_eq!(post(&http, &path, (quiet.owner(), "deleted-2"), &body).await.status, 201);
+    }
+}
+
+#[tokio::test]
 async fn the_key_of_another_caller_and_no_key_at_all_are_independent() {
     let quiet = quiet().await;
     let _writing = quiet.writing.read().await;

@@ -234,3 +234,29 @@ async fn an_issuer_is_not_deleted_while_its_account_is_changed_unless_something_
         assert_eq!(delete().await.status, 204, "{verb}");
     }
 }
+
+#[tokio::test]
+async fn a_key_that_was_being_rolled_when_it_was_asked_for_is_not_rolled_again_when_that_is_repeated() {
+    let quiet = quiet().await;
+    let _writing = quiet.writing.read().await;
+    let (http, owner) = (quiet.http(), quiet.owner());
+    let body = json!({ "name": "joined", "directory_url": "https://ca.example.test/dir" });
+    let made = http.post(&quiet.path("/issuers"), owner, &body).await;
+    let (id, path) = (made.id(), made.header("location").to_owned());
+    let ready = doc! { "$set": { "status": "ready", "account_url": "https://ca.example.test/acct/1" } };
+    set(quiet, "issuers", &id, ready).await;
+    let roll = async |key: &str| {
+        let call = http.call("POST", &format!("{path}/roll-key")).token(owner);
+        let answer = call.header("idempotency-key", key).send().await;
+        assert_eq!(answer.status, 202, "{key}: {answer:?}");
+        answer.json()["key_rollover"]["requested_at"].clone()
+    };
+    let first = roll("first").await;
+    assert!(first.is_string());
+    assert_eq!(roll("second").await, first, "the one that goes on");
+    set(quiet, "issuers", &id, doc! { "$set": { "rollover": null } }).await;
+    for key in ["first", "second"] {
+        assert_eq!(roll(key).await, Value::Null, "{key}: the key was rolled a second time");
+    }
+    assert!(roll("third").await.is_string());
+}

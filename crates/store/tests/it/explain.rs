@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 
-use cap_core::certificate::Status;
 use cap_core::id::{ClaimId, InstanceId, JobId};
 use cap_core::instance::Doing;
 use cap_core::job::{JobDraft, Work, partition};
@@ -314,8 +313,10 @@ async fn what_ends_soonest_is_found_without_a_look_at_the_rest() {
     database.collection::<Document>("certificates").insert_many(many).await.unwrap();
     let commands = asked_of(&database, "certificates", async {
         // They are no whole certificates, so that they cannot be read; they are looked for all the same.
-        let _ = world.store.ending_soonest(world.project, &[Status::Failing]).await;
-        let _ = world.store.ending_soonest(world.project, &[Status::Valid, Status::Renewing]).await;
+        let _ = world.store.failing_soonest(world.project).await;
+        // Half of them ended before.
+        let now = jiff::Timestamp::from_millisecond(i64::try_from(REST / 2).unwrap()).unwrap();
+        let _ = world.store.ending_soonest(world.project, now).await;
     })
     .await;
     assert_eq!(commands.len(), 2, "{commands:#?}");

@@ -22,6 +22,7 @@ mod jobs;
 mod keys;
 mod lanes;
 mod leases;
+mod lists;
 mod looks;
 mod notices;
 mod orders;

@@ -176,7 +176,8 @@ async fn a_certificate_is_stored_once_with_everything_that_belongs_to_it() {
     assert_eq!((stored.status, stored.versions), (Status::Valid, 1));
     assert_eq!(stored.version.as_ref().map(|v| (v.id, v.number)), Some((version.id, 1)));
     assert!(stored.fence > claim.fence);
-    assert_eq!(world.store.versions(certificate.id).await.unwrap().len(), 1);
+    let page = cap_core::page::Page { limit: 10, after: None };
+    assert_eq!(world.store.versions(certificate.id, &page).await.unwrap().items.len(), 1);
     assert!(world.store.version_material(version.id).await.unwrap().is_some());
     let job = world.store.job(world.project, claim.job).await.unwrap().unwrap();
     assert_eq!(job.state, cap_core::job::JobState::Succeeded);

@@ -4,8 +4,11 @@
 use std::time::Duration;
 
 use cap_core::id::{JobId, ProjectId};
+use cap_core::job::{JobDraft, Work};
 use cap_core::page::Page;
-use cap_store::{JobFilter, Mutation, ProjectRecord, Request, StoreError};
+use cap_store::{
+    CertificateChange, CertificateRecord, JobFilter, JobRecord, Mutation, ProjectRecord, Request, StoreError,
+};
 use cap_testkit::mongo::ReplicaSet;
 use cap_testkit::wait::{self, Pending};
 use mongodb::bson::{Document, doc};
@@ -147,4 +150,51 @@ async fn pages_join_to_the_whole_list_while_others_are_added() {
     }
     made.sort();
     assert_eq!(seen, made);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_had_nothing_to_do_is_remembered_once_and_is_a_replay_from_then_on() {
+    let world = World::new().await;
+    let request = Request {
+        id: "caller/route/joined".into(),
+        body_sha256: "ab".into(),
+        status: 202,
+        resource: "issuer".into(),
+        remembered_until: world.clock.now() + Duration::from_secs(60),
+    };
+    let before = outbox(&world).await;
+    world.store.remember(&request).await.unwrap();
+    assert_eq!(world.store.replay(&request.id).await.unwrap().unwrap().resource, "issuer");
+    assert!(matches!(world.store.remember(&request).await, Err(StoreError::Replayed(_))));
+    assert_eq!(outbox(&world).await, before, "nothing was changed");
+}
+
+/// Asks for the renewal of a certificate as it was seen.
+async fn renew(
+    world: &World,
+    certificate: &CertificateRecord,
+    seen: Option<&CertificateRecord>,
+) -> Result<JobRecord, StoreError> {
+    let work = Work::Issue { certificate: certificate.id, made_for: None };
+    let job = JobDraft::now(world.project, work, 1, world.clock.as_ref(), world.entropy.as_ref());
+    let audit = world.row().await;
+    world.store.request_renewal_of(seen, &job, Mutation { audit: &audit, request: None }).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_of_what_changed_since_it_was_seen_is_refused_whole() {
+    let world = World::new().await;
+    let certificate = world.certificate("a.example.test").await;
+    let read = async || world.store.certificate(world.project, certificate.id).await.unwrap().unwrap();
+    let seen = read().await;
+    let (change, audit) =
+        (CertificateChange { auto_renew: Some(false), ..CertificateChange::default() }, world.row().await);
+    let (now, mutation) = (world.clock.now(), Mutation { audit: &audit, request: None });
+    assert!(world.store.update_certificate(seen.id, None, change, now, mutation).await.unwrap());
+    let before = outbox(&world).await;
+    let refused = renew(&world, &certificate, Some(&seen)).await;
+    assert!(matches!(refused, Err(StoreError::Conflict { .. })), "{refused:?}");
+    assert_eq!(outbox(&world).await, before);
+    renew(&world, &certificate, Some(&read().await)).await.unwrap();
+    renew(&world, &certificate, None).await.unwrap();
 }

@@ -11,7 +11,7 @@ use cap_core::order::{Ledger as _, OrderState, Placed};
 use cap_core::page::Page;
 use cap_store::{
     CertificateChange, CertificateRecord, Deleted, JobRecord, JobRefusal, Mutation, OpenOrder, Opened,
-    RevocationAsked, RevocationRecord, Revoked, StoreError,
+    RevocationAsked, RevocationRecord, Revoked, StoreError, VersionRecord,
 };
 use cap_testkit::mongo::driver::Client;
 use cap_testkit::mongo::driver::bson::{Document, doc};
@@ -23,6 +23,11 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 async fn get(world: &World, certificate: &CertificateRecord) -> CertificateRecord {
     world.store.certificate(world.project, certificate.id).await.unwrap().unwrap()
+}
+
+async fn newest(world: &World, certificate: &CertificateRecord) -> VersionRecord {
+    let page = Page { limit: 1, after: None };
+    world.store.versions(certificate.id, &page).await.unwrap().items.remove(0)
 }
 
 fn current(certificate: &CertificateRecord) -> VersionId {
@@ -81,7 +86,7 @@ async fn what_is_asked_for_is_one_job_for_one_reason_and_stands_on_the_version_b
     let intent = stored.version.as_ref().unwrap().revocation.clone().unwrap();
     assert_eq!((intent.reason, intent.revoked_at), (RevocationReason::Superseded, None));
     assert!(stored.new_key && !stored.version.as_ref().unwrap().is_revoked());
-    assert_eq!(world.store.versions(certificate.id).await.unwrap()[0].revocation, Some(intent));
+    assert_eq!(newest(&world, &certificate).await.revocation, Some(intent));
 
     let mut missing = certificate.clone();
     missing.version.as_mut().unwrap().id = VersionId::generate(world.clock.as_ref(), world.entropy.as_ref());
@@ -305,7 +310,7 @@ async fn what_is_said_later_of_the_replacement_counts() {
         let same = job(ask(&world, &certificate, RevocationReason::Superseded, then).await);
         assert_eq!(one.id, same.id);
         let shown = get(&world, &certificate).await.version.unwrap().revocation;
-        assert_eq!(world.store.versions(certificate.id).await.unwrap()[0].revocation, shown);
+        assert_eq!(newest(&world, &certificate).await.revocation, shown);
         record(&world, &claim(&world).await).await.unwrap();
         assert_eq!(world.claim("one", LEASE).await.len(), usize::from(is_replaced), "{first:?}, {then:?}");
     }
@@ -343,7 +348,7 @@ async fn nothing_is_deleted_while_it_is_being_revoked_and_a_cancelled_revocation
     assert_eq!(cancelled.state, JobState::Cancelled);
     let stored = get(&world, &certificate).await;
     assert_eq!((stored.status, stored.version.unwrap().revocation), (Status::Valid, None));
-    assert_eq!(world.store.versions(certificate.id).await.unwrap()[0].revocation, None);
+    assert_eq!(newest(&world, &certificate).await.revocation, None);
     let audit = world.row().await;
     let again =
         world.store.retry_job(world.project, asked.id, Mutation { audit: &audit, request: None }).await;

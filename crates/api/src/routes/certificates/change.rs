@@ -54,7 +54,7 @@ pub(super) async fn carry_out(
             Ok(etag::answer(super::find(app, project, &id.to_string()).await?, app.now()))
         }
         Ok(false) => Err(ApiError::not_found("certificate", &id.to_string())),
-        Err(error) => Err(IfMatch::overtaken(error)),
+        Err(error) => Err(IfMatch::overtaken(seen, error)),
     }
 }
 
@@ -115,7 +115,7 @@ pub(super) async fn remove(
     let audit = app.audit(&caller, &draft).await?;
     let mutation = Mutation { audit: &audit, request: None };
     let deleted = app.store.delete_certificate(certificate.id, seen, mutation).await;
-    match deleted.map_err(IfMatch::overtaken)? {
+    match deleted.map_err(|error| IfMatch::overtaken(seen, error))? {
         Deleted::Gone => Ok(StatusCode::NO_CONTENT),
         Deleted::BeingRevoked => {
             let detail = "a version of it is being revoked, and could not be once it is deleted; wait until that is done, or \

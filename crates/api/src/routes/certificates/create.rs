@@ -18,7 +18,7 @@ use cap_store::{CertificateRecord, DriftRecord, Mutation, ProjectRecord, Renewal
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::{At, Body};
-use crate::idempotency::IdempotencyKey;
+use crate::idempotency::{IdempotencyKey, deleted_since};
 use crate::overload::waiting;
 use crate::problem::{ApiError, CONFLICT};
 
@@ -35,7 +35,7 @@ pub(super) async fn create(
     let found = app.project(&caller, &project, Action::OperateProject).await?;
     let project = found.id;
     if let Some(earlier) = key.earlier(&app, &caller, &body.sha256).await? {
-        return Ok(etag::created(super::find(&app, project, &earlier.resource).await?, app.now()));
+        return again(&app, project, &earlier.resource).await;
     }
     waiting::one_more(&app, project).await?;
     let issuer = body.value.issuer.clone();
@@ -69,11 +69,17 @@ pub(super) async fn create(
     match app.store.create_certificate(&certificate, &job, mutation).await {
         Ok(()) => Ok(etag::created(certificate, app.now())),
         Err(StoreError::Replayed(earlier)) => {
-            let earlier = key.same(*earlier, &body.sha256)?;
-            Ok(etag::created(super::find(&app, project, &earlier.resource).await?, app.now()))
+            again(&app, project, &key.same(*earlier, &body.sha256)?.resource).await
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The answer that the same request got before.
+async fn again(app: &App, project: ProjectId, recorded: &str) -> Result<Response, ApiError> {
+    let id: CertificateId = recorded.parse().map_err(ApiError::internal)?;
+    let found = app.store.certificate(project, id).await?;
+    Ok(etag::created(found.ok_or_else(|| deleted_since("certificate", id))?, app.now()))
 }
 
 fn unknown_issuer(issuer: &str) -> String {

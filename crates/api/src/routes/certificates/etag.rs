@@ -14,7 +14,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::app::App;
-use crate::problem::{ApiError, MALFORMED_REQUEST, PRECONDITION_FAILED};
+use crate::problem::{ApiError, CONFLICT, MALFORMED_REQUEST, PRECONDITION_FAILED};
 use crate::{answer, view};
 
 /// Octets of the hash that stand in a tag: states of one record are few.
@@ -24,6 +24,8 @@ const TAG_OCTETS: usize = 16;
 pub(in crate::routes) trait Tagged: Clone {
     /// What it is called.
     const WHAT: &str;
+    /// What may stand against a change of it since the look at it a moment ago.
+    const MOVED: &str;
 
     /// It, as it is answered at `now`.
     fn shown(self, now: Timestamp) -> impl Serialize;
@@ -37,6 +39,7 @@ pub(in crate::routes) trait Tagged: Clone {
 
 impl Tagged for CertificateRecord {
     const WHAT: &str = "certificate";
+    const MOVED: &str = "it changed";
 
     fn shown(self, now: Timestamp) -> impl Serialize {
         view::certificate(self, now)
@@ -45,6 +48,7 @@ impl Tagged for CertificateRecord {
 
 impl Tagged for IssuerRecord {
     const WHAT: &str = "issuer";
+    const MOVED: &str = "its account was registered or deactivated";
 
     fn shown(self, _: Timestamp) -> impl Serialize {
         view::issuer(self)
@@ -86,14 +90,23 @@ impl IfMatch {
         Err(ApiError::new(PRECONDITION_FAILED, detail))
     }
 
-    /// What the client reads when somebody else changed the record between the check and the change.
-    pub(in crate::routes) fn overtaken(error: StoreError) -> ApiError {
-        match error {
-            StoreError::Conflict { .. } => ApiError::new(
+    /// What the client reads when somebody else changed the record between the check and the change: that its condition failed
+    /// where [`IfMatch::check`] answered what it has `seen`, and what stands against it where it made no condition.
+    pub(in crate::routes) fn overtaken<R: Tagged>(seen: Option<&R>, error: StoreError) -> ApiError {
+        match (error, seen) {
+            (StoreError::Conflict { .. }, Some(_)) => ApiError::new(
                 PRECONDITION_FAILED,
                 "it changed in the same moment; read it again and send its new ETag",
             ),
-            error => error.into(),
+            (overtaken @ StoreError::Conflict { .. }, None) => {
+                let (what, moved) = (R::WHAT, R::MOVED);
+                let detail = format!(
+                    "{moved} in the same moment, which stands against this; look at the {what} again, and ask for what can \
+                     still be done"
+                );
+                ApiError::new(CONFLICT, detail).because(overtaken)
+            }
+            (error, _) => error.into(),
         }
     }
 }
@@ -113,4 +126,34 @@ pub(in crate::routes) fn created_at(place: &str, record: impl Tagged, now: Times
 /// 201 and the certificate, with its tag and its place.
 pub(super) fn created(certificate: CertificateRecord, now: Timestamp) -> Response {
     created_at(&format!("projects/{}/certificates/{}", certificate.project, certificate.id), certificate, now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::UNAVAILABLE;
+
+    #[derive(Clone)]
+    struct Thing;
+
+    impl Tagged for Thing {
+        const WHAT: &str = "thing";
+        const MOVED: &str = "it changed";
+
+        fn shown(self, _: Timestamp) -> impl Serialize {
+            "thing"
+        }
+    }
+
+    #[test]
+    fn only_who_made_a_condition_is_told_that_it_failed() {
+        let conflict = || StoreError::Conflict { doing: "update an issuer", what: "registered".to_owned() };
+        let unmade = IfMatch::overtaken(None::<&IssuerRecord>, conflict());
+        assert!(unmade.is(CONFLICT) && unmade.cause().is_some(), "{unmade:?}");
+        let why = format!("{unmade:?}");
+        assert!(why.contains("registered or deactivated") && why.contains("look at the issuer"), "{why}");
+        assert!(IfMatch::overtaken(Some(&Thing), conflict()).is(PRECONDITION_FAILED));
+        let away = StoreError::Unavailable { doing: "update an issuer", cause: "away".to_owned() };
+        assert!(IfMatch::overtaken(Some(&Thing), away).is(UNAVAILABLE));
+    }
 }

@@ -10,12 +10,13 @@ use cap_client::wire;
 use cap_core::access::Action;
 use cap_core::certificate::Status;
 use cap_core::id::CertificateId;
+use cap_core::limits::PAGE_ITEMS_MAX;
 use cap_core::page::Slice;
 use serde::Deserialize;
 
 use crate::app::App;
 use crate::auth::Caller;
-use crate::body::{At, Params, page};
+use crate::body::{At, ListParams, Params, page};
 use crate::problem::ApiError;
 use crate::view;
 
@@ -54,9 +55,11 @@ pub(super) async fn versions(
     State(app): State<Arc<App>>,
     caller: Caller,
     At((project, certificate)): At<(String, String)>,
+    Params(params): Params<ListParams>,
 ) -> Result<Json<Slice<wire::Version>>, ApiError> {
     let project = app.project(&caller, &project, Action::ReadProject).await?.id;
     let certificate = super::find(&app, project, &certificate).await?;
-    let items = app.store.versions(certificate.id).await?.into_iter().map(view::version).collect();
-    Ok(Json(Slice { items, next_cursor: None }))
+    // Clients that say nothing of pages look for a version among all that they are given.
+    let page = params.newest::<i64>(PAGE_ITEMS_MAX)?;
+    Ok(Json(app.store.versions(certificate.id, &page).await?.map(view::version)))
 }

@@ -36,7 +36,7 @@ pub(super) async fn renew(
     if let Some(earlier) = key.earlier(&app, &caller, &body.sha256).await? {
         return Ok(answer(again(&app, project, &earlier.resource).await?));
     }
-    condition.check(&certificate, app.now())?;
+    let seen = condition.check(&certificate, app.now())?;
     let made_for = certificate.version.as_ref().map(|version| version.id);
     let work = Work::Issue { certificate: certificate.id, made_for };
     let expires = certificate.version.as_ref().map(|version| version.not_after);
@@ -47,11 +47,14 @@ pub(super) async fn renew(
     let audit = app.audit(&caller, &draft).await?;
     let request = key.request(&app, &caller, &body.sha256, 202, job.id.to_string());
     let mutation = Mutation { audit: &audit, request: request.as_ref() };
-    match app.store.request_renewal(&job, mutation).await {
+    match app.store.request_renewal_of(seen, &job, mutation).await {
         Ok(job) => Ok(answer(kept_waiting(&app, &certificate, job).await?)),
         Err(StoreError::Replayed(earlier)) => {
             let earlier = key.same(*earlier, &body.sha256)?;
             Ok(answer(again(&app, project, &earlier.resource).await?))
+        }
+        Err(overtaken @ StoreError::Conflict { .. }) if seen.is_some() => {
+            Err(IfMatch::overtaken(seen, overtaken))
         }
         Err(overtaken @ StoreError::Conflict { .. }) => {
             let detail =

@@ -12,7 +12,7 @@ use cap_core::certificate::account_key;
 use cap_core::envelope::KeyOwner;
 use cap_core::issuer::{Hold, IssuerStatus, KEY_IN_USE};
 use cap_core::secret::ExposeSecret;
-use cap_store::{IssuerRecord, Mutation, RolloverRecord, StoreError};
+use cap_store::{IssuerRecord, Mutation, Request, RolloverRecord, StoreError};
 
 use crate::answer::accepted;
 use crate::app::App;
@@ -32,7 +32,13 @@ pub(super) async fn roll_key(
 ) -> Result<Response, ApiError> {
     let project = app.project(&caller, &project, Action::AdministerProject).await?.id;
     let issuer = super::find(&app, project, &named).await?;
-    if key.earlier(&app, &caller, &body.sha256).await?.is_some() || issuer.is_rolling() {
+    if key.earlier(&app, &caller, &body.sha256).await?.is_some() {
+        return Ok(answer(issuer));
+    }
+    if issuer.is_rolling() {
+        // Repeated when that is over, it must not have the key rolled once more.
+        let request = key.request(&app, &caller, &body.sha256, 202, issuer.id.to_string());
+        remember(&app, &key, request.as_ref()).await?;
         return Ok(answer(issuer));
     }
     if matches!(issuer.shown_status(), IssuerStatus::Deactivating | IssuerStatus::Deactivated) {
@@ -64,6 +70,15 @@ pub(super) async fn roll_key(
         Err(error) => return Err(overtaken(error)),
     }
     Ok(answer(super::find(&app, project, &issuer.id.to_string()).await?))
+}
+
+/// Remembers a request that somebody else's goes before.
+async fn remember(app: &App, key: &IdempotencyKey, request: Option<&Request>) -> Result<(), ApiError> {
+    let Some(request) = request else { return Ok(()) };
+    match app.store.remember(request).await {
+        Err(StoreError::Replayed(earlier)) => key.same(*earlier, &request.body_sha256).map(drop),
+        remembered => Ok(remembered?),
+    }
 }
 
 /// The next key: a new one, or the one that was given up before, which the CA may have heard of and may yet take.

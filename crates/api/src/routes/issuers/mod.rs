@@ -31,7 +31,7 @@ use sha2::{Digest, Sha256};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::{At, Body, ListParams, Params};
-use crate::idempotency::IdempotencyKey;
+use crate::idempotency::{IdempotencyKey, deleted_since};
 use crate::problem::{ApiError, CONFLICT};
 use crate::routes::certificates::etag::{self, IfMatch};
 use crate::routes::{Access, Route};
@@ -62,7 +62,7 @@ async fn create(
 ) -> Result<Response, ApiError> {
     let project = app.project(&caller, &project, Action::AdministerProject).await?.id;
     if let Some(earlier) = key.earlier(&app, &caller, &body.sha256).await? {
-        return Ok(answer(find(&app, project, &earlier.resource).await?, app.now()));
+        return again(&app, project, &earlier.resource).await;
     }
     let name: Label = body.value.name.parse().map_err(ApiError::invalid)?;
     let issuer = new_issuer(&app, project, name, body.value).await?;
@@ -78,8 +78,7 @@ async fn create(
     match app.store.create_issuer(&issuer, &job, mutation).await {
         Ok(()) => Ok(answer(issuer, app.now())),
         Err(StoreError::Replayed(earlier)) => {
-            let earlier = key.same(*earlier, &body.sha256)?;
-            Ok(answer(find(&app, project, &earlier.resource).await?, app.now()))
+            again(&app, project, &key.same(*earlier, &body.sha256)?.resource).await
         }
         Err(StoreError::Conflict { .. }) => {
             let detail = format!("the project has an issuer called {} already", issuer.name);
@@ -87,6 +86,12 @@ async fn create(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The answer that the same request got before.
+async fn again(app: &App, project: ProjectId, recorded: &str) -> Result<Response, ApiError> {
+    let found = app.store.issuer(project, recorded).await?;
+    Ok(answer(found.ok_or_else(|| deleted_since("issuer", recorded))?, app.now()))
 }
 
 fn answer(issuer: IssuerRecord, now: Timestamp) -> Response {
@@ -188,7 +193,7 @@ async fn update(
     let mutation = Mutation { audit: &audit, request: None };
     let job = registration(&app, &issuer);
     let updated = app.store.update_issuer(issuer.id, seen, &change, &job, mutation).await;
-    if !updated.map_err(IfMatch::overtaken)? {
+    if !updated.map_err(|error| IfMatch::overtaken(seen, error))? {
         return Err(ApiError::not_found("issuer", &named));
     }
     Ok(etag::answer(find(&app, project, &issuer.id.to_string()).await?, app.now()))
@@ -234,7 +239,7 @@ async fn remove(
     let audit = app.audit(&caller, &draft).await?;
     let mutation = Mutation { audit: &audit, request: None };
     let deleted = app.store.delete_issuer(issuer.id, seen, mutation).await;
-    let detail = match deleted.map_err(IfMatch::overtaken)? {
+    let detail = match deleted.map_err(|error| IfMatch::overtaken(seen, error))? {
         IssuerDeleted::Gone => return Ok(StatusCode::NO_CONTENT),
         IssuerDeleted::Used(users) => format!(
             "certificates use the issuer {}, among them {}; delete what uses it first",
