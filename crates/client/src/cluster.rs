@@ -7,8 +7,6 @@ use crate::error::ClientError;
 use crate::transport::Client;
 use crate::wire::{Attention, Cluster, StepDown, SteppingDown};
 
-/// Further requests for the readiness, without the token, where who asks with it is refused: nobody is refused then.
-const TRIES_WITHOUT_TOKEN: u32 = 1;
 /// The problem of a replica that has no room for a request.
 const OVERLOADED: &str = "urn:certautopilot:problem:overloaded";
 
@@ -63,12 +61,9 @@ impl Client {
     /// When it cannot be reached or answers something else than yes or no.
     pub async fn readiness(&self) -> Result<Readiness, ClientError> {
         let (path, verbose) = (["readyz"], [("verbose", "")]);
-        let mut asked = self.verdict(self.request(Method::GET, &path)?.query(&verbose)).await;
-        for _ in 0..TRIES_WITHOUT_TOKEN {
-            if !self.has_token() || !asked.as_ref().is_err_and(is_about_who_asks) {
-                break;
-            }
-            asked = self.verdict(self.request_of_nobody(Method::GET, &path)?.query(&verbose)).await;
+        let asked = self.verdict(self.request(Method::GET, &path)?.query(&verbose)).await;
+        if self.has_token() && asked.as_ref().is_err_and(is_about_who_asks) {
+            return self.verdict(self.request_of_nobody(Method::GET, &path)?.query(&verbose)).await;
         }
         asked
     }

@@ -62,9 +62,11 @@ impl DriftPlanner<'_> {
     /// Some followers and a page of what is due; answers whether there may be more of either. What cannot follow now keeps nothing that is
     /// due from being planned.
     async fn look(&self, round: &mut Enrolment) -> Result<bool, StoreError> {
-        let followed = self.store.enrol_drift(round).await;
-        let planned = self.plan_due().await?;
-        Ok(followed? || planned)
+        let followed = self.store.enrol_drift(round).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "a project's settings do not reach its certificates now; trying again");
+            false
+        });
+        Ok(self.plan_due().await? || followed)
     }
 
     /// A page of what is due; answers whether there may be more.

@@ -22,8 +22,8 @@ impl Store {
         self.soonest(doc! { "project": project.to_string(), "status": status }).await
     }
 
-    /// The certificates whose versions end soonest after `now`, but for failing and revoked ones. What ended before would hide
-    /// them for ever; the list of what is expired has that.
+    /// The certificates whose versions end soonest after `now`, but for failing and revoked ones, and those that are being renewed and
+    /// ended before. What else ended would hide them for ever; the list of what is expired has that.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -32,10 +32,11 @@ impl Store {
         project: ProjectId,
         now: Timestamp,
     ) -> Result<Vec<CertificateRecord>, StoreError> {
-        let statuses = [Status::Valid, Status::Renewing].map(Status::as_str);
+        let of = |status: Status| doc! { "project": project.to_string(), "status": status.as_str() };
+        let mut valid = of(Status::Valid);
+        valid.insert("version.not_after", doc! { "$gt": date(now) });
         self.soonest(doc! {
-            "project": project.to_string(), "status": { "$in": statuses.as_slice() },
-            "version.not_after": { "$gt": date(now) }, "version.revocation.revoked_at": Bson::Null,
+            "$or": [valid, of(Status::Renewing)], "version.revocation.revoked_at": Bson::Null,
         })
         .await
     }

@@ -108,9 +108,10 @@ impl Store {
     /// together. Asked again for the same reason, the job comes forward.
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// [`StoreError::Conflict`] when the certificate is not as it was `seen` any more, where that matters.
     pub async fn request_revocation(
         &self,
+        seen: Option<&CertificateRecord>,
         wanted: &RevocationRecord,
         job: &JobDraft,
         mutation: Mutation<'_>,
@@ -119,14 +120,15 @@ impl Store {
         let Work::Revoke { certificate, version } = job.work else { return Ok(RevocationAsked::Missing) };
         let result: Result<Result<JobId, RevocationAsked>, StoreError> = transact!(DOING, {
             let mut transaction = self.begin(DOING).await?;
-            let Some(seen) = self.seen_version(&mut transaction, certificate, version).await? else {
+            self.must_be_as_seen(&mut transaction, seen).await?;
+            let Some(now) = self.seen_version(&mut transaction, certificate, version).await? else {
                 return Ok(Err(RevocationAsked::Missing));
             };
-            if let Some(done) = seen.revocation.as_ref().and_then(|revocation| revocation.revoked_at) {
+            if let Some(done) = now.revocation.as_ref().and_then(|revocation| revocation.revoked_at) {
                 return Ok(Err(RevocationAsked::Done(done)));
             }
             let (id, fact) = match self.hasten_job(&mut transaction, &job.work.key()).await? {
-                Some(living) => match seen.revocation.as_ref().map(|revocation| revocation.reason) {
+                Some(living) => match now.revocation.as_ref().map(|revocation| revocation.reason) {
                     Some(other) if other != wanted.reason => {
                         return Ok(Err(RevocationAsked::Otherwise(other)));
                     }

@@ -252,13 +252,13 @@ impl Engine<'_> {
         placed: &Placed,
         authorizations: Vec<Authorization>,
     ) -> (Vec<Duty>, Vec<ChallengeAnswer>, Option<Problem>) {
-        let (mut duties, mut answers) = (Vec::new(), Vec::new());
+        let (mut duties, mut answers, mut unusable) = (Vec::new(), Vec::new(), None);
         let default = || later(self.clock.now(), limits::CHALLENGE_LIFE_DEFAULT);
         let expires_at = later(placed.expires.unwrap_or_else(default), limits::CHALLENGE_KEPT);
         for authorization in authorizations {
             match authorization {
                 Authorization::Valid => {}
-                Authorization::Unusable(problem) => return (duties, answers, Some(problem)),
+                Authorization::Unusable(problem) => unusable = unusable.or(Some(problem)),
                 Authorization::Pending { token, key_authorization } => {
                     duties.push(Duty { token: token.clone() });
                     let (project, order) = (order.project, order.id);
@@ -266,7 +266,7 @@ impl Engine<'_> {
                 }
             }
         }
-        (duties, answers, None)
+        (duties, answers, unusable)
     }
 
     /// What the CA wants to have proven.

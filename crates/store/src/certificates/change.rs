@@ -151,7 +151,7 @@ impl Store {
     }
 
     /// Refuses when a certificate changed since it was `seen`; from here on the snapshot keeps it as it is.
-    pub(super) async fn must_be_as_seen(
+    pub(crate) async fn must_be_as_seen(
         &self,
         transaction: &mut Transaction,
         seen: Option<&CertificateRecord>,

@@ -128,7 +128,7 @@ impl Store {
         let fact = match job.work {
             Work::Issue { certificate, made_for } => {
                 let order = self.unfinalized(transaction, certificate, made_for).await?;
-                self.ending_cancelled(fact, order.as_ref(), audit)?
+                self.ending_cancelled(fact, order.as_ref(), audit.time)?
             }
             Work::Revoke { certificate, version } if job.attempt == 0 => {
                 fact.not_revoking(certificate, version)
@@ -162,7 +162,8 @@ impl Store {
     }
 
     /// The end of the renewal of a version, if there is one: what it would take the place of is let go of. One that somebody asked for after
-    /// `asked_at` is a later wish. One that runs, or that the CA may have issued for, fetches that, and begins nothing more.
+    /// `asked_at` is a later wish. One that the CA may have issued for fetches that and begins nothing more; one that runs learns of it
+    /// when it is claimed next.
     pub(crate) async fn letting_go(
         &self,
         transaction: &mut Transaction,
@@ -218,13 +219,18 @@ impl Store {
     }
 
     /// With the order of a cancelled job ended, if there is one.
-    fn ending_cancelled(&self, fact: Fact, order: Option<&Order>, audit: &Row) -> Result<Fact, StoreError> {
+    pub(crate) fn ending_cancelled(
+        &self,
+        fact: Fact,
+        order: Option<&Order>,
+        at: Timestamp,
+    ) -> Result<Fact, StoreError> {
         let Some(order) = order else { return Ok(fact) };
         let why = "its job was cancelled before it was finalized";
         let why = Problem::new(Class::Protocol, "job-cancelled", why);
         let state = OrderState::Failed { placed: order.state.placed().cloned(), problem: why };
         let named = doc! { "_id": order.certificate.to_string(), "order": order.id.to_string() };
-        let fact = fact.ending_order(order, &state, audit.time, self.retention.orders)?;
+        let fact = fact.ending_order(order, &state, at, self.retention.orders)?;
         Ok(fact.uncounted(order).may("certificates", named, doc! { "$set": { "order": null } }))
     }
 

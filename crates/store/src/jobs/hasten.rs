@@ -63,6 +63,8 @@ pub(super) fn forward() -> Document {
         { "$lte": ["$wait_ms", millis(DRIFT_SCAN_AGAIN)] },
     ] };
     let comes = doc! { "$and": [{ "$eq": ["$state", "queued"] }, { "$not": [too_soon] }] };
+    // It comes no sooner, and somebody asked for it all the same.
+    let is_running = doc! { "$eq": ["$state", "running"] };
     let come = |now: Bson, field: &str| doc! { "$cond": [&comes, now, field] };
     let own =
         doc! { "$cond": [{ "$ifNull": ["$due_at", false] }, { "$min": ["$due_at", "$$NOW"] }, "$$REMOVE"] };
@@ -70,7 +72,7 @@ pub(super) fn forward() -> Document {
     doc! {
         "claim_at": come(doc! { "$max": [{ "$min": ["$claim_at", "$$NOW"] }, "$held_until"] }.into(), "$claim_at"),
         "due_at": come(own.into(), "$due_at"),
-        "hastened": come("$$NOW".into(), "$hastened"),
+        "hastened": { "$cond": [{ "$or": [&comes, is_running] }, "$$NOW", "$hastened"] },
         "lane": come(main.into(), "$lane"),
         // Whoever asks for it wants all of it.
         "is_last": "$$REMOVE",

@@ -68,7 +68,7 @@ impl Fact {
         Ok(match settlement {
             Settlement::Succeeded => fact.ending(claim, "succeeded").leaving_fence(claim),
             Settlement::Superseded => {
-                fact.ending(claim, "cancelled").leaving_fence(claim).planned_anew(claim)
+                fact.still_last(claim).ending(claim, "cancelled").leaving_fence(claim).planned_anew(claim)
             }
             Settlement::Dead(problem) => {
                 let dead = doc! { "problem": { "$literal": bson("jobs", problem)? } };
@@ -127,6 +127,15 @@ impl Fact {
             doc! { "_id": id },
             doc! { "$max": { fence_field(&claim.work): claim.fence + 1 } },
         )
+    }
+
+    /// As long as nobody asked for a job since that was to begin nothing more when it was claimed.
+    pub(crate) fn still_last(self, claim: &Claim) -> Self {
+        if !claim.is_last {
+            return self;
+        }
+        let last = doc! { "_id": claim.job.to_string(), "is_last": true };
+        self.must("jobs", last, doc! { "$set": { "is_last": true } })
     }
 
     /// With the plan given up that led to a job which found nothing to do: if its version is still the current one after all,

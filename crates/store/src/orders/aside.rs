@@ -57,7 +57,8 @@ impl Store {
         now: Timestamp,
     ) -> Result<Option<Order>, StoreError> {
         let mut fact = Fact::new("take an order back").progressing(claim);
-        let mut watched = doc! { "$setDifference": ["$watched", [order.id.to_string()]] };
+        let is_other = doc! { "$ne": ["$$this", order.id.to_string()] };
+        let mut watched = doc! { "$filter": { "input": "$watched", "cond": is_other } };
         if let Some(other) = other {
             // Its lock is free before the other one takes it.
             fact = match watched_until(&other.state).filter(|until| *until > now) {
@@ -86,6 +87,25 @@ impl Store {
         match self.write(fact).await {
             Ok(()) => Ok(Some(Order { fence: claim.fence, revision, ..order.clone() })),
             Err(StoreError::Conflict { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends an order that nobody wants any more and the CA cannot have issued for. Answers whether it did: not where somebody asked for
+    /// the renewal since it was claimed.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn end_unwanted(
+        &self,
+        claim: &Claim,
+        order: &Order,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let fact = Fact::new("end an order that nobody wants").still_last(claim).progressing(claim);
+        match self.write(self.ending_cancelled(fact, Some(order), now)?).await {
+            Ok(()) => Ok(true),
+            Err(StoreError::Fenced) => Ok(false),
             Err(error) => Err(error),
         }
     }

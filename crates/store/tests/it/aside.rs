@@ -78,6 +78,26 @@ async fn another_order_is_begun_beside_it_and_gives_way_when_it_comes_back() {
     world.store.store(&claim, &back, &version(&world).await, &audit).await.unwrap();
 }
 
+/// Whoever asks for it after it was let go of wants all of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_nobody_wants_ends_unless_somebody_asks_for_it_again() {
+    let world = World::new().await;
+    let jobs = raw(&world).await.collection::<Document>("jobs");
+    let (_, claim, order) = begun(&world, "a.example.test", LEASE).await;
+    let (claim, now) = (Claim { is_last: true, ..claim }, world.clock.now());
+    let state = async || world.store.order(order.id).await.unwrap().unwrap().state;
+    assert!(!world.store.end_unwanted(&claim, &order, now).await.unwrap(), "somebody asked for it since");
+    assert_eq!(state().await, order.state);
+    let wanted = world.store.settle(&claim, &Settlement::Superseded, now).await;
+    assert!(matches!(wanted, Err(StoreError::Fenced)), "{wanted:?}");
+
+    let own = doc! { "_id": claim.job.to_string() };
+    jobs.update_one(own, doc! { "$set": { "is_last": true } }).await.unwrap();
+    assert!(world.store.end_unwanted(&claim, &order, now).await.unwrap());
+    assert!(matches!(state().await, OrderState::Failed { problem, .. } if problem.kind == "job-cancelled"));
+    world.store.settle(&claim, &Settlement::Superseded, now).await.unwrap();
+}
+
 /// A CA that is stuck with both may issue for either.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_younger_one_that_the_ca_may_issue_for_is_set_aside_for_it() {

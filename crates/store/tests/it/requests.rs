@@ -3,16 +3,20 @@
 
 use std::time::Duration;
 
+use cap_core::certificate::RevocationReason;
 use cap_core::id::{JobId, ProjectId};
 use cap_core::job::{JobDraft, Work};
 use cap_core::page::Page;
 use cap_store::{
-    CertificateChange, CertificateRecord, JobFilter, JobRecord, Mutation, ProjectRecord, Request, StoreError,
+    CertificateChange, CertificateRecord, JobFilter, JobRecord, Mutation, ProjectRecord, Request,
+    RevocationAsked, StoreError,
 };
 use cap_testkit::mongo::ReplicaSet;
 use cap_testkit::wait::{self, Pending};
 use mongodb::bson::{Document, doc};
 
+use crate::notices::issued;
+use crate::revocations::ask_of;
 use crate::world::World;
 
 fn project(world: &World, name: &str) -> ProjectRecord {
@@ -197,4 +201,25 @@ async fn a_renewal_of_what_changed_since_it_was_seen_is_refused_whole() {
     assert_eq!(outbox(&world).await, before);
     renew(&world, &certificate, Some(&read().await)).await.unwrap();
     renew(&world, &certificate, None).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changed_since_it_was_seen_is_not_revoked() {
+    let world = World::new().await;
+    let certificate =
+        issued(&world, "a.example.test", Duration::from_secs(60), Duration::from_secs(3_600)).await;
+    let read = async || world.store.certificate(world.project, certificate.id).await.unwrap().unwrap();
+    let seen = read().await;
+    let audit = world.row().await;
+    let (change, now) =
+        (CertificateChange { auto_renew: Some(false), ..CertificateChange::default() }, world.clock.now());
+    let mutation = Mutation { audit: &audit, request: None };
+    assert!(world.store.update_certificate(seen.id, None, change, now, mutation).await.unwrap());
+    let reason = RevocationReason::Superseded;
+    let refused = ask_of(&world, Some(&seen), &certificate, reason, None).await;
+    assert!(matches!(refused, Err(StoreError::Conflict { .. })), "{refused:?}");
+    assert!(read().await.version.unwrap().revocation.is_none());
+    let seen = read().await;
+    let asked = ask_of(&world, Some(&seen), &certificate, reason, None).await.unwrap();
+    assert!(matches!(asked, RevocationAsked::Job(_)), "{asked:?}");
 }

@@ -17,6 +17,7 @@ use cap_testkit::mongo::driver::Client;
 use cap_testkit::mongo::driver::bson::{Document, doc};
 
 use crate::notices::issued;
+use crate::queue::raw;
 use crate::world::{FUSE, LEASE, World};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -40,6 +41,17 @@ async fn ask(
     reason: RevocationReason,
     replace: Option<bool>,
 ) -> RevocationAsked {
+    ask_of(world, None, certificate, reason, replace).await.unwrap()
+}
+
+/// The same of a certificate that must be as it was seen.
+pub(crate) async fn ask_of(
+    world: &World,
+    seen: Option<&CertificateRecord>,
+    certificate: &CertificateRecord,
+    reason: RevocationReason,
+    replace: Option<bool>,
+) -> Result<RevocationAsked, StoreError> {
     let work = Work::Revoke { certificate: certificate.id, version: current(certificate) };
     let job = JobDraft::now(world.project, work, 0, world.clock.as_ref(), world.entropy.as_ref()).awaited();
     let wanted = RevocationRecord {
@@ -52,7 +64,7 @@ async fn ask(
     };
     let audit = world.row().await;
     let mutation = Mutation { audit: &audit, request: None };
-    world.store.request_revocation(&wanted, &job, mutation).await.unwrap()
+    world.store.request_revocation(seen, &wanted, &job, mutation).await
 }
 
 fn job(asked: RevocationAsked) -> JobRecord {
@@ -158,19 +170,32 @@ enum Beside {
     AskedFor,
     /// It fell due after the revocation was asked for.
     Planned,
+    /// It runs, without an order so far.
+    Running,
+    /// It runs, and somebody asked for it after the revocation.
+    RunningAskedFor,
+}
+
+async fn ask_renewal(world: &World, certificate: &CertificateRecord) {
+    let work = Work::Issue { certificate: certificate.id, made_for: Some(current(certificate)) };
+    let (clock, entropy) = (world.clock.as_ref(), world.entropy.as_ref());
+    let job = JobDraft::now(world.project, work, certificate.fence, clock, entropy).awaited();
+    let audit = world.row().await;
+    world.store.request_renewal(&job, Mutation { audit: &audit, request: None }).await.unwrap();
 }
 
 async fn renewal_beside(world: &World, certificate: &CertificateRecord, beside: Beside) -> Claim {
     let again = Settlement::Again { after: DAY, problem: None, setbacks: None };
     let claim = match beside {
         Beside::Finalized | Beside::Planned => world.renewing(certificate).await,
+        Beside::Running => return world.renewing(certificate).await,
+        Beside::RunningAskedFor => {
+            let claim = world.renewing(certificate).await;
+            ask_renewal(world, certificate).await;
+            return claim;
+        }
         Beside::AskedFor => {
-            let work = Work::Issue { certificate: certificate.id, made_for: Some(current(certificate)) };
-            let (clock, entropy) = (world.clock.as_ref(), world.entropy.as_ref());
-            let job = JobDraft::now(world.project, work, certificate.fence, clock, entropy).awaited();
-            let audit = world.row().await;
-            let mutation = Mutation { audit: &audit, request: None };
-            world.store.request_renewal(&job, mutation).await.unwrap();
+            ask_renewal(world, certificate).await;
             world.claim("one", LEASE).await.remove(0)
         }
     };
@@ -193,6 +218,8 @@ async fn a_renewal_that_was_asked_for_later_or_that_the_ca_may_issue_for_goes_on
         (Beside::Finalized, JobState::Queued),
         (Beside::AskedFor, JobState::Queued),
         (Beside::Planned, JobState::Cancelled),
+        (Beside::Running, JobState::Running),
+        (Beside::RunningAskedFor, JobState::Running),
     ] {
         let world = World::new().await;
         let certificate = issued(&world, "a.example.test", DAY, DAY * 90).await;
@@ -208,6 +235,9 @@ async fn a_renewal_that_was_asked_for_later_or_that_the_ca_may_issue_for_goes_on
         record(&world, &claim(&world).await).await.unwrap();
         let job = world.store.job(world.project, renewal.job).await.unwrap().unwrap();
         assert_eq!(job.state, state, "{beside:?}");
+        let own = doc! { "_id": renewal.job.to_string(), "is_last": true };
+        let last = raw(&world).await.collection::<Document>("jobs").count_documents(own).await.unwrap();
+        assert_eq!(last == 1, matches!(beside, Beside::Finalized | Beside::Running), "{beside:?}");
         if let Beside::Finalized = beside {
             is_last_until_somebody_asks(&world, &certificate, &renewal).await;
         }

@@ -51,14 +51,10 @@ impl Aside<'_> {
             }
             Err(_) => return Ok(Ok((in_flight, vec![]))),
         };
-        let overdue = in_flight.as_ref().filter(|_| is_overdue).map(|order| order.id);
         let reviewing = async {
-            let (in_flight, urls) = self.look_back(in_flight, account.as_ref()).await?;
             match in_flight {
-                Some(order) if Some(order.id) == overdue && self.has_room() => {
-                    self.set_aside(order, account.as_ref()).await
-                }
-                in_flight => Ok(Ok((in_flight, urls))),
+                Some(order) if is_overdue => self.overdue(order, account.as_ref()).await,
+                in_flight => self.look_back(in_flight, account.as_ref()).await.map(Ok),
             }
         };
         tokio::select! {
@@ -81,15 +77,34 @@ impl Aside<'_> {
         self.certificate.version.as_ref().map(|version| version.not_after)
     }
 
+    /// What to go on with instead of an order that is overdue: itself where the CA has issued, one that was set aside where it has issued for
+    /// that, and another one where it is stuck with this.
+    async fn overdue(&self, order: Order, account: &dyn CaAccount) -> Result<Review, Trouble> {
+        let OrderState::Ready { placed, .. } = &order.state else { return Ok(Ok((Some(order), vec![]))) };
+        let said = account.resume(&placed.url).await.map(|(reply, _)| reply.said);
+        if said == Ok(Seen::Valid) {
+            return Ok(Ok((Some(order), vec![])));
+        }
+        let id = order.id;
+        let (in_flight, urls) = self.look_back(Some(order), account).await?;
+        match in_flight {
+            // One that is the last is waited for: no other one is placed.
+            Some(order) if order.id == id && self.has_room() && !self.claim.is_last => {
+                self.set_aside(order, said).await
+            }
+            in_flight => Ok(Ok((in_flight, urls))),
+        }
+    }
+
     /// Only what the CA says that it processes, and much later what it does not say anything of, whatever it answers instead: one that
     /// waits for something else, it may hand out again to whoever orders the same names, and of one that is gone the engine sees to it.
-    async fn set_aside(&self, order: Order, account: &dyn CaAccount) -> Result<Review, Trouble> {
+    async fn set_aside(&self, order: Order, said: Result<Seen, CaError>) -> Result<Review, Trouble> {
         let (world, OrderState::Ready { placed, since }) = (self.world, &order.state) else {
             return Ok(Ok((Some(order), vec![])));
         };
         let is_unheard = world.clock.surely() >= unheard_at(*since, self.expires());
-        let why = match account.resume(&placed.url).await {
-            Ok((reply, _)) if reply.said == Seen::Processing => "has been processing the order",
+        let why = match said {
+            Ok(Seen::Processing) => "has been processing the order",
             Ok(_) | Err(CaError::Gone(_)) => return Ok(Ok((Some(order), vec![]))),
             Err(_) if is_unheard => "does not say what became of the order that it got",
             Err(_) => return Ok(Ok((Some(order), vec![]))),

@@ -75,6 +75,11 @@ pub(super) async fn run(
         Ok(reviewed) => reviewed,
         Err(outcome) => return Ok(outcome),
     };
+    if claim.is_last
+        && let Some(settlement) = last(world, claim, in_flight.as_ref(), watched.is_empty()).await?
+    {
+        return Ok(Outcome::Settle(settlement));
+    }
     let is_placed = in_flight.as_ref().is_some_and(|order| order.state.placed().is_some());
     // One that the CA refused for what it replaces is an order like any other.
     let replaces = in_flight.as_ref().is_none_or(|order| order.state.replaces().is_some());
@@ -91,7 +96,6 @@ pub(super) async fn run(
             Order { key: seal(world, &certificate, order.id, made).await?, ..order }
         }
         Some(order) => order,
-        None if claim.is_last => return superseded,
         None => {
             let made = tokio::select! {
                 made = key::make(world, &certificate) => made?,
@@ -216,6 +220,29 @@ fn busy(world: &World, claim: &Claim, holder: Option<CertificateId>) -> Settleme
         "{holder} has an order in flight for the same names at the same account; this certificate follows when it is over"
     );
     world.again(claim, Problem::new(Class::Transient, "order-in-flight", detail))
+}
+
+/// How a renewal ends that is to begin nothing more; nothing where the CA may have issued for its order. What was set aside is waited for.
+async fn last(
+    world: &World,
+    claim: &Claim,
+    in_flight: Option<&Order>,
+    is_all: bool,
+) -> Result<Option<Settlement>, Trouble> {
+    if let Some(order) = in_flight {
+        if order.state.may_be_finalized() {
+            return Ok(None);
+        }
+        if !world.store.end_unwanted(claim, order, world.clock.now()).await? {
+            // Somebody wants it again.
+            return Ok(Some(Settlement::HandedBack));
+        }
+    }
+    if is_all {
+        return Ok(Some(Settlement::Superseded));
+    }
+    let detail = "the CA has not said yet what became of an order that was set aside; no other one is placed";
+    Ok(Some(world.again(claim, Problem::new(Class::Transient, "order-overdue", detail))))
 }
 
 /// The same job again when the fuse lets it.

@@ -36,7 +36,7 @@ pub(super) async fn revoke(
     if let Some(earlier) = key.earlier(&app, &caller, &body.sha256).await? {
         return Ok(answer(again(&app, project, &earlier.resource).await?));
     }
-    condition.check(&certificate, app.now())?;
+    let seen = condition.check(&certificate, app.now())?;
     let reason: RevocationReason = body.value.reason.parse().map_err(ApiError::invalid)?;
     let version = version(&certificate, body.value.version.as_deref())?;
     let work = Work::Revoke { certificate: certificate.id, version };
@@ -57,7 +57,7 @@ pub(super) async fn revoke(
     let audit = app.audit(&caller, &draft).await?;
     let request = key.request(&app, &caller, &body.sha256, 202, job.id.to_string());
     let mutation = Mutation { audit: &audit, request: request.as_ref() };
-    match app.store.request_revocation(&wanted, &job, mutation).await {
+    match app.store.request_revocation(seen, &wanted, &job, mutation).await {
         Ok(RevocationAsked::Job(job)) => Ok(answer(*job)),
         Ok(RevocationAsked::Missing) => Err(ApiError::not_found("version", &version.to_string())),
         Ok(RevocationAsked::Done(at)) => Err(ApiError::new(
@@ -74,7 +74,7 @@ pub(super) async fn revoke(
             let earlier = key.same(*earlier, &body.sha256)?;
             Ok(answer(again(&app, project, &earlier.resource).await?))
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(IfMatch::overtaken(seen, error)),
     }
 }
 

@@ -193,20 +193,26 @@ impl Engine<'_> {
         self.fail(order, Problem::new(Class::Protocol, "order-stuck", detail)).await
     }
 
+    /// Whether an act is kept from being done by what will not end by itself, or by anybody's doing. What a CA says of an account that it
+    /// accepts is said of the order.
+    pub(super) async fn is_in_the_way(&self, error: &CaError) -> bool {
+        match error {
+            CaError::Account(_) => self.standing.is_accepted().await == Ok(true),
+            error => in_the_way(error).is_some(),
+        }
+    }
+
     /// The CA says that it has issued, and does not hand the certificate out: it is fetched again, and another one is bought when that
     /// does not end.
     pub(super) async fn not_handed_out(
         &self,
         order: &Order,
         progressed: bool,
+        is_in_the_way: bool,
         error: CaError,
     ) -> Result<Outcome, Halt> {
-        let is_accepted = match &error {
-            CaError::Account(_) => self.standing.is_accepted().await == Ok(true),
-            _ => true,
-        };
         match in_the_way(&error) {
-            Some(problem) if is_accepted && self.is_stuck(order, progressed) => {
+            Some(problem) if is_in_the_way && self.is_stuck(order, progressed) => {
                 let failure = Failure { is_issued: true, ..Failure::of(problem.clone()) };
                 self.failed(order, failure, |draft| draft).await
             }
@@ -308,7 +314,8 @@ impl Engine<'_> {
     ) -> Result<Outcome, Halt> {
         let Failure { problem, not_before, is_issued, is_at_once } = failure;
         let now = self.clock.now();
-        let delay = match is_at_once {
+        let delay = match is_at_once || self.claim.is_last {
+            // Nothing is begun any more, so nothing is waited for.
             true => Duration::ZERO,
             false => attempt_delay(self.claim.failures.saturating_add(1), self.expires, now, self.entropy),
         };
@@ -338,9 +345,8 @@ impl Engine<'_> {
     }
 }
 
-/// What keeps an act from being done that will not end by itself, or by anybody's doing, as far as the error says. What is said of the
-/// account is among it: CAs say so of a name, and a run that finds that it is the account waits for that.
-pub(super) fn in_the_way(error: &CaError) -> Option<&Problem> {
+/// What keeps an act from being done that will not end by itself, or by anybody's doing, as far as the error says.
+fn in_the_way(error: &CaError) -> Option<&Problem> {
     match error {
         CaError::Refused(problem)
         | CaError::Account(problem)

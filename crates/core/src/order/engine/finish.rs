@@ -6,7 +6,6 @@ use crate::job::Sort;
 use crate::order::{CaError, Order, Seen};
 use crate::problem::Problem;
 
-use super::ends::in_the_way;
 use super::{Engine, Halt, Run, placed};
 
 impl Engine<'_> {
@@ -27,7 +26,7 @@ impl Engine<'_> {
                 return self.refused_to_finalize(order, problem, run).await;
             }
             Err(Halt::Ca(error)) => {
-                run.fault = in_the_way(&error).map(|_| Sort::Stuck);
+                run.fault = self.is_in_the_way(&error).await.then_some(Sort::Stuck);
                 return Err(Halt::Ca(error));
             }
             Err(halt) => return Err(halt),
@@ -62,8 +61,10 @@ impl Engine<'_> {
         fault::point("download.after");
         let chain = match chain {
             Err(Halt::Asked(error)) if !self.is_of_a_moving_account(&error).await => {
-                run.fault = in_the_way(&error).map(|_| Sort::Stuck);
-                return Err(Halt::Done(self.not_handed_out(order, progressed, error).await?));
+                let is_in_the_way = self.is_in_the_way(&error).await;
+                run.fault = is_in_the_way.then_some(Sort::Stuck);
+                let ended = self.not_handed_out(order, progressed, is_in_the_way, error).await?;
+                return Err(Halt::Done(ended));
             }
             chain => chain?,
         };

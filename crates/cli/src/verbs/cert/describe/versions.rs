@@ -17,25 +17,33 @@ pub(super) struct Earlier {
     earlier_versions: Vec<Version>,
     /// How many there are that are not shown.
     more_earlier_versions: usize,
+    /// Whether the API did not tell them.
+    #[serde(skip)]
+    is_unread: bool,
 }
 
 impl Earlier {
     /// Those of `versions`, the newest first, that are from before the current one. The API gives no more than a page of them,
     /// so how many there are is told from the current one's number.
-    pub(super) fn than(current: Option<&Version>, versions: Vec<Version>) -> Self {
+    pub(super) fn than(current: Option<&Version>, versions: Option<Vec<Version>>) -> Self {
+        let (is_unread, versions) = (versions.is_none(), versions.unwrap_or_default());
         let number = current.map_or(0, |current| current.number);
         let mut shown: Vec<Version> =
             versions.into_iter().filter(|version| version.number < number).collect();
         let older = shown.split_off(shown.len().min(SHOWN));
         shown.extend(older.into_iter().filter(is_being_revoked).take(SHOWN));
         let all = usize::try_from(number.saturating_sub(1)).unwrap_or_default();
-        Self { more_earlier_versions: all.saturating_sub(shown.len()), earlier_versions: shown }
+        Self { more_earlier_versions: all.saturating_sub(shown.len()), earlier_versions: shown, is_unread }
     }
 
     pub(super) fn add(&self, lines: &mut Lines, now: Timestamp) {
         let told = self.earlier_versions.iter().flat_map(|version| tell(version, now));
-        let more = self.more_earlier_versions;
-        lines.all("Earlier", told.chain((more > 0).then(|| format!("and {more} more"))));
+        let more = match (self.more_earlier_versions, self.is_unread) {
+            (0, _) => None,
+            (more, true) => Some(format!("{more}, which the API did not tell; ask again")),
+            (more, false) => Some(format!("and {more} more")),
+        };
+        lines.all("Earlier", told.chain(more));
     }
 }
 
@@ -101,7 +109,7 @@ mod tests {
             (1..=current).rev().map(|number| version(number, revocation(number))).collect();
         let mut lines = Lines::default();
         let now = "2026-02-01T00:00:00Z".parse().unwrap();
-        Earlier::than(versions.first(), versions.clone()).add(&mut lines, now);
+        Earlier::than(versions.first(), Some(versions.clone())).add(&mut lines, now);
         lines.0
     }
 
@@ -147,8 +155,11 @@ Earlier       2 (ver_00000000000000000000000000000002), ends 2026-02-03T00:00:00
     fn the_current_version_and_one_that_came_meanwhile_are_not_earlier() {
         let none = || serde_json::Value::Null;
         let [one, two, three] = [1, 2, 3].map(|number| version(number, none()));
-        let earlier = Earlier::than(Some(&two), vec![three.clone(), two.clone(), one]);
+        let earlier = Earlier::than(Some(&two), Some(vec![three.clone(), two.clone(), one]));
         assert_eq!(earlier.earlier_versions.iter().map(|one| one.number).collect::<Vec<_>>(), [1]);
-        assert_eq!(Earlier::than(None, vec![three]).earlier_versions.len(), 0);
+        assert_eq!(Earlier::than(None, Some(vec![three])).earlier_versions.len(), 0);
+        let mut lines = Lines::default();
+        Earlier::than(Some(&two), None).add(&mut lines, Timestamp::UNIX_EPOCH);
+        assert_eq!(lines.0, "Earlier       1, which the API did not tell; ask again\n");
     }
 }
