@@ -32,13 +32,18 @@ impl Store {
         project: ProjectId,
         now: Timestamp,
     ) -> Result<Vec<CertificateRecord>, StoreError> {
-        let of = |status: Status| doc! { "project": project.to_string(), "status": status.as_str() };
+        let of = |status: Status| {
+            doc! {
+                "project": project.to_string(), "status": status.as_str(), "version.revocation.revoked_at": Bson::Null,
+            }
+        };
         let mut valid = of(Status::Valid);
         valid.insert("version.not_after", doc! { "$gt": date(now) });
-        self.soonest(doc! {
-            "$or": [valid, of(Status::Renewing)], "version.revocation.revoked_at": Bson::Null,
-        })
-        .await
+        let mut found = self.soonest(valid).await?;
+        found.extend(self.soonest(of(Status::Renewing)).await?);
+        found.sort_by_key(|certificate| certificate.version.as_ref().map(|version| version.not_after));
+        found.truncate(usize::try_from(ATTENTION).unwrap_or(usize::MAX));
+        Ok(found)
     }
 
     async fn soonest(&self, which: Document) -> Result<Vec<CertificateRecord>, StoreError> {

@@ -209,10 +209,13 @@ async fn what_the_ca_issues_for_an_earlier_one_is_stored_while_the_last_is_overd
         orders.push(stuck.until_finalized(finalized).await);
         assert_eq!(stuck.watched().await, orders[..orders.len() - 1]);
     }
-    // Between two runs: one that is under way would be told of the last first.
+    // The CA has issued for all of them, and does not know the last one any more, as a replica that lags. Nobody looks meanwhile.
     stuck.stack.workers[0].signal(Signal::TERM).unwrap();
     stuck.stack.workers[0].wait_exit(PATIENCE).await.unwrap();
     stuck.stack.ca().heal().await.unwrap();
+    let unknown = vec![doc! { "$set": { "state.placed.url": { "$concat": ["$state.placed.url", "0"] } } }];
+    let found = stuck.database.collection::<Document>("orders");
+    found.update_one(doc! { "_id": orders.last() }, unknown).await.unwrap();
     stuck.is_overdue().await;
     stuck.stack.workers[0].restart().unwrap();
     stuck.bench.valid(&stuck.certificate).await;
