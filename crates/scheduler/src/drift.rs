@@ -34,8 +34,9 @@ impl DriftPlanner<'_> {
     /// Plans and counts until the lease can no longer be trusted.
     pub(crate) async fn run(&self) {
         let (mut round, mut counted_at, mut is_failing) = (Enrolment::default(), None, false);
+        let mut is_stuck = false;
         while self.mandate.holds() {
-            let has_more = match self.look(&mut round).await {
+            let has_more = match self.look(&mut round, &mut is_stuck).await {
                 Ok(has_more) => {
                     is_failing = false;
                     has_more
@@ -61,12 +62,15 @@ impl DriftPlanner<'_> {
 
     /// Some followers and a page of what is due; answers whether there may be more of either. What cannot follow now keeps nothing that is
     /// due from being planned.
-    async fn look(&self, round: &mut Enrolment) -> Result<bool, StoreError> {
-        let followed = self.store.enrol_drift(round).await.unwrap_or_else(|error| {
+    async fn look(&self, round: &mut Enrolment, is_stuck: &mut bool) -> Result<bool, StoreError> {
+        let followed = self.store.enrol_drift(round).await;
+        if let Err(error) = &followed
+            && !*is_stuck
+        {
             tracing::warn!(%error, "a project's settings do not reach its certificates now; trying again");
-            false
-        });
-        Ok(self.plan_due().await? || followed)
+        }
+        *is_stuck = followed.is_err();
+        Ok(self.plan_due().await? || followed.unwrap_or(false))
     }
 
     /// A page of what is due; answers whether there may be more.

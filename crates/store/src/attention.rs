@@ -19,11 +19,11 @@ impl Store {
     /// When the database does not answer.
     pub async fn failing_soonest(&self, project: ProjectId) -> Result<Vec<CertificateRecord>, StoreError> {
         let status = Status::Failing.as_str();
-        self.soonest(doc! { "project": project.to_string(), "status": status }).await
+        self.soonest(doc! { "project": project.to_string(), "status": status }, ATTENTION).await
     }
 
-    /// The certificates whose versions end soonest after `now`, but for failing and revoked ones, and those that are being renewed and
-    /// ended before. What else ended would hide them for ever; the list of what is expired has that.
+    /// The certificates whose versions end soonest after `now`, but for failing and revoked ones, and a few of
+    /// those that are being renewed and ended before. What else ended would hide them for ever; the list of what is expired has that.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -32,22 +32,30 @@ impl Store {
         project: ProjectId,
         now: Timestamp,
     ) -> Result<Vec<CertificateRecord>, StoreError> {
-        let of = |status: Status| {
+        let of = |status: Status, bound: &str| {
             doc! {
-                "project": project.to_string(), "status": status.as_str(), "version.revocation.revoked_at": Bson::Null,
+                "project": project.to_string(), "status": status.as_str(), "version.not_after": { bound: date(now) },
+                "version.revocation.revoked_at": Bson::Null,
             }
         };
-        let mut valid = of(Status::Valid);
-        valid.insert("version.not_after", doc! { "$gt": date(now) });
-        let mut found = self.soonest(valid).await?;
-        found.extend(self.soonest(of(Status::Renewing)).await?);
-        found.sort_by_key(|certificate| certificate.version.as_ref().map(|version| version.not_after));
+        // Those that are being renewed first: one that is renewed in between is seen twice then, and not overlooked.
+        let mut found = self.soonest(of(Status::Renewing, "$lte"), ATTENTION / 2).await?;
+        let ended = found.len();
+        for status in [Status::Renewing, Status::Valid] {
+            for certificate in self.soonest(of(status, "$gt"), ATTENTION).await? {
+                if found.iter().all(|seen| seen.id != certificate.id) {
+                    found.push(certificate);
+                }
+            }
+        }
+        found[ended..]
+            .sort_by_key(|certificate| certificate.version.as_ref().map(|version| version.not_after));
         found.truncate(usize::try_from(ATTENTION).unwrap_or(usize::MAX));
         Ok(found)
     }
 
-    async fn soonest(&self, which: Document) -> Result<Vec<CertificateRecord>, StoreError> {
-        let wanted = Listed { which, order: doc! { "version.not_after": 1 }, limit: ATTENTION };
+    async fn soonest(&self, which: Document, limit: i64) -> Result<Vec<CertificateRecord>, StoreError> {
+        let wanted = Listed { which, order: doc! { "version.not_after": 1 }, limit };
         self.listed("look for certificates that end soon", wanted, bson!([])).await
     }
 }

@@ -128,7 +128,11 @@ impl Store {
                 return Ok(Planned::Unneeded);
             }
             if self.is_alive(&mut transaction, &job.work.key()).await? {
-                // A person asked for it first: stamped, so that it is not planned at every look.
+                // A person asked for it first: stamped, so that it is not planned at every look. One that was to begin nothing more is
+                // a renewal like any other again, since the certificate is renewed by itself.
+                let living = doc! { "key": job.work.key(), "alive": true };
+                let wanted = Fact::new(DOING).may("jobs", living, doc! { "$unset": { "is_last": "" } });
+                self.write_within(&mut transaction, &[wanted]).await?;
                 transaction.commit().await?;
                 return Ok(Planned::Unneeded);
             }

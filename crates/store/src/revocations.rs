@@ -196,8 +196,8 @@ impl Store {
                 && (now.spec.auto_renew || asked.replace.is_some())
             {
                 // One that a person asked for, of what is not renewed by itself, is another wish of theirs.
-                let own = (certificate, version);
-                facts.push(self.letting_go(&mut transaction, DOING, own, asked.asked_at, audit).await?);
+                let asked_at = asked.asked_at;
+                facts.push(self.letting_go(&mut transaction, DOING, &now, version, asked_at, audit).await?);
             }
             let fact = Fact::new(DOING)
                 .within("record-revoked.within")

@@ -10,6 +10,7 @@ use cap_core::problem::{Class, Problem};
 use jiff::Timestamp;
 
 use crate::Store;
+use crate::certificates::CertificateRecord;
 use crate::document::{date, read};
 use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
@@ -168,10 +169,12 @@ impl Store {
         &self,
         transaction: &mut Transaction,
         doing: &'static str,
-        (certificate, version): (CertificateId, VersionId),
+        certificate: &CertificateRecord,
+        version: VersionId,
         asked_at: Timestamp,
         audit: &Row,
     ) -> Result<Fact, Failure> {
+        let (is_watching, certificate) = (!certificate.watched.is_empty(), certificate.id);
         let failed = transaction.failed();
         let renewal = Work::Issue { certificate, made_for: Some(version) };
         let jobs = self.collection::<Document>("jobs");
@@ -186,8 +189,8 @@ impl Store {
         let Some(job) = found else { return Ok(Fact::new(doing)) };
         let job: JobDocument = read("jobs", job)?;
         let order = self.live_order(transaction, certificate).await?;
-        let may_be_finalized = order.is_some_and(|order| order.state.may_be_finalized());
-        if may_be_finalized || job.state == JobState::Running {
+        let may_be_issued = is_watching || order.is_some_and(|order| order.state.may_be_finalized());
+        if may_be_issued || job.state == JobState::Running {
             return Ok(Fact::new(doing).may("jobs", as_seen(&job), doc! { "$set": { "is_last": true } }));
         }
         self.cancelling(transaction, doing, &job, audit).await

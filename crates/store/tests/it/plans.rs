@@ -59,6 +59,21 @@ async fn claimed(world: &World) -> Claim {
     world.claim("one", LEASE).await.remove(0)
 }
 
+/// Whoever lets it be renewed by itself again means all of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_that_was_to_be_the_last_is_one_like_any_other_when_it_is_planned_again() {
+    let world = World::new().await;
+    let certificate = issued(&world, "a.example.test", HOUR, HOUR * 8).await;
+    assert_eq!(plan(&world, 10).await, 1);
+    let jobs = raw(&world).await.collection::<Document>("jobs");
+    jobs.update_many(doc! { "alive": true }, doc! { "$set": { "is_last": true } }).await.unwrap();
+    let renew_at = plan_at(&world, &certificate).await.1;
+    let again = doc! { "$set": { "plan_at": renew_at }, "$unset": { "planned_for": "" } };
+    set(&world, &certificate, again).await;
+    assert_eq!(plan(&world, 10).await, 0, "it is queued already");
+    assert!(!claimed(&world).await.is_last);
+}
+
 async fn auto_renew(world: &World, certificate: &CertificateRecord, auto_renew: bool) {
     let change = CertificateChange { auto_renew: Some(auto_renew), ..CertificateChange::default() };
     let (now, audit) = (world.clock.now(), world.row().await);

@@ -15,8 +15,25 @@ use jiff::Timestamp;
 
 use super::{Trouble, World};
 
-/// What a run goes on with: an order in flight or none, and the URLs of those that are still watched; or how it is over.
-pub(super) type Review = Result<(Option<Order>, Vec<String>), Outcome>;
+/// What a run goes on with, or how it is over.
+pub(super) type Review = Result<Reviewed, Outcome>;
+
+/// What a run goes on with.
+#[derive(Default)]
+pub(super) struct Reviewed {
+    pub(super) in_flight: Option<Order>,
+    /// The URLs of orders that are still watched, and looked at before another one is finalized.
+    pub(super) urls: Vec<String>,
+    /// Whether there are some, or one that cannot come back now.
+    pub(super) is_watching: bool,
+}
+
+impl From<Option<Order>> for Reviewed {
+    /// Where nothing that is watched matters now.
+    fn from(in_flight: Option<Order>) -> Self {
+        Self { in_flight, ..Self::default() }
+    }
+}
 
 /// One run's look at what was set aside, or is to be.
 pub(super) struct Aside<'a> {
@@ -40,7 +57,7 @@ impl Aside<'_> {
         // While the CA issues in time for the order in flight, nobody needs the others.
         let looks_back = (!may_issue || is_overdue) && !self.certificate.watched.is_empty();
         if !is_overdue && !looks_back {
-            return Ok(Ok((in_flight, vec![])));
+            return Ok(Ok(in_flight.into()));
         }
         let request = self.world.ca_request(issuer).await?;
         let account = match self.world.account(&request, account_url).await {
@@ -49,7 +66,7 @@ impl Aside<'_> {
             Err(error) if !may_issue => {
                 return Ok(Err(Outcome::Settle(self.world.passing(self.claim, error, self.expires()))));
             }
-            Err(_) => return Ok(Ok((in_flight, vec![]))),
+            Err(_) => return Ok(Ok(in_flight.into())),
         };
         let reviewing = async {
             match in_flight {
@@ -80,19 +97,20 @@ impl Aside<'_> {
     /// What to go on with instead of an order that is overdue: itself where the CA has issued, one that was set aside where it has issued for
     /// that, and another one where it is stuck with this.
     async fn overdue(&self, order: Order, account: &dyn CaAccount) -> Result<Review, Trouble> {
-        let OrderState::Ready { placed, .. } = &order.state else { return Ok(Ok((Some(order), vec![]))) };
+        let OrderState::Ready { placed, .. } = &order.state else { return Ok(Ok(Some(order).into())) };
         let said = account.resume(&placed.url).await.map(|(reply, _)| reply.said);
-        if said == Ok(Seen::Valid) {
-            return Ok(Ok((Some(order), vec![])));
+        // Unless its certificate did not come before.
+        if said == Ok(Seen::Valid) && self.claim.setbacks.is_none_or(|before| before.count == 0) {
+            return Ok(Ok(Some(order).into()));
         }
         let id = order.id;
-        let (in_flight, urls) = self.look_back(Some(order), account).await?;
+        let Reviewed { in_flight, urls, is_watching } = self.look_back(Some(order), account).await?;
         match in_flight {
             // One that is the last is waited for: no other one is placed.
             Some(order) if order.id == id && self.has_room() && !self.claim.is_last => {
                 self.set_aside(order, said).await
             }
-            in_flight => Ok(Ok((in_flight, urls))),
+            in_flight => Ok(Ok(Reviewed { in_flight, urls, is_watching })),
         }
     }
 
@@ -100,14 +118,14 @@ impl Aside<'_> {
     /// waits for something else, it may hand out again to whoever orders the same names, and of one that is gone the engine sees to it.
     async fn set_aside(&self, order: Order, said: Result<Seen, CaError>) -> Result<Review, Trouble> {
         let (world, OrderState::Ready { placed, since }) = (self.world, &order.state) else {
-            return Ok(Ok((Some(order), vec![])));
+            return Ok(Ok(Some(order).into()));
         };
         let is_unheard = world.clock.surely() >= unheard_at(*since, self.expires());
         let why = match said {
             Ok(Seen::Processing) => "has been processing the order",
-            Ok(_) | Err(CaError::Gone(_)) => return Ok(Ok((Some(order), vec![]))),
+            Ok(_) | Err(CaError::Gone(_)) => return Ok(Ok(Some(order).into())),
             Err(_) if is_unheard => "does not say what became of the order that it got",
-            Err(_) => return Ok(Ok((Some(order), vec![]))),
+            Err(_) => return Ok(Ok(Some(order).into())),
         };
         let detail = format!(
             "the CA {why} since {since}, which is longer than the certificate can wait; it stays watched, and another one is \
@@ -135,9 +153,9 @@ impl Aside<'_> {
         &self,
         in_flight: Option<Order>,
         account: &dyn CaAccount,
-    ) -> Result<(Option<Order>, Vec<String>), Trouble> {
+    ) -> Result<Reviewed, Trouble> {
         let World { store, clock, .. } = self.world;
-        let mut urls = Vec::new();
+        let (mut urls, mut is_watching) = (Vec::new(), false);
         let made_for = self.certificate.version.as_ref().map(|version| version.id);
         for id in &self.certificate.watched {
             let order = store.order(*id).await?.filter(|order| order.made_for == made_for);
@@ -150,8 +168,9 @@ impl Aside<'_> {
                     let taken = store.take_back(self.claim, order, in_flight.as_ref(), clock.now()).await?;
                     if let Some(order) = taken {
                         tracing::info!(order = %order.id, "the CA has issued for an order that was set aside");
-                        return Ok((Some(order), vec![]));
+                        return Ok(Some(order).into());
                     }
+                    is_watching = true;
                 }
                 Ok(Seen::Invalid(problem)) | Err(CaError::Gone(problem)) => {
                     self.end_watch(*id, Some((order, &problem))).await?;
@@ -164,7 +183,8 @@ impl Aside<'_> {
                 Ok(_) | Err(_) => urls.push(url.to_owned()),
             }
         }
-        Ok((in_flight, urls))
+        is_watching |= !urls.is_empty();
+        Ok(Reviewed { in_flight, urls, is_watching })
     }
 
     async fn end_watch(&self, id: OrderId, order: Option<(&Order, &Problem)>) -> Result<(), Trouble> {

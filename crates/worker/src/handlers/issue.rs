@@ -21,7 +21,7 @@ use cap_store::{CertificateRecord, IssuerRecord, OpenOrder, Opened};
 use jiff::Timestamp;
 
 use super::account::{self, IssuerStanding};
-use super::aside::Aside;
+use super::aside::{Aside, Reviewed};
 use super::key::{self, Made};
 use super::{Trouble, World, unreached};
 use crate::place::{LeavingLedger, Place};
@@ -71,12 +71,13 @@ pub(super) async fn run(
         return Ok(Outcome::Settle(settlement));
     }
     let aside = Aside { world, claim, mandate, certificate: &certificate };
-    let (in_flight, watched) = match aside.review(&issuer, &account_url, in_flight).await? {
-        Ok(reviewed) => reviewed,
-        Err(outcome) => return Ok(outcome),
-    };
+    let Reviewed { in_flight, urls: watched, is_watching } =
+        match aside.review(&issuer, &account_url, in_flight).await? {
+            Ok(reviewed) => reviewed,
+            Err(outcome) => return Ok(outcome),
+        };
     if claim.is_last
-        && let Some(settlement) = last(world, claim, in_flight.as_ref(), watched.is_empty()).await?
+        && let Some(settlement) = last(world, claim, in_flight.as_ref(), is_watching).await?
     {
         return Ok(Outcome::Settle(settlement));
     }
@@ -227,7 +228,7 @@ async fn last(
     world: &World,
     claim: &Claim,
     in_flight: Option<&Order>,
-    is_all: bool,
+    is_watching: bool,
 ) -> Result<Option<Settlement>, Trouble> {
     if let Some(order) = in_flight {
         if order.state.may_be_finalized() {
@@ -238,7 +239,7 @@ async fn last(
             return Ok(Some(Settlement::HandedBack));
         }
     }
-    if is_all {
+    if !is_watching {
         return Ok(Some(Settlement::Superseded));
     }
     let detail = "the CA has not said yet what became of an order that was set aside; no other one is placed";

@@ -254,7 +254,13 @@ impl World {
         mandate: &Mandate,
         settlement: &Settlement,
     ) -> Option<&'static str> {
-        self.settle_with(claim, mandate, settlement, None).await
+        let settled = self.settle_with(claim, mandate, settlement, None).await;
+        let is_last = claim.is_last && *settlement == Settlement::Superseded;
+        if is_last && settled == Some("lost") {
+            // Perhaps somebody asked for it since, and then it is there for whoever claims it next.
+            return self.settle_with(claim, mandate, &Settlement::HandedBack, None).await;
+        }
+        settled
     }
 
     /// The same, with a rate limit that all are to keep.

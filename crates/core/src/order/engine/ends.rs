@@ -197,7 +197,9 @@ impl Engine<'_> {
     /// accepts is said of the order.
     pub(super) async fn is_in_the_way(&self, error: &CaError) -> bool {
         match error {
-            CaError::Account(_) => self.standing.is_accepted().await == Ok(true),
+            CaError::Account(_) => {
+                !self.standing.is_moving().await && self.standing.is_accepted().await == Ok(true)
+            }
             error => in_the_way(error).is_some(),
         }
     }
