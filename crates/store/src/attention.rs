@@ -38,7 +38,7 @@ impl Store {
                 "version.revocation.revoked_at": Bson::Null,
             }
         };
-        // Those that are being renewed first: one that is renewed in between is seen twice then, and not overlooked.
+        // One that begins to be renewed, or ends, in between may be missed this once, or shown as it was.
         let mut found = self.soonest(of(Status::Renewing, "$lte"), ATTENTION / 2).await?;
         let ended = found.len();
         for status in [Status::Renewing, Status::Valid] {

@@ -163,7 +163,8 @@ impl Store {
     }
 
     /// The end of the renewal of a version, if there is one: what it would take the place of is let go of. One that somebody asked for after
-    /// `asked_at` is a later wish. One that the CA may have issued for fetches that and begins nothing more; one that runs learns of it
+    /// `asked_at` is a later wish. One that the CA may have issued for, or for whose orders that were set aside,
+    /// fetches that and begins nothing more; one that runs learns of it
     /// when it is claimed next.
     pub(crate) async fn letting_go(
         &self,

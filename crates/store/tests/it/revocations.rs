@@ -170,6 +170,8 @@ enum Beside {
     AskedFor,
     /// It fell due after the revocation was asked for.
     Planned,
+    /// It waits, and an order that was set aside is watched.
+    Watching,
     /// It runs, without an order so far.
     Running,
     /// It runs, and somebody asked for it after the revocation.
@@ -187,7 +189,7 @@ async fn ask_renewal(world: &World, certificate: &CertificateRecord) {
 async fn renewal_beside(world: &World, certificate: &CertificateRecord, beside: Beside) -> Claim {
     let again = Settlement::Again { after: DAY, problem: None, setbacks: None };
     let claim = match beside {
-        Beside::Finalized | Beside::Planned => world.renewing(certificate).await,
+        Beside::Finalized | Beside::Planned | Beside::Watching => world.renewing(certificate).await,
         Beside::Running => return world.renewing(certificate).await,
         Beside::RunningAskedFor => {
             let claim = world.renewing(certificate).await;
@@ -207,6 +209,11 @@ async fn renewal_beside(world: &World, certificate: &CertificateRecord, beside: 
         let ready = OrderState::Ready { placed, since: world.clock.now() };
         world.store.advance(&order, ready, &[]).await.unwrap();
     }
+    if let Beside::Watching = beside {
+        let watched = doc! { "$set": { "watched": [format!("ord_{:032x}", 7)] } };
+        let certificates = raw(world).await.collection::<Document>("certificates");
+        certificates.update_one(doc! { "_id": certificate.id.to_string() }, watched).await.unwrap();
+    }
     world.store.settle(&claim, &again, world.clock.now()).await.unwrap();
     claim
 }
@@ -218,6 +225,7 @@ async fn a_renewal_that_was_asked_for_later_or_that_the_ca_may_issue_for_goes_on
         (Beside::Finalized, JobState::Queued),
         (Beside::AskedFor, JobState::Queued),
         (Beside::Planned, JobState::Cancelled),
+        (Beside::Watching, JobState::Queued),
         (Beside::Running, JobState::Running),
         (Beside::RunningAskedFor, JobState::Running),
     ] {
@@ -237,7 +245,11 @@ async fn a_renewal_that_was_asked_for_later_or_that_the_ca_may_issue_for_goes_on
         assert_eq!(job.state, state, "{beside:?}");
         let own = doc! { "_id": renewal.job.to_string(), "is_last": true };
         let last = raw(&world).await.collection::<Document>("jobs").count_documents(own).await.unwrap();
-        assert_eq!(last == 1, matches!(beside, Beside::Finalized | Beside::Running), "{beside:?}");
+        assert_eq!(
+            last == 1,
+            matches!(beside, Beside::Finalized | Beside::Watching | Beside::Running),
+            "{beside:?}"
+        );
         if let Beside::Finalized = beside {
             is_last_until_somebody_asks(&world, &certificate, &renewal).await;
         }

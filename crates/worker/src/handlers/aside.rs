@@ -24,14 +24,14 @@ pub(super) struct Reviewed {
     pub(super) in_flight: Option<Order>,
     /// The URLs of orders that are still watched, and looked at before another one is finalized.
     pub(super) urls: Vec<String>,
-    /// Whether there are some, or one that cannot come back now.
+    /// Whether anything is watched: these, or an order that cannot come back while another certificate buys the same names.
     pub(super) is_watching: bool,
 }
 
-impl From<Option<Order>> for Reviewed {
-    /// Where nothing that is watched matters now.
-    fn from(in_flight: Option<Order>) -> Self {
-        Self { in_flight, ..Self::default() }
+impl Reviewed {
+    /// An order beside which nothing that is watched matters now.
+    fn just(order: Order) -> Self {
+        Self { in_flight: Some(order), ..Self::default() }
     }
 }
 
@@ -57,7 +57,7 @@ impl Aside<'_> {
         // While the CA issues in time for the order in flight, nobody needs the others.
         let looks_back = (!may_issue || is_overdue) && !self.certificate.watched.is_empty();
         if !is_overdue && !looks_back {
-            return Ok(Ok(in_flight.into()));
+            return Ok(Ok(Reviewed { in_flight, ..Reviewed::default() }));
         }
         let request = self.world.ca_request(issuer).await?;
         let account = match self.world.account(&request, account_url).await {
@@ -66,7 +66,7 @@ impl Aside<'_> {
             Err(error) if !may_issue => {
                 return Ok(Err(Outcome::Settle(self.world.passing(self.claim, error, self.expires()))));
             }
-            Err(_) => return Ok(Ok(in_flight.into())),
+            Err(_) => return Ok(Ok(Reviewed { in_flight, ..Reviewed::default() })),
         };
         let reviewing = async {
             match in_flight {
@@ -97,20 +97,18 @@ impl Aside<'_> {
     /// What to go on with instead of an order that is overdue: itself where the CA has issued, one that was set aside where it has issued for
     /// that, and another one where it is stuck with this.
     async fn overdue(&self, order: Order, account: &dyn CaAccount) -> Result<Review, Trouble> {
-        let OrderState::Ready { placed, .. } = &order.state else { return Ok(Ok(Some(order).into())) };
+        let OrderState::Ready { placed, .. } = &order.state else { return Ok(Ok(Reviewed::just(order))) };
         let said = account.resume(&placed.url).await.map(|(reply, _)| reply.said);
-        // Unless its certificate did not come before.
-        if said == Ok(Seen::Valid) && self.claim.setbacks.is_none_or(|before| before.count == 0) {
-            return Ok(Ok(Some(order).into()));
+        if said == Ok(Seen::Valid) {
+            return Ok(Ok(Reviewed::just(order)));
         }
         let id = order.id;
-        let Reviewed { in_flight, urls, is_watching } = self.look_back(Some(order), account).await?;
-        match in_flight {
-            // One that is the last is waited for: no other one is placed.
-            Some(order) if order.id == id && self.has_room() && !self.claim.is_last => {
-                self.set_aside(order, said).await
-            }
-            in_flight => Ok(Ok(Reviewed { in_flight, urls, is_watching })),
+        let reviewed = self.look_back(Some(order), account).await?;
+        // One that is the last is waited for: no other one is placed.
+        let is_stuck = |order: &Order| order.id == id && self.has_room() && !self.claim.is_last;
+        match reviewed.in_flight {
+            Some(order) if is_stuck(&order) => self.set_aside(order, said).await,
+            in_flight => Ok(Ok(Reviewed { in_flight, ..reviewed })),
         }
     }
 
@@ -118,14 +116,14 @@ impl Aside<'_> {
     /// waits for something else, it may hand out again to whoever orders the same names, and of one that is gone the engine sees to it.
     async fn set_aside(&self, order: Order, said: Result<Seen, CaError>) -> Result<Review, Trouble> {
         let (world, OrderState::Ready { placed, since }) = (self.world, &order.state) else {
-            return Ok(Ok(Some(order).into()));
+            return Ok(Ok(Reviewed::just(order)));
         };
         let is_unheard = world.clock.surely() >= unheard_at(*since, self.expires());
         let why = match said {
             Ok(Seen::Processing) => "has been processing the order",
-            Ok(_) | Err(CaError::Gone(_)) => return Ok(Ok(Some(order).into())),
+            Ok(_) | Err(CaError::Gone(_)) => return Ok(Ok(Reviewed::just(order))),
             Err(_) if is_unheard => "does not say what became of the order that it got",
-            Err(_) => return Ok(Ok(Some(order).into())),
+            Err(_) => return Ok(Ok(Reviewed::just(order))),
         };
         let detail = format!(
             "the CA {why} since {since}, which is longer than the certificate can wait; it stays watched, and another one is \
@@ -168,7 +166,7 @@ impl Aside<'_> {
                     let taken = store.take_back(self.claim, order, in_flight.as_ref(), clock.now()).await?;
                     if let Some(order) = taken {
                         tracing::info!(order = %order.id, "the CA has issued for an order that was set aside");
-                        return Ok(Some(order).into());
+                        return Ok(Reviewed::just(order));
                     }
                     is_watching = true;
                 }

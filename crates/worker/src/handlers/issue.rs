@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cap_core::clock::until;
+use cap_core::clock::{later, until};
 use cap_core::envelope::KeyOwner;
 use cap_core::fault::{self, Mutant};
 use cap_core::id::{CertificateId, OrderId, VersionId};
@@ -70,6 +70,7 @@ pub(super) async fn run(
     {
         return Ok(Outcome::Settle(settlement));
     }
+    let before = in_flight.as_ref().map(|order| order.id);
     let aside = Aside { world, claim, mandate, certificate: &certificate };
     let Reviewed { in_flight, urls: watched, is_watching } =
         match aside.review(&issuer, &account_url, in_flight).await? {
@@ -77,7 +78,7 @@ pub(super) async fn run(
             Err(outcome) => return Ok(outcome),
         };
     if claim.is_last
-        && let Some(settlement) = last(world, claim, in_flight.as_ref(), is_watching).await?
+        && let Some(settlement) = end_last(world, claim, in_flight.as_ref(), is_watching).await?
     {
         return Ok(Outcome::Settle(settlement));
     }
@@ -110,6 +111,9 @@ pub(super) async fn run(
             }
         }
     };
+    // What was in the way of one order says nothing of another, which the CA has issued for after all.
+    let is_another = before.is_some_and(|before| before != order.id);
+    let claim = &Claim { setbacks: claim.setbacks.filter(|_| !is_another), ..claim.clone() };
     if let Err(outcome) = place.enter(claim.project_lane(), mandate).await {
         return Ok(outcome);
     }
@@ -223,8 +227,9 @@ fn busy(world: &World, claim: &Claim, holder: Option<CertificateId>) -> Settleme
     world.again(claim, Problem::new(Class::Transient, "order-in-flight", detail))
 }
 
-/// How a renewal ends that is to begin nothing more; nothing where the CA may have issued for its order. What was set aside is waited for.
-async fn last(
+/// Ends a renewal that is to begin nothing more, and its order; not where the CA may have issued for that. What was set aside is
+/// waited for.
+async fn end_last(
     world: &World,
     claim: &Claim,
     in_flight: Option<&Order>,
@@ -242,8 +247,9 @@ async fn last(
     if !is_watching {
         return Ok(Some(Settlement::Superseded));
     }
-    let detail = "the CA has not said yet what became of an order that was set aside; no other one is placed";
-    Ok(Some(world.again(claim, Problem::new(Class::Transient, "order-overdue", detail))))
+    let after = limits::POLL_WAIT_MAX;
+    let problem = Some(Problem::waiting(later(world.clock.now(), after)));
+    Ok(Some(Settlement::Again { after, problem, setbacks: None }))
 }
 
 /// The same job again when the fuse lets it.

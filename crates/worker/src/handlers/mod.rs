@@ -258,7 +258,8 @@ impl World {
         let is_last = claim.is_last && *settlement == Settlement::Superseded;
         if is_last && settled == Some("lost") {
             // Perhaps somebody asked for it since, and then it is there for whoever claims it next.
-            return self.settle_with(claim, mandate, &Settlement::HandedBack, None).await;
+            let back = self.settle_with(claim, mandate, &Settlement::HandedBack, None).await;
+            return back.or(Some("handed_back"));
         }
         settled
     }
