@@ -162,10 +162,9 @@ impl Store {
         Ok(fact.must("jobs", as_seen(job), stages).may(collection, still(&job.work, &subject), left))
     }
 
-    /// The end of the renewal of a version, if there is one: what it would take the place of is let go of. One that somebody asked for after
-    /// `asked_at` is a later wish. One that the CA may have issued for, or for whose orders that were set aside,
-    /// fetches that and begins nothing more; one that runs learns of it
-    /// when it is claimed next.
+    /// The end of the renewal of a version, if there is one: what it would take the place of is let go of. One that somebody asked
+    /// for after `asked_at` is a later wish. One that the CA may have issued for, by its order in flight or by one that was set
+    /// aside, fetches that and begins nothing more; one that runs learns of it when it is claimed next.
     pub(crate) async fn letting_go(
         &self,
         transaction: &mut Transaction,
@@ -185,8 +184,7 @@ impl Store {
             "key": renewal.key(), "alive": true,
             "$nor": [{ "hastened": &later }, { "created_at": later, "rank_floor": awaited }],
         };
-        let found =
-            jobs.find_one(unwanted.clone()).session(&mut transaction.session).await.map_err(failed)?;
+        let found = jobs.find_one(unwanted).session(&mut transaction.session).await.map_err(failed)?;
         let Some(job) = found else { return Ok(Fact::new(doing)) };
         let job: JobDocument = read("jobs", job)?;
         let order = self.live_order(transaction, certificate).await?;
