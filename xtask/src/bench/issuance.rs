@@ -20,8 +20,6 @@ use super::bare::Bare;
 use super::usage::{self, Usage};
 use crate::workspace;
 
-/// Requests for certificates that are under way at once.
-const POSTS: usize = 8;
 /// How long one arm may take before something is stuck.
 const ARM_LIMIT: Duration = Duration::from_secs(600);
 /// How often the workers' counts are looked at.
@@ -112,7 +110,7 @@ async fn compare(ca: CaKind, count: u16, in_flight: u16, delay: Duration) -> any
     let processes = processes(&stack)?;
     let replica_set = stack.infrastructure.replica_set.as_ref().context("the stack has no replica set")?;
     let (before, written) = (usage::of(&processes)?, replica_set.majority_writes().await?);
-    let our_took = ours(&stack, &api, &demo, &names(OURS, count)).await?;
+    let our_took = ours(&stack, &api, &demo, &names(OURS, count), in_flight).await?;
     let (after, majority_writes) = (usage::of(&processes)?, replica_set.majority_writes().await? - written);
     bare_took += bare.issue(&halves[1], in_flight).await?;
 
@@ -143,13 +141,19 @@ async fn failed_attempts(stack: &Stack) -> anyhow::Result<u64> {
     Ok(database.collection::<Document>("audit_outbox").count_documents(failed).await?)
 }
 
-/// From the first request to the last stored certificate.
-async fn ours(stack: &Stack, api: &ApiClient, demo: &Demo, names: &[String]) -> anyhow::Result<Duration> {
+/// From the first request to the last stored certificate. As many requests are under way at once as orders may be.
+async fn ours(
+    stack: &Stack,
+    api: &ApiClient,
+    demo: &Demo,
+    names: &[String],
+    in_flight: usize,
+) -> anyhow::Result<Duration> {
     let before = issued(stack).await?;
     let started = Instant::now();
     stream::iter(names)
         .map(|name| async move { demo.request(api, &[name.as_str()]).await })
-        .buffer_unordered(POSTS)
+        .buffer_unordered(in_flight)
         .try_collect::<Vec<_>>()
         .await?;
     #[expect(clippy::cast_precision_loss, reason = "a few thousand at most")]

@@ -3,15 +3,15 @@
 
 use bson::{Bson, DateTime, Document, doc};
 use cap_core::id::JobId;
-use cap_core::job::{JobState, Lane, Need, Work};
+use cap_core::job::{Claim, JobState, Lane, Need, Work};
 use cap_core::limits::DRIFT_SCAN_AGAIN;
 use serde::Deserialize;
 
-use crate::Store;
 use crate::document::{millis, read};
-use crate::error::Failure;
+use crate::error::{Failure, StoreError};
 use crate::jobs::{rank, subject};
-use crate::transaction::Transaction;
+use crate::transaction::{Transaction, transact};
+use crate::{Store, bounded};
 
 /// The kind of jobs that look at what a certificate's names serve.
 const DRIFT_SCAN: &str = Work::LOOKS[0];
@@ -51,6 +51,35 @@ impl Store {
         }
         Ok(Some(job.id))
     }
+
+    /// Lets the claim's job run now, if it was put back to wait and somebody asked for it while it ran, and has that shown. Answers
+    /// whether it does.
+    ///
+    /// # Errors
+    /// When the database does not answer; then it waits as it would have.
+    pub async fn heed_wish(&self, claim: &Claim) -> Result<bool, StoreError> {
+        const DOING: &str = "run again what was asked for";
+        let jobs = self.collection::<Document>("jobs");
+        let wish = doc! {
+            "_id": claim.job.to_string(), "attempt": claim.attempt, "state": "queued", "asked": true,
+        };
+        if bounded(DOING, jobs.find_one(wish.clone())).await?.is_none() {
+            return Ok(false);
+        }
+        transact!(DOING, {
+            let mut transaction = self.begin(DOING).await?;
+            let failed = transaction.failed();
+            let still =
+                jobs.find_one(wish.clone()).session(&mut transaction.session).await.map_err(failed)?;
+            if still.is_none() {
+                // A peer has claimed it meanwhile, or was asked as well.
+                return Ok(false);
+            }
+            self.hasten_job(&mut transaction, &claim.work.key()).await?;
+            transaction.commit().await?;
+            Ok(true)
+        })
+    }
 }
 
 /// Fields of a job that comes forward to now, because somebody asked for it. A running one keeps its lease; one that
@@ -72,7 +101,9 @@ pub(super) fn forward() -> Document {
     doc! {
         "claim_at": come(doc! { "$max": [{ "$min": ["$claim_at", "$$NOW"] }, "$held_until"] }.into(), "$claim_at"),
         "due_at": come(own.into(), "$due_at"),
-        "hastened": { "$cond": [{ "$or": [&comes, is_running] }, "$$NOW", "$hastened"] },
+        "hastened": { "$cond": [{ "$or": [&comes, &is_running] }, "$$NOW", "$hastened"] },
+        // Until it would wait.
+        "asked": { "$cond": [is_running, true, "$$REMOVE"] },
         "lane": come(main.into(), "$lane"),
         // Whoever asks for it wants all of it.
         "is_last": "$$REMOVE",

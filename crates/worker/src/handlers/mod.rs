@@ -99,7 +99,12 @@ pub(crate) async fn run(world: &World, claim: &Claim, mandate: &Mandate, place: 
         }
         _ => tracing::debug!(job = %claim.job, kind = claim.work.kind(), outcome = word, "the run is over"),
     }
-    match outcome {
+    let waits = match &outcome {
+        Outcome::Settle(Settlement::Again { after, .. }) => *after >= limits::WISH_WAIT,
+        Outcome::Failed(_) | Outcome::Halted(_) | Outcome::Parked(..) => true,
+        Outcome::Settle(_) | Outcome::Stored | Outcome::Buried(_) | Outcome::Lost => false,
+    };
+    let word = match outcome {
         Outcome::Settle(settlement) => world.settle(claim, mandate, &settlement).await.unwrap_or(word),
         // The handler has met it: this is what it means where nobody has.
         Outcome::Halted(problem) => {
@@ -111,7 +116,11 @@ pub(crate) async fn run(world: &World, claim: &Claim, mandate: &Mandate, place: 
             world.settle_with(claim, mandate, &settlement, Some(&park)).await.unwrap_or(word)
         }
         Outcome::Stored | Outcome::Failed(_) | Outcome::Buried(_) | Outcome::Lost => word,
+    };
+    if waits {
+        world.heed_wish(claim).await;
     }
+    word
 }
 
 /// What kept a handler from its work.
@@ -243,6 +252,19 @@ impl World {
         }
         if let Err(error) = self.store.release_successor(claim).await {
             tracing::debug!(job = %claim.job, %error, "the job that follows waits for the end of this one's lease");
+        }
+    }
+
+    /// Has a job that waits run at once where somebody asked for it while it ran.
+    async fn heed_wish(&self, claim: &Claim) {
+        match self.store.heed_wish(claim).await {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::info!(job = %claim.job, "it was asked for while it ran: it runs again at once")
+            }
+            Err(error) => {
+                tracing::warn!(job = %claim.job, %error, "it waits although it may have been asked for")
+            }
         }
     }
 

@@ -76,6 +76,41 @@ async fn a_name_that_does_not_validate_fails_with_the_cas_words_and_is_tried_aga
     assert_ne!(key(one), key(other), "each attempt has a key of its own");
 }
 
+#[tokio::test]
+async fn a_renewal_asked_for_while_an_attempt_runs_is_made_right_behind_its_failure() {
+    let bench = bench::shared("wish").await;
+    let name = "wished-for.example.test";
+    bench.ca.set_a(name, &["127.0.0.99".parse().unwrap()]).await.unwrap();
+    let stall = FaultRule::always(Fault::Stall { ms: 1_500 });
+    bench.ca.inject(&stall.at(&[Asked::Authorization]).names(name).times_each(1)).await.unwrap();
+    let id = bench.request(name).await;
+    let jobs = bench.path(&format!("jobs?subject={id}"));
+    wait::until("its job to run", PATIENCE, || async {
+        let job = bench.api.get(&jobs).await.map_err(Pending::not_yet)?["items"][0].clone();
+        if job["state"] == "running" { Ok(()) } else { Err(Pending::not_yet(job)) }
+    })
+    .await
+    .unwrap();
+    let asked_at = SystemClock.now();
+    bench.api.post(&bench.path(&format!("certificates/{id}/renew")), &json!({})).await.unwrap();
+    wait::until("another order", PATIENCE, || async {
+        let orders = bench.counted(name).await.orders;
+        if orders > 1 { Ok(()) } else { Err(Pending::not_yet(format_args!("{orders} orders"))) }
+    })
+    .await
+    .unwrap();
+    let waited = SystemClock.now().duration_since(asked_at);
+    assert!(waited.as_secs() < 45, "behind a first failure a job waits for a minute: {waited:?}");
+    // It was asked for once.
+    bench
+        .until_so(&id, "its second failure", |record| {
+            let next = record["next_attempt_at"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
+            record["status"] == "failing" && next.is_some_and(|next| next > SystemClock.now() + PATIENCE)
+        })
+        .await;
+    assert_eq!(bench.counted(name).await.orders, 2);
+}
+
 /// Waits until a record says that it fails, why, and when it is tried again.
 async fn failing(bench: &Bench, path: &str) -> Value {
     wait::until(&format!("{path} to be failing"), PATIENCE, || async {
