@@ -82,7 +82,7 @@ pub const INLINE_WAIT: Duration = Duration::from_millis(300);
 pub const POLL_WAIT_FIRST: Duration = Duration::from_secs(1);
 /// The longest wait between two looks at an order, where the CA does not say otherwise.
 pub const POLL_WAIT_MAX: Duration = Duration::from_secs(60);
-/// The shortest wait that is cut short where somebody asked for the job while it ran: behind a shorter one it goes on with the same.
+/// The shortest wait that is cut short where somebody asked for the job while it ran: behind a shorter one the same attempt goes on.
 pub const WISH_WAIT: Duration = Duration::from_secs(5);
 /// The wait before a fact that the database did not take is written again.
 pub const PERSIST_WAIT: Duration = Duration::from_millis(100);

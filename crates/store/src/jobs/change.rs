@@ -190,7 +190,8 @@ impl Store {
         let order = self.live_order(transaction, certificate).await?;
         let may_be_issued = is_watching || order.is_some_and(|order| order.state.may_be_finalized());
         if may_be_issued || job.state == JobState::Running {
-            return Ok(Fact::new(doing).may("jobs", as_seen(&job), doc! { "$set": { "is_last": true } }));
+            let last = doc! { "$set": { "is_last": true }, "$unset": { "asked": "" } };
+            return Ok(Fact::new(doing).may("jobs", as_seen(&job), last));
         }
         self.cancelling(transaction, doing, &job, audit).await
     }

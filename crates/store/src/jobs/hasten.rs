@@ -53,7 +53,7 @@ impl Store {
     }
 
     /// Lets the claim's job run now, if it was put back to wait and somebody asked for it while it ran, and has that shown. Answers
-    /// whether it does.
+    /// whether it does. It counts as asked for when it was: what was decided since stands.
     ///
     /// # Errors
     /// When the database does not answer; then it waits as it would have.
@@ -70,12 +70,13 @@ impl Store {
             let mut transaction = self.begin(DOING).await?;
             let failed = transaction.failed();
             let still =
-                jobs.find_one(wish.clone()).session(&mut transaction.session).await.map_err(failed)?;
-            if still.is_none() {
-                // A peer has claimed it meanwhile, or was asked as well.
-                return Ok(false);
-            }
+                jobs.find_one(wish.clone()).session(&mut transaction.session).await.map_err(&failed)?;
+            // A peer may have claimed it meanwhile.
+            let Some(job) = still else { return Ok(false) };
             self.hasten_job(&mut transaction, &claim.work.key()).await?;
+            let asked_at = doc! { "$set": { "hastened": job.get("hastened") } };
+            let own = jobs.update_one(doc! { "_id": claim.job.to_string() }, asked_at);
+            own.session(&mut transaction.session).await.map_err(failed)?;
             transaction.commit().await?;
             Ok(true)
         })

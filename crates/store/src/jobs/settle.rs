@@ -76,7 +76,10 @@ impl Fact {
                 stages.push(doc! { "$set": dead });
                 fact.must("jobs", own(claim), stages).leaving_fence(claim).buried(claim, problem, now)?
             }
-            Settlement::HandedBack => fact.must("jobs", own(claim), back(Duration::ZERO, doc! {})),
+            // Whoever runs it next does what was asked for meanwhile.
+            Settlement::HandedBack => {
+                fact.must("jobs", own(claim), back(Duration::ZERO, doc! { "asked": "$$REMOVE" }))
+            }
             Settlement::Again { after, problem, setbacks } => {
                 let set = doc! {
                     "problem": { "$literal": bson("jobs", problem)? },

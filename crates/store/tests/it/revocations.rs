@@ -256,6 +256,29 @@ async fn a_renewal_that_was_asked_for_later_or_that_the_ca_may_issue_for_goes_on
     }
 }
 
+/// A wish counts from when it was made: a revocation that replaces nothing is the later one, however the run went meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_asked_for_while_it_ran_is_not_run_again_behind_a_later_revocation() {
+    for is_heeded_before in [true, false] {
+        let world = World::new().await;
+        let certificate = issued(&world, "a.example.test", DAY, DAY * 90).await;
+        let renewal = renewal_beside(&world, &certificate, Beside::RunningAskedFor).await;
+        let again = Settlement::Again { after: DAY, problem: None, setbacks: None };
+        ask(&world, &certificate, RevocationReason::CessationOfOperation, Some(false)).await;
+        if is_heeded_before {
+            world.store.settle(&renewal, &again, world.clock.now()).await.unwrap();
+            assert!(world.store.heed_wish(&renewal).await.unwrap());
+            record(&world, &claim(&world).await).await.unwrap();
+            let job = world.store.job(world.project, renewal.job).await.unwrap().unwrap();
+            assert_eq!(job.state, JobState::Cancelled, "it had not begun anew");
+        } else {
+            record(&world, &claim(&world).await).await.unwrap();
+            world.store.settle(&renewal, &again, world.clock.now()).await.unwrap();
+            assert!(!world.store.heed_wish(&renewal).await.unwrap(), "it is the last one");
+        }
+    }
+}
+
 /// It brings its order to its end and begins no other, as long as that is what was asked for last.
 async fn is_last_until_somebody_asks(world: &World, certificate: &CertificateRecord, renewal: &Claim) {
     let jobs = raw(world).await.collection::<Document>("jobs");

@@ -100,7 +100,10 @@ pub(crate) async fn run(world: &World, claim: &Claim, mandate: &Mandate, place: 
         _ => tracing::debug!(job = %claim.job, kind = claim.work.kind(), outcome = word, "the run is over"),
     }
     let waits = match &outcome {
-        Outcome::Settle(Settlement::Again { after, .. }) => *after >= limits::WISH_WAIT,
+        // What waits for the CA alone goes on with the same attempt.
+        Outcome::Settle(Settlement::Again { problem: Some(problem), after, .. }) => {
+            !problem.is_a_wait() && *after >= limits::WISH_WAIT
+        }
         Outcome::Failed(_) | Outcome::Halted(_) | Outcome::Parked(..) => true,
         Outcome::Settle(_) | Outcome::Stored | Outcome::Buried(_) | Outcome::Lost => false,
     };
@@ -117,7 +120,7 @@ pub(crate) async fn run(world: &World, claim: &Claim, mandate: &Mandate, place: 
         }
         Outcome::Stored | Outcome::Failed(_) | Outcome::Buried(_) | Outcome::Lost => word,
     };
-    if waits {
+    if waits && !matches!(claim.work, Work::DriftScan { .. } | Work::RenewalLook { .. }) {
         world.heed_wish(claim).await;
     }
     word

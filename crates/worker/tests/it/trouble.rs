@@ -108,6 +108,8 @@ async fn a_renewal_asked_for_while_an_attempt_runs_is_made_right_behind_its_fail
             record["status"] == "failing" && next.is_some_and(|next| next > SystemClock.now() + PATIENCE)
         })
         .await;
+    let other = bench.request("behind-a-wish.example.test").await;
+    bench.valid(&other).await;
     assert_eq!(bench.counted(name).await.orders, 2);
 }
 
