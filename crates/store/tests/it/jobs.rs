@@ -113,52 +113,6 @@ async fn a_renewal_asked_for_twice_is_one_job_and_comes_forward() {
     assert_eq!(issue_jobs(&world.claim("two", LEASE).await), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_renewal_asked_for_while_it_runs_runs_again_behind_that_run_and_once() {
-    let world = World::new().await;
-    let certificate = world.certificate("a.example.test").await;
-    let claim = world.claim("one", LEASE).await.remove(0);
-    let work = Work::Issue { certificate: certificate.id, made_for: None };
-    let draft =
-        cap_core::job::JobDraft::now(world.project, work, 5, world.clock.as_ref(), world.entropy.as_ref());
-    let audit = world.row().await;
-    let mutation = cap_store::Mutation { audit: &audit, request: None };
-    assert_eq!(world.store.request_renewal(&draft, mutation).await.unwrap().id, claim.job);
-    assert!(!world.store.heed_wish(&claim).await.unwrap(), "it runs");
-    let problem = Problem::new(Class::Transient, "test", "the CA is away");
-    let again = Settlement::Again { after: LEASE, problem: Some(problem), setbacks: None };
-    world.store.settle(&claim, &again, world.clock.now()).await.unwrap();
-    let shown = async || world.store.certificate(world.project, certificate.id).await.unwrap().unwrap();
-    let late = shown().await.next_attempt_at.unwrap();
-    assert!(world.store.heed_wish(&claim).await.unwrap());
-    assert!(shown().await.next_attempt_at.unwrap() < late);
-    let next = world.claim("two", LEASE).await.remove(0);
-    assert_eq!(next.job, claim.job);
-    world.store.settle(&next, &again, world.clock.now()).await.unwrap();
-    assert!(!world.store.heed_wish(&next).await.unwrap(), "it was asked for once");
-    assert!(world.claim("three", LEASE).await.is_empty());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_asked_for_while_a_worker_ran_it_that_died_is_kept() {
-    let world = World::new().await;
-    let certificate = world.certificate("a.example.test").await;
-    let claim = world.claim("one", Duration::ZERO).await.remove(0);
-    let work = Work::Issue { certificate: certificate.id, made_for: None };
-    let draft =
-        cap_core::job::JobDraft::now(world.project, work, 5, world.clock.as_ref(), world.entropy.as_ref());
-    let audit = world.row().await;
-    let mutation = cap_store::Mutation { audit: &audit, request: None };
-    world.store.request_renewal(&draft, mutation).await.unwrap();
-    let next = world.claim("two", LEASE).await.remove(0);
-    assert_eq!(next.job, claim.job);
-    let again = Settlement::Again { after: LEASE, problem: None, setbacks: None };
-    world.store.settle(&next, &again, world.clock.now()).await.unwrap();
-    assert!(!world.store.heed_wish(&claim).await.unwrap(), "that claim is over");
-    assert!(world.store.heed_wish(&next).await.unwrap());
-    assert_eq!(world.claim("three", LEASE).await.len(), 1);
-}
-
 /// The ids of all jobs that are wanted, read in pages of two.
 async fn listed(world: &World, wanted: &JobFilter) -> Vec<String> {
     let (mut ids, mut cursor) = (Vec::new(), None::<String>);

@@ -40,4 +40,5 @@ mod takeover;
 mod tokens;
 mod totals;
 mod unread;
+mod wishes;
 mod world;

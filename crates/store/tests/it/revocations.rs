@@ -35,7 +35,7 @@ fn current(certificate: &CertificateRecord) -> VersionId {
     certificate.version.as_ref().unwrap().id
 }
 
-async fn ask(
+pub(crate) async fn ask(
     world: &World,
     certificate: &CertificateRecord,
     reason: RevocationReason,
@@ -74,11 +74,11 @@ fn job(asked: RevocationAsked) -> JobRecord {
     }
 }
 
-async fn claim(world: &World) -> Claim {
+pub(crate) async fn claim(world: &World) -> Claim {
     world.claim_in(&[REVOCATION_PARTITION], "one", LEASE).await.remove(0)
 }
 
-async fn record(world: &World, claim: &Claim) -> Result<JobId, StoreError> {
+pub(crate) async fn record(world: &World, claim: &Claim) -> Result<JobId, StoreError> {
     let Work::Revoke { certificate, version } = claim.work else { panic!("{claim:?}") };
     let replacement = JobId::generate(world.clock.as_ref(), world.entropy.as_ref());
     let revoked = Revoked { certificate, version, at: world.clock.now(), replacement };
@@ -163,7 +163,7 @@ async fn a_renewal_that_waits_ends_with_what_is_not_to_be_replaced() {
 
 /// A renewal beside a revocation that replaces nothing.
 #[derive(Debug, Clone, Copy)]
-enum Beside {
+pub(crate) enum Beside {
     /// The CA may have issued for it.
     Finalized,
     /// Somebody asked for it after the revocation.
@@ -186,7 +186,7 @@ async fn ask_renewal(world: &World, certificate: &CertificateRecord) {
     world.store.request_renewal(&job, Mutation { audit: &audit, request: None }).await.unwrap();
 }
 
-async fn renewal_beside(world: &World, certificate: &CertificateRecord, beside: Beside) -> Claim {
+pub(crate) async fn renewal_beside(world: &World, certificate: &CertificateRecord, beside: Beside) -> Claim {
     let again = Settlement::Again { after: DAY, problem: None, setbacks: None };
     let claim = match beside {
         Beside::Finalized | Beside::Planned | Beside::Watching => world.renewing(certificate).await,
@@ -252,29 +252,6 @@ async fn a_renewal_that_was_asked_for_later_or_that_the_ca_may_issue_for_goes_on
         );
         if let Beside::Finalized = beside {
             is_last_until_somebody_asks(&world, &certificate, &renewal).await;
-        }
-    }
-}
-
-/// A wish counts from when it was made: a revocation that replaces nothing is the later one, however the run went meanwhile.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_renewal_asked_for_while_it_ran_is_not_run_again_behind_a_later_revocation() {
-    for is_heeded_before in [true, false] {
-        let world = World::new().await;
-        let certificate = issued(&world, "a.example.test", DAY, DAY * 90).await;
-        let renewal = renewal_beside(&world, &certificate, Beside::RunningAskedFor).await;
-        let again = Settlement::Again { after: DAY, problem: None, setbacks: None };
-        ask(&world, &certificate, RevocationReason::CessationOfOperation, Some(false)).await;
-        if is_heeded_before {
-            world.store.settle(&renewal, &again, world.clock.now()).await.unwrap();
-            assert!(world.store.heed_wish(&renewal).await.unwrap());
-            record(&world, &claim(&world).await).await.unwrap();
-            let job = world.store.job(world.project, renewal.job).await.unwrap().unwrap();
-            assert_eq!(job.state, JobState::Cancelled, "it had not begun anew");
-        } else {
-            record(&world, &claim(&world).await).await.unwrap();
-            world.store.settle(&renewal, &again, world.clock.now()).await.unwrap();
-            assert!(!world.store.heed_wish(&renewal).await.unwrap(), "it is the last one");
         }
     }
 }
