@@ -103,7 +103,7 @@ pub(super) fn forward() -> Document {
         "claim_at": come(doc! { "$max": [{ "$min": ["$claim_at", "$$NOW"] }, "$held_until"] }.into(), "$claim_at"),
         "due_at": come(own.into(), "$due_at"),
         "hastened": { "$cond": [{ "$or": [&comes, &is_running] }, "$$NOW", "$hastened"] },
-        // Until it would wait.
+        // Kept until the run has ended and the job would wait: then it is heeded.
         "asked": { "$cond": [is_running, true, "$$REMOVE"] },
         "lane": come(main.into(), "$lane"),
         // Whoever asks for it wants all of it.
