@@ -8,12 +8,15 @@ use cap_core::envelope::KeyStoreError;
 use cap_core::order::LedgerError;
 use mongodb::error::{Error as DriverError, ErrorKind, WriteFailure};
 
+use crate::fact::NOT_SO;
 use crate::idempotency::Replay;
 
 /// The code of a write that met a unique index.
 const DUPLICATE_KEY: i32 = 11_000;
 /// The code of a transaction's write that met another transaction's.
 const WRITE_CONFLICT: i32 = 112;
+/// The code of a conversion that failed: how a statement for many records says that one of them is not as it must be.
+const CONVERSION_FAILURE: i32 = 241;
 
 /// The code of a command that its user may not run, or that wants a user.
 const UNAUTHORIZED: i32 = 13;
@@ -130,6 +133,7 @@ pub(crate) fn write_refused(doing: &'static str, error: &Document) -> StoreError
     let cause = error.get_str("errmsg").unwrap_or("no reason given").to_owned();
     match error.get_i32("code") {
         Ok(DUPLICATE_KEY) => StoreError::Conflict { doing, what: cause },
+        Ok(CONVERSION_FAILURE) if cause.contains(NOT_SO) => StoreError::Fenced,
         Ok(code) if is_passing(code) => StoreError::Unavailable { doing, cause },
         _ => StoreError::Refused { doing, cause },
     }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Facts: writes that happen together or not at all. Several facts can share a transaction.
 
-use std::collections::{BTreeMap, HashSet};
+mod statements;
+
+use std::collections::BTreeMap;
 
 use bson::{Bson, Document, doc};
 use cap_core::fault::{self, Mutant};
@@ -9,25 +11,8 @@ use cap_core::fault::{self, Mutant};
 use crate::Store;
 use crate::error::{Failure, StoreError};
 use crate::transaction::{Transaction, transact};
-
-/// What an update demands of the record that it names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Demand {
-    /// It is there as the filter wants it, or the whole fact is refused.
-    Must,
-    /// It is changed if it is there as the filter wants it.
-    May,
-    /// It is changed, or made.
-    Upsert,
-}
-
-#[derive(Debug, Clone)]
-struct Update {
-    collection: &'static str,
-    demand: Demand,
-    filter: Document,
-    change: Bson,
-}
+pub(crate) use statements::NOT_SO;
+use statements::{Change, Demand, Update, statements};
 
 /// Changes of single records and new records that belong together.
 #[derive(Debug, Clone)]
@@ -47,24 +32,41 @@ impl Fact {
 
     /// Changes the one record that `filter` names; the fact is refused with [`StoreError::Fenced`] when it is not so.
     pub(crate) fn must(self, collection: &'static str, filter: Document, change: impl Into<Bson>) -> Self {
-        if fault::is(Mutant::NoFence) {
-            let id = filter.get("_id").cloned().unwrap_or_default();
-            return self.update(collection, Demand::May, doc! { "_id": id }, change.into());
-        }
-        self.update(collection, Demand::Must, filter, change.into())
+        self.fenced(collection, filter, Change::Plain(change.into()))
+    }
+
+    /// Gives the one record that `filter` names the values of `set`, word for word, and has it changed by the stages from there; the
+    /// fact is refused with [`StoreError::Fenced`] when the record is not so. What many facts give to their records is one
+    /// statement, where it is plain enough.
+    pub(crate) fn give(
+        self,
+        collection: &'static str,
+        filter: Document,
+        set: Document,
+        then: Vec<Document>,
+    ) -> Self {
+        self.fenced(collection, filter, Change::Given { set, then })
     }
 
     /// Changes the one record that `filter` names, if there is one.
     pub(crate) fn may(self, collection: &'static str, filter: Document, change: impl Into<Bson>) -> Self {
-        self.update(collection, Demand::May, filter, change.into())
+        self.update(collection, Demand::May, filter, Change::Plain(change.into()))
     }
 
     /// Changes the record that `filter` names by its id, or makes it.
     pub(crate) fn upsert(self, collection: &'static str, filter: Document, change: impl Into<Bson>) -> Self {
-        self.update(collection, Demand::Upsert, filter, change.into())
+        self.update(collection, Demand::Upsert, filter, Change::Plain(change.into()))
     }
 
-    fn update(mut self, collection: &'static str, demand: Demand, filter: Document, change: Bson) -> Self {
+    fn fenced(self, collection: &'static str, filter: Document, change: Change) -> Self {
+        if fault::is(Mutant::NoFence) {
+            let id = filter.get("_id").cloned().unwrap_or_default();
+            return self.update(collection, Demand::May, doc! { "_id": id }, change);
+        }
+        self.update(collection, Demand::Must, filter, change)
+    }
+
+    fn update(mut self, collection: &'static str, demand: Demand, filter: Document, change: Change) -> Self {
         self.updates.push(Update { collection, demand, filter, change });
         self
     }
@@ -87,52 +89,6 @@ impl Fact {
             [update] if self.inserts.is_empty() => Some(update),
             _ => None,
         }
-    }
-}
-
-impl Update {
-    /// What the filter asks of the record, but for its id.
-    fn but_id(&self) -> impl Iterator<Item = (&String, &Bson)> {
-        self.filter.iter().filter(|(name, _)| *name != "_id")
-    }
-}
-
-/// The statements that make these changes, which are of one kind of demand. What changes several records alike is one
-/// statement, which the database plans once. A record's later changes are made after its earlier ones.
-fn statements(updates: &[&Update]) -> Vec<Document> {
-    let mut statements: Vec<Statement<'_>> = Vec::new();
-    let mut seen = HashSet::new();
-    for update in updates {
-        let id = update.filter.get_str("_id").ok();
-        let is_first = id.is_some_and(|id| seen.insert(id));
-        let alike = statements.iter_mut().find(|statement| is_first && statement.is_like(update));
-        match (id, alike) {
-            (Some(id), Some(alike)) => alike.ids.push(id),
-            _ => statements.push(Statement { update, ids: id.into_iter().collect() }),
-        }
-    }
-    statements.iter().map(Statement::command).collect()
-}
-
-/// One change of one record, or of several.
-struct Statement<'a> {
-    update: &'a Update,
-    ids: Vec<&'a str>,
-}
-
-impl Statement<'_> {
-    fn is_like(&self, other: &Update) -> bool {
-        let may_be_many = other.demand != Demand::Upsert && !self.ids.is_empty();
-        may_be_many && self.update.change == other.change && self.update.but_id().eq(other.but_id())
-    }
-
-    fn command(&self) -> Document {
-        let Update { demand, filter, change, .. } = self.update;
-        let mut filter = filter.clone();
-        if self.ids.len() > 1 {
-            filter.insert("_id", doc! { "$in": &self.ids });
-        }
-        doc! { "q": filter, "u": change, "upsert": *demand == Demand::Upsert, "multi": self.ids.len() > 1 }
     }
 }
 
@@ -237,11 +193,11 @@ impl Store {
     }
 
     async fn write_single(&self, doing: &'static str, update: &Update) -> Result<(), Failure> {
-        let change = match &update.change {
+        let change = match update.change.of_one() {
             Bson::Array(stages) => {
                 stages.iter().filter_map(|stage| stage.as_document().cloned()).collect::<Vec<_>>().into()
             }
-            Bson::Document(change) => mongodb::options::UpdateModifications::Document(change.clone()),
+            Bson::Document(change) => mongodb::options::UpdateModifications::Document(change),
             _ => {
                 return Err(StoreError::Refused { doing, cause: "an update is not a document".into() }.into());
             }
@@ -253,73 +209,5 @@ impl Store {
             (Demand::Must, 0) => Err(StoreError::Fenced.into()),
             _ => Ok(()),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn made(fact: &Fact) -> Vec<(Bson, Bson, bool)> {
-        let updates: Vec<&Update> = fact.updates.iter().collect();
-        let part = |statement: &Document, name: &str| statement.get(name).unwrap().clone();
-        let made = statements(&updates);
-        made.iter().map(|made| (part(made, "q"), part(made, "u"), made.get_bool("multi").unwrap())).collect()
-    }
-
-    fn own(id: &str, token: &str) -> Document {
-        doc! { "_id": id, "token": token }
-    }
-
-    fn many(ids: &[&str], token: &str) -> Bson {
-        doc! { "_id": { "$in": ids }, "token": token }.into()
-    }
-
-    #[test]
-    fn what_changes_several_records_alike_is_one_statement() {
-        let over = || doc! { "$set": { "state": "succeeded" } };
-        let other = || doc! { "$set": { "state": "dead" } };
-        let fact = Fact::new("settle jobs")
-            .may("jobs", own("a", "one"), over())
-            .may("jobs", own("b", "one"), over())
-            .may("jobs", own("c", "two"), over())
-            .may("jobs", own("d", "one"), other())
-            .may("jobs", own("e", "one"), over());
-        let expected = [
-            (many(&["a", "b", "e"], "one"), over().into(), true),
-            (own("c", "two").into(), over().into(), false),
-            (own("d", "one").into(), other().into(), false),
-        ];
-        assert_eq!(made(&fact), expected);
-    }
-
-    #[test]
-    fn a_record_that_is_changed_twice_is_changed_in_turn() {
-        let set = |n: i32| doc! { "$set": { "n": n } };
-        let fact = Fact::new("count")
-            .may("jobs", own("a", "one"), set(1))
-            .may("jobs", own("a", "one"), set(2))
-            .may("jobs", own("b", "one"), set(2))
-            .may("jobs", own("a", "one"), set(1))
-            .may("jobs", own("b", "one"), set(1));
-        let expected = [
-            (own("a", "one").into(), set(1).into(), false),
-            (many(&["a", "b"], "one"), set(2).into(), true),
-            (own("a", "one").into(), set(1).into(), false),
-            (own("b", "one").into(), set(1).into(), false),
-        ];
-        assert_eq!(made(&fact), expected);
-    }
-
-    #[test]
-    fn what_is_made_where_it_is_absent_or_has_no_id_is_a_statement_of_its_own() {
-        let set = || doc! { "$set": { "n": 1 } };
-        let made_of = |fact: Fact| made(&fact).len();
-        let absent =
-            Fact::new("make").upsert("fuses", own("a", ""), set()).upsert("fuses", own("b", ""), set());
-        assert_eq!(made_of(absent), 2);
-        let unnamed = doc! { "token": "" };
-        let unnamed = Fact::new("change").may("jobs", unnamed, set()).may("jobs", own("a", ""), set());
-        assert_eq!(made_of(unnamed), 2);
     }
 }

@@ -371,7 +371,7 @@ impl Store {
             }
         };
         let filter = doc! { "_id": seen.id.to_string(), "fence": { "$lte": claim.fence } };
-        let fact = Fact::new("record a registration").must("issuers", filter, doc! { "$set": change });
+        let fact = Fact::new("record a registration").give("issuers", filter, change, vec![]);
         let fact = match registration {
             Registration::Ready(_) => fact.ending(claim, "succeeded"),
             Registration::Failing(problem, next) | Registration::Refused(problem, next) => {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::error::{Failure, StoreError, timed_out};
 use crate::fact::Fact;
@@ -18,8 +19,15 @@ use crate::{Store, TRY_BOUND};
 const GROUP: usize = 100;
 /// Facts that wait for the recorder at most; beyond it their tasks wait to hand them over.
 const WAITING: usize = 1_024;
-/// How long the first fact of a group waits for others at most, for each who writes.
-const GATHER_PER_WRITER: Duration = Duration::from_millis(1);
+/// A group gathers until none has come for this part of the time that the last group took to be written, within these bounds: where
+/// the database is slow or the machine has much else to do, a wait costs little and buys much.
+const QUIET_DIVISOR: u32 = 2;
+const QUIET_MIN: Duration = Duration::from_millis(1);
+const QUIET_MAX: Duration = Duration::from_millis(25);
+/// And for so many times as long as that at most, all in all.
+const QUIETS: u32 = 8;
+/// Nor for more than these tenths of those who write: a few are always elsewhere.
+const WRITERS_TENTHS: usize = 9;
 /// Facts written at once when a group was refused and each goes alone.
 const ALONE: usize = 8;
 
@@ -95,39 +103,55 @@ impl Recorder {
 /// Writes what waits, a group at a time. While one is being written the next gathers.
 async fn record(store: Store, mut waiting: mpsc::Receiver<(Fact, Answer)>, writers: Writers) {
     let mut group = Vec::with_capacity(GROUP);
+    let mut quiet = QUIET_MIN;
     while waiting.recv_many(&mut group, GROUP).await > 0 {
-        gather(&mut waiting, &mut group, writers.load(Ordering::Relaxed)).await;
+        gather(&mut waiting, &mut group, writers.load(Ordering::Relaxed), quiet).await;
         // Whoever gave up waiting was told that it failed: it must not happen later, unseen.
         group.retain(|(_, answer)| !answer.is_closed());
         let (facts, answers): (Vec<Fact>, Vec<Answer>) = group.drain(..).unzip();
-        settle(&store, facts, answers).await;
+        let began = Instant::now();
+        if settle(&store, facts, answers).await == Settled::Together {
+            quiet = (began.elapsed() / QUIET_DIVISOR).clamp(QUIET_MIN, QUIET_MAX);
+        }
     }
 }
 
-/// Waits a moment for more, until half of the writers have come.
+/// Waits for more: while they keep coming, with no more than `quiet` between two, and until most of the writers have.
 async fn gather(
     waiting: &mut mpsc::Receiver<(Fact, Answer)>,
     group: &mut Vec<(Fact, Answer)>,
     writers: usize,
+    quiet: Duration,
 ) {
-    let wanted = GROUP.min(writers / 2);
-    let most = GATHER_PER_WRITER * u32::try_from(wanted * 2).unwrap_or(u32::MAX);
-    let until = tokio::time::Instant::now() + most;
+    let wanted = GROUP.min(writers * WRITERS_TENTHS / 10);
+    let until = Instant::now() + quiet * QUIETS;
     while group.len() < wanted {
-        match tokio::time::timeout_at(until, waiting.recv()).await {
+        let quiet_until = until.min(Instant::now() + quiet);
+        match tokio::time::timeout_at(quiet_until, waiting.recv()).await {
             Ok(Some(entry)) => group.push(entry),
             Ok(None) | Err(_) => break,
         }
     }
 }
 
+/// How a group was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Settled {
+    Together,
+    EachAlone,
+    NotAtAll,
+}
+
 /// Writes a group, and answers each of its tasks. If a fact stands against it, each goes alone: a poisoned one must not
 /// hold up the others.
-async fn settle(store: &Store, facts: Vec<Fact>, answers: Vec<Answer>) {
+async fn settle(store: &Store, facts: Vec<Fact>, answers: Vec<Answer>) -> Settled {
     if facts.len() > 1 {
         let written = tokio::time::timeout(TRY_BOUND, store.try_write(DOING, &facts)).await;
         let failure = match written {
-            Ok(Ok(())) => return answers.into_iter().for_each(|answer| drop(answer.send(Ok(())))),
+            Ok(Ok(())) => {
+                answers.into_iter().for_each(|answer| drop(answer.send(Ok(()))));
+                return Settled::Together;
+            }
             Ok(Err(failure)) => failure,
             Err(_) => timed_out(DOING, TRY_BOUND).into(),
         };
@@ -136,7 +160,7 @@ async fn settle(store: &Store, facts: Vec<Fact>, answers: Vec<Answer>) {
             for (fact, answer) in facts.iter().zip(answers) {
                 drop(answer.send(Err(StoreError::Unavailable { doing: fact.doing, cause: cause.clone() })));
             }
-            return;
+            return Settled::NotAtAll;
         }
     }
     let alone = facts.into_iter().zip(answers).map(|(fact, mut answer)| async move {
@@ -149,4 +173,5 @@ async fn settle(store: &Store, facts: Vec<Fact>, answers: Vec<Answer>) {
         drop(answer.send(written));
     });
     stream::iter(alone).buffer_unordered(ALONE).collect::<()>().await;
+    Settled::EachAlone
 }

@@ -33,9 +33,9 @@ impl Ledger for Store {
         answers: &[ChallengeAnswer],
     ) -> Result<Order, LedgerError> {
         let advanced = Order { revision: order.revision + 1, state: next, ..order.clone() };
-        let change =
-            doc! { "$set": { "state": bson("orders", &advanced.state)?, "revision": advanced.revision } };
-        let fact = Fact::new("advance an order").must("orders", fenced(order), change).answering(answers);
+        let set = doc! { "state": bson("orders", &advanced.state)?, "revision": advanced.revision };
+        let fact =
+            Fact::new("advance an order").give("orders", fenced(order), set, vec![]).answering(answers);
         match self.write(fact).await {
             // Refused: perhaps by the same write, whose outcome an earlier try did not learn.
             Err(StoreError::Fenced) => match self.moved_on(order).await? {
@@ -172,11 +172,12 @@ impl Fact {
         kept: std::time::Duration,
     ) -> Result<Self, StoreError> {
         let wiped = bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes: vec![] };
-        let change = doc! { "$set": {
-            "state": bson("orders", state)?, "revision": order.revision + 1, "live": false, "key.sealed.ct": wiped,
+        let set = doc! {
+            "state": bson("orders", state)?, "revision": order.revision + 1, "live": false,
             "expire_at": date(cap_core::clock::later(at, kept)),
-        } };
-        Ok(self.must("orders", fenced(order), change))
+        };
+        let without_key = vec![doc! { "$set": { "key.sealed.ct": wiped } }];
+        Ok(self.give("orders", fenced(order), set, without_key))
     }
 
     /// With a version that becomes the certificate's current one, as long as the one before is what the order was for.
@@ -216,23 +217,23 @@ impl Fact {
         };
         let stored: Document = document("certificate_versions", &stored)?;
         // The version before was planned for, and this one was not.
-        let mut change = plan::stages(change);
+        let (set, mut then) = plan::given(change);
         if order.key.kept {
-            change.extend(replaced_if_its_key_is_bad(audit.time)?);
+            then.extend(replaced_if_its_key_is_bad()?);
         }
-        change.push(rescan_stage());
-        Ok(self.must("certificates", filter, change).insert("certificate_versions", stored))
+        then.push(rescan_stage());
+        Ok(self.give("certificates", filter, set, then).insert("certificate_versions", stored))
     }
 }
 
-/// Stages: a version whose key somebody had revoked when it was under way already is replaced at once, and says so.
-fn replaced_if_its_key_is_bad(now: Timestamp) -> Result<[Document; 2], StoreError> {
+/// Stages behind a version: one whose key somebody had revoked when it was under way already is replaced at once, and says so.
+fn replaced_if_its_key_is_bad() -> Result<[Document; 2], StoreError> {
     let detail = "the key of this version was revoked or refused while it was issued: it is replaced at once where it is \
                   renewed by itself; renew it otherwise, and it gets a new key";
     let problem = bson("certificates", &Problem::new(Class::Protocol, "key-not-kept", detail))?;
     let is_bad = doc! { "$eq": ["$new_key", true] };
     let replaced = doc! { "$set": {
-        "renew_at": { "$cond": [&is_bad, date(now), "$renew_at"] },
+        "renew_at": { "$cond": [&is_bad, "$updated_at", "$renew_at"] },
         "problem": { "$cond": [is_bad, { "$literal": problem }, "$problem"] },
     } };
     Ok([replaced, plan::stage()])

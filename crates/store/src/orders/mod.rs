@@ -98,11 +98,11 @@ impl Store {
     pub async fn open_order(&self, open: &OpenOrder) -> Result<Opened, StoreError> {
         let order = &open.order;
         let status = if order.made_for.is_some() { "renewing" } else { "issuing" };
-        let change = doc! { "$set": {
+        let set = doc! {
             "status": status, "fence": order.fence, "order": order.id.to_string(), "updated_at": date(open.at),
-        } };
+        };
         let fact = Fact::new("begin an order")
-            .must("certificates", certificate_filter(order, order.fence), change)
+            .give("certificates", certificate_filter(order, order.fence), set, vec![])
             .fused(order, open.fuse, open.at)
             .insert("orders", document("orders", &OrderDocument::from(order.clone()))?);
         match self.write(fact).await {

@@ -26,19 +26,29 @@ pub(crate) fn stage() -> Document {
     doc! { "$set": { "plan_at": derived() } }
 }
 
-/// A plain change, of `$set` and `$unset`, as stages that end with [`stage`].
-pub(crate) fn stages(change: Document) -> Vec<Document> {
-    let fields = |operator: &str| change.get_document(operator).ok().into_iter().flatten();
-    let set: Document = fields("$set")
-        .map(|(name, value)| (name.clone(), doc! { "$literal": value.clone() }.into()))
-        .collect();
-    let unset: Vec<&str> = fields("$unset").map(|(name, _)| name.as_str()).collect();
-    let mut stages = vec![doc! { "$set": set }];
-    if !unset.is_empty() {
-        stages.push(doc! { "$unset": unset });
+/// A plain change, of `$set` and `$unset`, as what is set, and the stages behind that, which end with [`stage`].
+pub(crate) fn given(change: Document) -> (Document, Vec<Document>) {
+    let mut then = Vec::new();
+    let (mut set, mut unset) = (Document::new(), Vec::new());
+    for (operator, fields) in change {
+        match (operator.as_str(), fields) {
+            ("$set", Bson::Document(fields)) => set = fields,
+            ("$unset", Bson::Document(fields)) => unset.extend(fields.into_iter().map(|(name, _)| name)),
+            _ => {}
+        }
     }
-    stages.push(stage());
-    stages
+    if !unset.is_empty() {
+        then.push(doc! { "$unset": unset });
+    }
+    then.push(stage());
+    (set, then)
+}
+
+/// The same as stages.
+pub(crate) fn stages(change: Document) -> Vec<Document> {
+    let (set, then) = given(change);
+    let set = set.into_iter().map(|(name, value)| (name, doc! { "$literal": value }.into()));
+    std::iter::once(doc! { "$set": set.collect::<Document>() }).chain(then).collect()
 }
 
 impl Store {

@@ -3,14 +3,16 @@
 
 use std::time::{Duration, Instant};
 
-use cap_core::job::{JobState, Settlement};
+use cap_core::id::VersionId;
+use cap_core::job::{Claim, JobState, Settlement};
 use cap_core::order::{Ledger, LedgerError, Order, OrderState, Placed};
 use cap_store::{OpenOrder, Opened, Store, StoreError, TRY_BOUND};
-use cap_testkit::mongo::driver::bson::{Document, doc};
+use cap_testkit::mongo::driver::bson::{Bson, Document, doc};
 use cap_testkit::mongo::driver::{Client, Database};
 use cap_testkit::mongo::{ReplicaSet, ReplicaSetOptions};
 use futures_util::future::join_all;
 
+use crate::orders::version;
 use crate::world::{FUSE, LEASE, World, held};
 
 const ORDERS: usize = 20;
@@ -20,7 +22,7 @@ fn placed(order: &Order) -> OrderState {
     OrderState::Ordered { placed: Placed { url, expires: None } }
 }
 
-async fn drafts(world: &World) -> Vec<Order> {
+async fn drafts(world: &World) -> Vec<(Claim, Order)> {
     let mut certificates = Vec::new();
     for index in 0..ORDERS {
         certificates.push(world.certificate(&format!("n{index}.example.test")).await);
@@ -31,7 +33,8 @@ async fn drafts(world: &World) -> Vec<Order> {
             claim.work.key().contains(&certificate.id.to_string())
         };
         let certificate = certificates.iter().find(mine).unwrap();
-        orders.push(world.order(certificate, &claim).await);
+        let order = world.order(certificate, &claim).await;
+        orders.push((claim, order));
     }
     assert_eq!(orders.len(), ORDERS);
     orders
@@ -40,7 +43,7 @@ async fn drafts(world: &World) -> Vec<Order> {
 /// Begins the orders all at once.
 async fn begin(world: &World, store: &Store) -> Vec<Order> {
     let at = world.clock.now();
-    let begun = drafts(world).await.into_iter().map(|order| async move {
+    let begun = drafts(world).await.into_iter().map(|(_, order)| async move {
         match store.open_order(&OpenOrder { order, fuse: FUSE, at }).await.unwrap() {
             Opened::Order(order) => *order,
             other => panic!("an order did not begin: {other:?}"),
@@ -76,6 +79,81 @@ async fn facts_of_the_same_moment_share_a_transaction() {
     }
     let wrote = transactions(&client, &database).await - begun;
     assert!((1..=5).contains(&wrote), "{ORDERS} facts took {wrote} transactions");
+}
+
+/// A record as the database has it, without what differs from one to the next: ids, names, times and what is sealed.
+async fn bare(database: &Database, collection: &str, id: &str) -> serde_json::Value {
+    fn bare(value: Bson) -> serde_json::Value {
+        match value {
+            Bson::Document(fields) => fields.into_iter().map(|(name, value)| (name, bare(value))).collect(),
+            Bson::Array(values) => values.into_iter().map(bare).collect(),
+            Bson::String(text) if text.contains(['_', '.', '/']) => "of its own".into(),
+            Bson::DateTime(_) => "a time".into(),
+            Bson::Binary(binary) => binary.bytes.len().into(),
+            value => format!("{value:?}").into(),
+        }
+    }
+    let found = database.collection::<Document>(collection).find_one(doc! { "_id": id }).await.unwrap();
+    bare(found.unwrap().into())
+}
+
+/// An order from its begin to its end, and what its records are then.
+async fn whole(
+    world: &World,
+    database: &Database,
+    store: &Store,
+    (claim, order): (Claim, Order),
+) -> [serde_json::Value; 2] {
+    let (id, certificate) = (order.id.to_string(), order.certificate.to_string());
+    let opened = store.open_order(&OpenOrder { order, fuse: FUSE, at: world.clock.now() }).await.unwrap();
+    let Opened::Order(order) = opened else { panic!("an order did not begin: {opened:?}") };
+    let order = store.advance(&order, placed(&order), &[]).await.unwrap();
+    store.store(&claim, &order, &version(world).await, &world.row().await).await.unwrap();
+    [bare(database, "orders", &id).await, bare(database, "certificates", &certificate).await]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_given_in_a_group_is_what_is_given_alone() {
+    let world = World::new().await;
+    let (client, database) = database(&world).await;
+    let mut drafts = drafts(&world).await;
+    let alone = whole(&world, &database, &world.store, drafts.remove(0)).await;
+    let store = world.store.clone().working_in_groups();
+    let _writers: Vec<_> = drafts.iter().map(|_| store.writer()).collect();
+    let (wrote, facts) = (transactions(&client, &database).await, 3 * drafts.len());
+    let in_groups = drafts.into_iter().map(|draft| whole(&world, &database, &store, draft));
+    for records in join_all(in_groups).await {
+        assert_eq!(records, alone);
+    }
+    let wrote = transactions(&client, &database).await - wrote;
+    assert!(wrote <= u64::try_from(facts / 2).unwrap(), "{facts} facts took {wrote} transactions");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_of_one_moment_begin_but_for_those_whose_certificates_moved_on() {
+    let world = World::new().await;
+    let (_client, database) = database(&world).await;
+    let store = world.store.clone().working_in_groups();
+    let mut drafts: Vec<Order> = drafts(&world).await.into_iter().map(|(_, order)| order).collect();
+    // One was made for a version that there never was, and a later claim wrote the certificate of the other.
+    drafts[3].made_for = Some(VersionId::generate(world.clock.as_ref(), world.entropy.as_ref()));
+    let certificates = database.collection::<Document>("certificates");
+    let later = doc! { "$set": { "fence": drafts[5].fence + 1 } };
+    let moved = doc! { "_id": drafts[5].certificate.to_string() };
+    certificates.update_one(moved, later).await.unwrap();
+    let _writers: Vec<_> = drafts.iter().map(|_| store.writer()).collect();
+    let (store, at) = (&store, world.clock.now());
+    let begun = drafts.iter().map(|order| async move {
+        store.open_order(&OpenOrder { order: order.clone(), fuse: FUSE, at }).await.unwrap()
+    });
+    for (n, (begun, order)) in join_all(begun).await.into_iter().zip(&drafts).enumerate() {
+        let stored = world.store.order(order.id).await.unwrap();
+        if [3, 5].contains(&n) {
+            assert_eq!((begun, stored), (Opened::Superseded, None), "order {n}");
+        } else {
+            assert_eq!((begun, stored.as_ref()), (Opened::Order(Box::new(order.clone())), Some(order)));
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
