@@ -210,3 +210,20 @@ impl From<StoreError> for KeyStoreError {
         Self(error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bson::doc;
+
+    use super::*;
+
+    #[test]
+    fn a_conversion_fails_for_a_fence_where_it_says_so_and_for_good_elsewhere() {
+        let failed = |what: &str| {
+            let why = format!("Failed to parse number '{what}' in $convert with no onError value");
+            write_refused("record facts", &doc! { "code": CONVERSION_FAILURE, "errmsg": why })
+        };
+        assert!(matches!(failed(&format!("{NOT_SO}ord_1")), StoreError::Fenced));
+        assert!(matches!(failed("ord_1"), StoreError::Refused { .. }));
+    }
+}

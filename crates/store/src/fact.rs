@@ -37,7 +37,8 @@ impl Fact {
 
     /// Gives the one record that `filter` names the values of `set`, word for word, and has it changed by the stages from there; the
     /// fact is refused with [`StoreError::Fenced`] when the record is not so. What many facts give to their records is one
-    /// statement, where it is plain enough.
+    /// statement where their stages are the same. So no stage has a time or an id in it, names in `set` have no dots, and the filter asks for
+    /// null, texts, booleans and integers, or for an integer that is no more than another (`$lte`).
     pub(crate) fn give(
         self,
         collection: &'static str,
@@ -45,7 +46,13 @@ impl Fact {
         set: Document,
         then: Vec<Document>,
     ) -> Self {
-        self.fenced(collection, filter, Change::Given { set, then })
+        let fact = self.fenced(collection, filter, Change::Given { set, then });
+        debug_assert!(
+            fact.updates.last().is_some_and(Update::is_plain),
+            "{:?} cannot be shared",
+            fact.updates
+        );
+        fact
     }
 
     /// Changes the one record that `filter` names, if there is one.
@@ -133,7 +140,7 @@ impl Store {
         let mut transaction = self.begin(doing).await?;
         match self.write_within(&mut transaction, facts).await {
             Ok(()) => transaction.commit().await,
-            // What the database itself has ended needs no abort; a condition that did not hold does.
+            // What the database itself has ended needs no abort; a condition that did not hold may.
             Err(Failure { error: error @ StoreError::Fenced, .. }) => transaction.abort(error).await,
             Err(failure) => Err(failure),
         }

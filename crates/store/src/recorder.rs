@@ -109,8 +109,8 @@ async fn record(store: Store, mut waiting: mpsc::Receiver<(Fact, Answer)>, write
         // Whoever gave up waiting was told that it failed: it must not happen later, unseen.
         group.retain(|(_, answer)| !answer.is_closed());
         let (facts, answers): (Vec<Fact>, Vec<Answer>) = group.drain(..).unzip();
-        let began = Instant::now();
-        if settle(&store, facts, answers).await == Settled::Together {
+        let (began, is_one) = (Instant::now(), facts.len() == 1);
+        if settle(&store, facts, answers).await || is_one {
             quiet = (began.elapsed() / QUIET_DIVISOR).clamp(QUIET_MIN, QUIET_MAX);
         }
     }
@@ -134,23 +134,15 @@ async fn gather(
     }
 }
 
-/// How a group was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Settled {
-    Together,
-    EachAlone,
-    NotAtAll,
-}
-
 /// Writes a group, and answers each of its tasks. If a fact stands against it, each goes alone: a poisoned one must not
-/// hold up the others.
-async fn settle(store: &Store, facts: Vec<Fact>, answers: Vec<Answer>) -> Settled {
+/// hold up the others. Answers whether all were written together.
+async fn settle(store: &Store, facts: Vec<Fact>, answers: Vec<Answer>) -> bool {
     if facts.len() > 1 {
         let written = tokio::time::timeout(TRY_BOUND, store.try_write(DOING, &facts)).await;
         let failure = match written {
             Ok(Ok(())) => {
                 answers.into_iter().for_each(|answer| drop(answer.send(Ok(()))));
-                return Settled::Together;
+                return true;
             }
             Ok(Err(failure)) => failure,
             Err(_) => timed_out(DOING, TRY_BOUND).into(),
@@ -160,7 +152,7 @@ async fn settle(store: &Store, facts: Vec<Fact>, answers: Vec<Answer>) -> Settle
             for (fact, answer) in facts.iter().zip(answers) {
                 drop(answer.send(Err(StoreError::Unavailable { doing: fact.doing, cause: cause.clone() })));
             }
-            return Settled::NotAtAll;
+            return false;
         }
     }
     let alone = facts.into_iter().zip(answers).map(|(fact, mut answer)| async move {
@@ -173,5 +165,60 @@ async fn settle(store: &Store, facts: Vec<Fact>, answers: Vec<Answer>) -> Settle
         drop(answer.send(written));
     });
     stream::iter(alone).buffer_unordered(ALONE).collect::<()>().await;
-    Settled::EachAlone
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Longer than a machine that is busy takes to hand over what is there.
+    const QUIET: Duration = Duration::from_millis(100);
+
+    fn entry() -> (Fact, Answer) {
+        (Fact::new("test"), oneshot::channel().0)
+    }
+
+    /// The facts of a group that begins with one while `more` wait behind it.
+    async fn gathered(more: usize, writers: usize) -> usize {
+        let (hand, mut waiting) = mpsc::channel(WAITING);
+        for _ in 0..more {
+            hand.try_send(entry()).unwrap();
+        }
+        let mut group = vec![entry()];
+        gather(&mut waiting, &mut group, writers, QUIET).await;
+        group.len()
+    }
+
+    #[tokio::test]
+    async fn a_group_takes_what_waits_until_most_of_the_writers_have_come() {
+        for (more, writers, expected) in [
+            (200, 0, 1),
+            (200, 2, 1),
+            (200, 10, 9),
+            (200, 64, 57),
+            (200, 1_000, GROUP),
+            (5, 64, 6),
+            (0, 64, 1),
+        ] {
+            assert_eq!(gathered(more, writers).await, expected, "{more} more, {writers} writers");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_group_ends_although_a_few_keep_coming() {
+        let (hand, mut waiting) = mpsc::channel(WAITING);
+        let trickle = async {
+            loop {
+                tokio::time::sleep(QUIET / 4).await;
+                hand.send(entry()).await.unwrap();
+            }
+        };
+        let mut group = vec![entry()];
+        tokio::select! {
+            () = gather(&mut waiting, &mut group, 64, QUIET) => {}
+            () = trickle => {}
+        }
+        assert!(group.len() < 57, "it waited for all of them");
+    }
 }

@@ -165,7 +165,7 @@ async fn ask(
     Ok(started.elapsed())
 }
 
-/// From the workers' start to the last stored certificate.
+/// From when the workers go on to the last stored certificate.
 async fn ours(stack: &Stack, api: &ApiClient, demo: &Demo, count: u16) -> anyhow::Result<Duration> {
     let started = Instant::now();
     for worker in &stack.workers {

@@ -60,7 +60,7 @@ impl Change {
     }
 }
 
-/// What a filter asks of one field, where a pipeline can ask it too.
+/// What a filter asks of one field that is no list, where a pipeline can ask it too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asked {
     /// That it has this value.
@@ -100,7 +100,7 @@ impl Update {
     }
 
     /// Whether a pipeline can ask the same, and give the same: a path is no name there.
-    fn is_plain(&self) -> bool {
+    pub(super) fn is_plain(&self) -> bool {
         self.asks().all(|(_, asked)| asked.is_some())
             && self
                 .change
@@ -251,16 +251,21 @@ mod tests {
     #[test]
     fn what_gives_each_record_its_own_is_one_statement() {
         let asks = |id: &str, fence: i64| doc! { "_id": id, "version.id": null, "fence": { "$lte": fence } };
-        let given = |n: i32| doc! { "n": n };
+        let (given, above) =
+            (|n: i32| doc! { "n": n }, |id: &str| doc! { "_id": id, "fence": { "$gt": 6_i64 } });
         let then = || vec![doc! { "$unset": ["problem"] }];
         let fact = Fact::new("give")
             .give("certificates", asks("a", 1), given(1), then())
             .give("certificates", asks("b", 2), given(2), then())
             .give("certificates", asks("c", 3), given(3), vec![])
             .give("certificates", doc! { "_id": "d", "fence": 4_i64 }, given(4), vec![])
-            .give("certificates", asks("e", 5), doc! { "version.n": 5 }, then())
-            .give("certificates", doc! { "_id": "f", "fence": { "$gt": 6_i64 } }, given(6), vec![])
-            .give("certificates", doc! { "_id": "g", "fence": { "$gt": 7_i64 } }, given(7), vec![]);
+            .fenced(
+                "certificates",
+                asks("e", 5),
+                Change::Given { set: doc! { "version.n": 5 }, then: then() },
+            )
+            .fenced("certificates", above("f"), Change::Given { set: given(6), then: vec![] })
+            .fenced("certificates", above("g"), Change::Given { set: given(7), then: vec![] });
         let updates: Vec<&Update> = fact.updates.iter().collect();
         let made = statements(&updates);
         assert_eq!(made.len(), 6, "{made:?}");

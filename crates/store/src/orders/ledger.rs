@@ -226,7 +226,8 @@ impl Fact {
     }
 }
 
-/// Stages behind a version: one whose key somebody had revoked when it was under way already is replaced at once, and says so.
+/// Stages behind a version: one whose key somebody had revoked when it was under way already is replaced at once, and says so. When that is
+/// stands in the record already: a time in here would make the stages of each certificate its own.
 fn replaced_if_its_key_is_bad() -> Result<[Document; 2], StoreError> {
     let detail = "the key of this version was revoked or refused while it was issued: it is replaced at once where it is \
                   renewed by itself; renew it otherwise, and it gets a new key";

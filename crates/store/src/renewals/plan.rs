@@ -34,7 +34,7 @@ pub(crate) fn given(change: Document) -> (Document, Vec<Document>) {
         match (operator.as_str(), fields) {
             ("$set", Bson::Document(fields)) => set = fields,
             ("$unset", Bson::Document(fields)) => unset.extend(fields.into_iter().map(|(name, _)| name)),
-            _ => {}
+            (other, _) => debug_assert!(false, "a plain change has no {other}"),
         }
     }
     if !unset.is_empty() {

@@ -297,7 +297,7 @@ async fn a_fact_that_nobody_waits_for_is_not_written_alone_behind_its_group() {
         },
     };
     set.command(0, hold).await.unwrap();
-    // So many that the group waits for all three.
+    // So many that the group waits while facts keep coming, and these three come at once.
     let _writers: Vec<_> = (0..200).map(|_| store.writer()).collect();
     let gives_up = async {
         let write = store.advance(given_up, placed(given_up), &[]);
