@@ -87,6 +87,12 @@ impl Work {
         }
     }
 
+    /// Whether it only looks: one of [`Self::LOOKS`].
+    #[must_use]
+    pub fn is_look(&self) -> bool {
+        Self::LOOKS.contains(&self.kind())
+    }
+
     /// The de-duplication key: at most one living job has it, and it names what was seen when the job was made.
     #[must_use]
     pub fn key(&self) -> String {
@@ -299,6 +305,14 @@ impl Settlement {
                 false
             }
         }
+    }
+
+    /// Whether a job that was asked for while it ran runs again at once instead: not where it goes on with the same attempt, as what waits
+    /// for the CA alone does, nor where the wait is a short one.
+    #[must_use]
+    pub fn yields_to_wish(&self) -> bool {
+        matches!(self, Self::Again { after, problem: Some(problem), .. }
+            if !problem.is_a_wait() && *after >= limits::WISH_WAIT)
     }
 }
 

@@ -63,7 +63,7 @@ impl DriftPlanner<'_> {
     /// Some followers and a page of what is due; answers whether there may be more of either. What cannot follow now keeps nothing that is
     /// due from being planned.
     async fn look(&self, round: &mut Enrolment, is_stuck: &mut bool) -> Result<bool, StoreError> {
-        let followed = self.store.enrol_drift(round).await;
+        let followed = self.store.enrol_drift(round, self.epoch).await;
         if let Err(error) = &followed
             && !*is_stuck
         {

@@ -83,7 +83,7 @@ impl Planner<'_> {
         // The most urgent come first, so those that are set aside fill the head of the page.
         let limit = PAGE.saturating_add(u32::try_from(aside.len())?);
         let now = self.clock.now();
-        let candidates = self.store.due_certificates(now, limit).await?;
+        let candidates = self.store.due_certificates(now, limit, self.epoch).await?;
         let is_full = candidates.len() >= usize::try_from(limit)?;
         let mut queued = false;
         for candidate in candidates {

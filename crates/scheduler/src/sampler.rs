@@ -45,7 +45,7 @@ impl Sampler<'_> {
 
     async fn sample(&self) -> Result<Sample, StoreError> {
         // Before it is counted: a job whose lease ends in years is about to be due.
-        match self.store.shorten_wrong_leases().await? {
+        match self.store.shorten_wrong_leases(self.epoch).await? {
             0 => {}
             jobs => tracing::warn!(
                 jobs,

@@ -160,7 +160,7 @@ impl Store {
         })
     }
 
-    async fn page_of_ids(
+    pub(crate) async fn page_of_ids(
         &self,
         collection: &'static str,
         filter: Document,

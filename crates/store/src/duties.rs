@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The mark that each duty of the leader leaves: a leader of an earlier epoch finds it, and changes nothing.
+//! The mark that each write of the leader leaves, on the record or on its duty: a leader of an earlier epoch finds it, and changes
+//! nothing.
 
 use bson::{Document, doc};
 use cap_core::fault::{self, Mutant};
@@ -54,6 +55,17 @@ pub(crate) fn in_turn(field: &str, epoch: i64) -> Document {
         return doc! {};
     }
     doc! { "$or": [{ field: null }, { field: { "$lte": epoch } }] }
+}
+
+/// A leader's change of many records: `which` of them, unless a later leader was there, and the stages that change and stamp them.
+pub(crate) fn led(
+    field: &str,
+    epoch: i64,
+    which: Document,
+    mut change: Vec<Document>,
+) -> (Document, Vec<Document>) {
+    change.push(doc! { "$set": { field: epoch } });
+    (doc! { "$and": [which, in_turn(field, epoch)] }, change)
 }
 
 impl Store {

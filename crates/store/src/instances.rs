@@ -11,7 +11,9 @@ use mongodb::options::ReturnDocument;
 use serde::Deserialize;
 
 use crate::document::{bson, date, millis, read, time};
+use crate::duties::Duty;
 use crate::error::StoreError;
+use crate::transaction::transact;
 use crate::{Store, bounded};
 
 /// What a process tells of itself at each beat.
@@ -111,18 +113,34 @@ impl Store {
     }
 
     /// Forgets processes that were seen later than it is now: the primary's clock was wrong when it stamped them, and they
-    /// would be lost, and listed, until that time comes. One that lives tells again at its next beat. Answers how many.
+    /// would be lost, and listed, until that time comes. One that lives tells again at its next beat. Up to `limit` of them, as
+    /// the leader of `epoch`. Answers how many.
     ///
     /// # Errors
-    /// When the database does not answer; doing it again is safe.
-    pub async fn forget_ahead(&self, now: Timestamp) -> Result<u64, StoreError> {
+    /// When the database does not answer; doing it again is safe. [`StoreError::Fenced`] when a later leader was here.
+    pub async fn forget_ahead(&self, now: Timestamp, limit: u32, epoch: i64) -> Result<u64, StoreError> {
+        const DOING: &str = "forget instances from the future";
         // The database's clock decides; the other narrows the search.
         let slack = millis(LOST_AFTER);
         let ahead = doc! {
             "seen_at": { "$gt": date(now) }, "$expr": { "$gt": ["$seen_at", { "$add": ["$$NOW", slack] }] },
         };
+        let ids = self.page_of_ids("instances", ahead.clone(), "seen_at", limit).await?;
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let mut still = doc! { "_id": { "$in": ids } };
+        still.extend(ahead);
         let instances = self.collection::<Document>("instances");
-        Ok(bounded("forget instances from the future", instances.delete_many(ahead)).await?.deleted_count)
+        transact!(DOING, {
+            let mut transaction = self.begin(DOING).await?;
+            let failed = transaction.failed();
+            self.stamp_duty(&mut transaction, Duty::Cleanup, epoch).await?;
+            let delete = instances.delete_many(still.clone()).session(&mut transaction.session);
+            let deleted = delete.await.map_err(failed)?.deleted_count;
+            transaction.commit().await?;
+            Ok(deleted)
+        })
     }
 
     /// Forgets a process that says goodbye.

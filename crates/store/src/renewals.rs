@@ -45,6 +45,7 @@ impl Store {
         &self,
         before: Timestamp,
         limit: u32,
+        epoch: i64,
     ) -> Result<Vec<Candidate>, StoreError> {
         let mut found = self.page_to_plan(before, limit).await?;
         for _ in 0..PAGES_MENDED {
@@ -53,7 +54,7 @@ impl Store {
                 break;
             }
             // An earlier build planned them, or changed them, and left them in the plan.
-            self.replan(&planned).await?;
+            self.replan(&planned, epoch).await?;
             found = self.page_to_plan(before, limit).await?;
         }
         let mut candidates = Vec::with_capacity(found.len());

@@ -34,12 +34,12 @@ pub(super) async fn look(duties: &Duties<'_>) -> anyhow::Result<()> {
     result = result.and(pages(duties, PAGE, async || end_far_looks(duties).await).await);
     result = result.and(forget_ahead(duties).await);
     result = result.and(restore_bounds(duties).await);
-    result = result.and(pages(duties, PAGE, async || duties.store.mend_lists(PAGE).await).await);
+    result = result.and(pages(duties, PAGE, async || duties.store.mend_lists(PAGE, epoch).await).await);
     result.and(end_abandoned_orders(duties).await)
 }
 
 async fn end_wrong_waits(duties: &Duties<'_>) -> Result<u32, StoreError> {
-    let jobs = duties.store.end_wrong_waits(duties.clock.now(), PAGE).await?;
+    let jobs = duties.store.end_wrong_waits(duties.clock.now(), PAGE, duties.epoch).await?;
     if jobs > 0 {
         tracing::warn!(
             jobs,
@@ -50,7 +50,7 @@ async fn end_wrong_waits(duties: &Duties<'_>) -> Result<u32, StoreError> {
 }
 
 async fn end_far_looks(duties: &Duties<'_>) -> Result<u32, StoreError> {
-    let certificates = duties.store.end_far_looks(duties.clock.now(), PAGE).await?;
+    let certificates = duties.store.end_far_looks(duties.clock.now(), PAGE, duties.epoch).await?;
     if certificates > 0 {
         tracing::warn!(
             certificates,
@@ -62,7 +62,7 @@ async fn end_far_looks(duties: &Duties<'_>) -> Result<u32, StoreError> {
 }
 
 async fn forget_ahead(duties: &Duties<'_>) -> anyhow::Result<()> {
-    let instances = duties.store.forget_ahead(duties.clock.now()).await?;
+    let instances = duties.store.forget_ahead(duties.clock.now(), PAGE, duties.epoch).await?;
     if instances > 0 {
         tracing::warn!(
             instances,
@@ -74,7 +74,7 @@ async fn forget_ahead(duties: &Duties<'_>) -> anyhow::Result<()> {
 }
 
 async fn restore_bounds(duties: &Duties<'_>) -> anyhow::Result<()> {
-    let bounds = duties.store.restore_bounds().await?;
+    let bounds = duties.store.restore_bounds(duties.epoch).await?;
     if bounds > 0 {
         tracing::warn!(
             bounds,

@@ -21,7 +21,7 @@ pub(super) struct Round(Mutex<Option<String>>);
 pub(super) async fn look(duties: &Duties<'_>, round: &Round) -> anyhow::Result<()> {
     let place = || round.0.lock().unwrap_or_else(PoisonError::into_inner);
     let after = place().clone();
-    let (last, mended) = duties.store.mend_plans(after.as_deref(), PAGE).await?;
+    let (last, mended) = duties.store.mend_plans(after.as_deref(), PAGE, duties.epoch).await?;
     if mended > 0 {
         tracing::info!(certificates = mended, "certificates were not where the planner looks, and are now");
     }

@@ -12,5 +12,5 @@ pub(super) const LOOK: Duration = Duration::from_secs(30);
 const PAGE: u32 = 500;
 
 pub(super) async fn look(duties: &Duties<'_>) -> anyhow::Result<()> {
-    pages(duties, PAGE, async || duties.store.age_ranks(duties.clock.now(), PAGE).await).await
+    pages(duties, PAGE, async || duties.store.age_ranks(duties.clock.now(), PAGE, duties.epoch).await).await
 }

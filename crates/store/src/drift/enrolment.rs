@@ -12,9 +12,12 @@ use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 
 use crate::document::read;
+use crate::duties::led;
 use crate::error::StoreError;
 use crate::{Store, bounded};
 
+/// Where the leader of drift scans leaves its epoch.
+const STAMP: &str = "drift_epoch";
 /// Certificates that follow at once.
 const PAGE: i64 = 500;
 /// Projects whose certificates follow, before what is due elsewhere has its turn.
@@ -52,6 +55,14 @@ struct Pending {
     drift: ProjectDrift,
     /// Whether requests that read the settings before are over.
     settled: bool,
+}
+
+/// What became of a page of certificates.
+struct Followed {
+    /// How many were behind.
+    found: i64,
+    /// How many followed.
+    changed: u64,
 }
 
 /// A round through the projects whose settings changed.
@@ -105,34 +116,34 @@ impl Store {
     /// Has a page of certificates follow of each of the next projects whose settings changed; behind the last one, another round
     /// begins. Answers whether more may be left: projects of this round, or certificates.
     ///
-    /// The number of the change is the fence here: an earlier leader that comes late finds a later number and changes
-    /// nothing. The project stays on the list until no request can be under way that read the settings before.
+    /// An earlier leader that comes late finds a later epoch, or a later number of the change, and changes nothing. The project stays on the list until no request can be under way that read the settings before.
     ///
     /// # Errors
     /// When the database does not answer; asking again is safe.
-    pub async fn enrol_drift(&self, round: &mut Enrolment) -> Result<bool, StoreError> {
+    pub async fn enrol_drift(&self, round: &mut Enrolment, epoch: i64) -> Result<bool, StoreError> {
         if round.left.is_empty() {
             *round = Enrolment { left: self.pending_drift().await?, more: false };
         }
         // One that fails has had its turn: the others of the round do not wait for it.
         for _ in 0..PROJECTS {
             let Some(next) = round.left.pop() else { break };
-            round.more |= self.enrol(next).await?;
+            round.more |= self.enrol(next, epoch).await?;
         }
         Ok(round.more || !round.left.is_empty())
     }
 
     /// Has a page of a project's certificates follow; answers whether it may have more.
-    async fn enrol(&self, pending: Pending) -> Result<bool, StoreError> {
+    async fn enrol(&self, pending: Pending, epoch: i64) -> Result<bool, StoreError> {
         let Pending { project, drift, settled } = pending;
-        let followed = self.follow(project, &drift).await?;
-        if followed == 0 && settled {
+        let Followed { found, changed } = self.follow(project, &drift, epoch).await?;
+        if found == 0 && settled {
             let done = doc! { "_id": project.to_string(), "drift.gen": drift.generation };
+            let (done, change) = led(STAMP, epoch, done, vec![doc! { "$set": { "drift.pending": false } }]);
             let projects = self.collection::<Document>("projects");
-            let done = projects.update_one(done, doc! { "$set": { "drift.pending": false } });
-            bounded("end the enrolment of a project", done).await?;
+            bounded("end the enrolment of a project", projects.update_one(done, change)).await?;
         }
-        Ok(followed == PAGE)
+        // Those that a later leader changed are its own to have follow.
+        Ok(found == PAGE && changed > 0)
     }
 
     async fn pending_drift(&self) -> Result<Vec<Pending>, StoreError> {
@@ -157,8 +168,12 @@ impl Store {
         Ok(pending.into_iter().flatten().collect())
     }
 
-    /// Answers how many certificates were found behind.
-    async fn follow(&self, project: ProjectId, drift: &ProjectDrift) -> Result<i64, StoreError> {
+    async fn follow(
+        &self,
+        project: ProjectId,
+        drift: &ProjectDrift,
+        epoch: i64,
+    ) -> Result<Followed, StoreError> {
         const DOING: &str = "have certificates follow their project";
         let certificates = self.collection::<Document>("certificates");
         let behind = doc! { "$not": { "$gte": drift.generation } };
@@ -168,14 +183,14 @@ impl Store {
             page.projection(doc! { "_id": 1 }).limit(PAGE).await?.try_collect().await
         })
         .await?;
-        let count = i64::try_from(page.len()).unwrap_or(PAGE);
-        if count > 0 {
+        let (found, mut changed) = (i64::try_from(page.len()).unwrap_or(PAGE), 0);
+        if found > 0 {
             let ids: Vec<&str> = page.iter().filter_map(|found| found.get_str("_id").ok()).collect();
-            let update = certificates
-                .update_many(doc! { "_id": { "$in": ids }, "drift_gen": behind }, drift.change(count));
-            bounded(DOING, update).await?;
+            let follow = doc! { "_id": { "$in": ids }, "drift_gen": behind };
+            let (follow, change) = led(STAMP, epoch, follow, drift.change(found));
+            changed = bounded(DOING, certificates.update_many(follow, change)).await?.matched_count;
         }
-        Ok(count)
+        Ok(Followed { found, changed })
     }
 }
 

@@ -6,7 +6,9 @@ use bson::{DateTime, Document, doc};
 use cap_core::limits::PARTITIONS;
 use futures_util::TryStreamExt;
 
+use crate::duties::Duty;
 use crate::error::StoreError;
+use crate::transaction::transact;
 use crate::{Store, bounded};
 
 /// The states behind which there is one.
@@ -15,11 +17,11 @@ const STATES: [&str; 2] = ["queued", "running"];
 const BEHIND_ALL_MS: i64 = 253_402_214_400_000;
 
 impl Store {
-    /// Puts the bounds back that are missing. Answers how many were.
+    /// Puts the bounds back that are missing, as the leader of `epoch`. Answers how many were.
     ///
     /// # Errors
-    /// When the database does not answer; doing it again is safe.
-    pub async fn restore_bounds(&self) -> Result<usize, StoreError> {
+    /// When the database does not answer; doing it again is safe. [`StoreError::Fenced`] when a later leader was here.
+    pub async fn restore_bounds(&self, epoch: i64) -> Result<usize, StoreError> {
         const DOING: &str = "put back the bounds of the queue";
         let jobs = self.collection::<Document>("jobs");
         let all = (0..PARTITIONS).flat_map(|p| STATES.map(|state| bound(p, state)));
@@ -34,11 +36,14 @@ impl Store {
         if missing.is_empty() {
             return Ok(0);
         }
-        // Who else puts them back makes the same ones.
-        match bounded(DOING, jobs.insert_many(&missing).ordered(false)).await {
-            Ok(_) | Err(StoreError::Conflict { .. }) => Ok(missing.len()),
-            Err(error) => Err(error),
-        }
+        transact!(DOING, {
+            let mut transaction = self.begin(DOING).await?;
+            let failed = transaction.failed();
+            self.stamp_duty(&mut transaction, Duty::Cleanup, epoch).await?;
+            jobs.insert_many(&missing).session(&mut transaction.session).await.map_err(failed)?;
+            transaction.commit().await?;
+            Ok(missing.len())
+        })
     }
 }
 

@@ -44,39 +44,42 @@ impl Store {
             .session(&mut transaction.session);
         let Some(job) = hasten.await.map_err(&failed)? else { return Ok(None) };
         let job: Hastened = read("jobs", job)?;
+        self.show_next_attempt(transaction, &job).await?;
+        Ok(Some(job.id))
+    }
+
+    /// Has it shown that a job which waits comes forward to now.
+    async fn show_next_attempt(&self, transaction: &mut Transaction, job: &Hastened) -> Result<(), Failure> {
+        let failed = transaction.failed();
         if let (JobState::Queued, Some((collection, id))) = (job.state, shown_on(&job.work)) {
             let records = self.collection::<Document>(collection);
             let tell = records.update_one(doc! { "_id": id }, vec![next_attempt_now(job.held_until)]);
             tell.session(&mut transaction.session).await.map_err(failed)?;
         }
-        Ok(Some(job.id))
+        Ok(())
     }
 
-    /// Lets the claim's job run now, if it was put back to wait and somebody asked for it while it ran, and has that shown. Answers
-    /// whether it does. It counts as asked for when it was: what was decided since stands.
+    /// Has it shown that the claim's job runs again at once, if somebody asked for it while it ran. Answers whether it does.
     ///
     /// # Errors
-    /// When the database does not answer; then it waits as it would have.
-    pub async fn heed_wish(&self, claim: &Claim) -> Result<bool, StoreError> {
-        const DOING: &str = "run again what was asked for";
+    /// When the database does not answer; it runs all the same.
+    pub async fn show_heeded(&self, claim: &Claim) -> Result<bool, StoreError> {
+        const DOING: &str = "show what runs again";
         let jobs = self.collection::<Document>("jobs");
-        let wish = doc! {
-            "_id": claim.job.to_string(), "attempt": claim.attempt, "state": "queued", "asked": true,
-        };
-        if bounded(DOING, jobs.find_one(wish.clone())).await?.is_none() {
+        let heeded = doc! { "_id": claim.job.to_string(), "state": "queued", "heeded": claim.attempt };
+        if bounded(DOING, jobs.find_one(heeded.clone())).await?.is_none() {
             return Ok(false);
         }
         transact!(DOING, {
             let mut transaction = self.begin(DOING).await?;
             let failed = transaction.failed();
-            let still =
-                jobs.find_one(wish.clone()).session(&mut transaction.session).await.map_err(&failed)?;
-            // A peer may have claimed it meanwhile.
-            let Some(job) = still else { return Ok(false) };
-            self.hasten_job(&mut transaction, &claim.work.key()).await?;
-            let asked_at = doc! { "$set": { "hastened": job.get("hastened") } };
-            let own = jobs.update_one(doc! { "_id": claim.job.to_string() }, asked_at);
-            own.session(&mut transaction.session).await.map_err(failed)?;
+            let shown = jobs.find_one_and_update(heeded.clone(), doc! { "$unset": { "heeded": "" } });
+            let shown = shown.projection(doc! { "work": 1, "state": 1, "held_until": 1 });
+            // A peer may have claimed it meanwhile, and shows how it goes.
+            let Some(job) = shown.session(&mut transaction.session).await.map_err(failed)? else {
+                return Ok(true);
+            };
+            self.show_next_attempt(&mut transaction, &read("jobs", job)?).await?;
             transaction.commit().await?;
             Ok(true)
         })
@@ -110,6 +113,23 @@ pub(super) fn forward() -> Document {
         "is_last": "$$REMOVE",
         "rank_floor": come(Need { is_awaited: true, before: None }.floor().into(), "$rank_floor"),
     }
+}
+
+/// Stages for a job that its claim has put back to wait: one that was asked for while it ran runs again at once. It counts as asked for
+/// when it was: what was decided since stands.
+pub(super) fn heeding(claim: &Claim) -> Vec<Document> {
+    if claim.work.is_look() {
+        return Vec::new();
+    }
+    let is_asked = doc! { "$eq": ["$asked", true] };
+    let mut forward = forward();
+    forward.remove("hastened");
+    forward.extend(doc! { "wait_ms": 0_i64, "heeded": claim.attempt });
+    let heeded = forward.into_iter().map(|(field, then)| {
+        let stays = format!("${field}");
+        (field, Bson::from(doc! { "$cond": [&is_asked, then, stays] }))
+    });
+    vec![doc! { "$set": heeded.collect::<Document>() }, rank::stage()]
 }
 
 /// A stage for what a job works on that comes forward to now, or to when it is held up no longer: where the next attempt is shown, or

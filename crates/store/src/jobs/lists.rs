@@ -54,15 +54,16 @@ fn filter(project: ProjectId, wanted: &JobFilter) -> Document {
 }
 
 impl Store {
-    /// Gives jobs their lists that a build from before there were any has queued, up to `limit` of them. Answers how many.
+    /// Gives jobs their lists that a build from before there were any has queued, up to `limit` of them, as the leader of `epoch`.
+    /// Answers how many.
     ///
     /// # Errors
     /// When the database does not answer; doing it again is safe.
-    pub async fn mend_lists(&self, limit: u32) -> Result<u32, StoreError> {
+    pub async fn mend_lists(&self, limit: u32, epoch: i64) -> Result<u32, StoreError> {
         let without = doc! { "lists": null, "project": { "$gt": "" } };
         let state = bson!({ "$cond": ["$alive", LIVING, "$state"] });
         let mend = vec![doc! { "$set": { "lists": when(state) } }];
-        self.change_page("give jobs their lists", &without, None, limit, mend).await
+        self.change_page("give jobs their lists", without, None, limit, mend, epoch).await
     }
 
     /// A page of a project's jobs.

@@ -25,6 +25,7 @@ use mongodb::action::{Action, Find};
 use serde::{Deserialize, Serialize};
 
 use crate::document::{as_date, database_now_plus, date, document, millis, read, time};
+use crate::duties::led;
 use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
 use crate::transaction::Transaction;
@@ -43,6 +44,8 @@ pub(crate) const SCAN_KEPT: std::time::Duration = std::time::Duration::from_secs
 
 /// How long the worker of another job holds one up at most: the longest lease there can be, whatever a wrong clock stamped.
 const HELD_MAX: std::time::Duration = std::time::Duration::from_secs(10 * 60);
+/// Where the leader leaves its epoch when it changes jobs.
+const DUTY_EPOCH: &str = "duty_epoch";
 
 /// A job as it is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -236,11 +239,13 @@ impl Store {
     async fn change_page(
         &self,
         doing: &'static str,
-        which: &Document,
+        which: Document,
         by: Option<Document>,
         limit: u32,
         change: Vec<Document>,
+        epoch: i64,
     ) -> Result<u32, StoreError> {
+        let (which, change) = led(DUTY_EPOCH, epoch, which, change);
         let jobs = self.collection::<Document>("jobs");
         let found: Vec<Document> = bounded(doing, async {
             let page = jobs.find(which.clone()).optional(by, Find::sort).limit(i64::from(limit));
@@ -252,7 +257,7 @@ impl Store {
             return Ok(0);
         }
         let mut still = doc! { "_id": { "$in": ids } };
-        still.extend(which.clone());
+        still.extend(which);
         let changed = bounded(doing, jobs.update_many(still, change)).await?.matched_count;
         Ok(u32::try_from(changed).unwrap_or(u32::MAX))
     }

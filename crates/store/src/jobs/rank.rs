@@ -45,17 +45,17 @@ fn stage_at(at: &Bson) -> Document {
 
 impl Store {
     /// Ranks jobs anew that waited until what they renew came nearer to its end than the next bound: up to `limit` of those
-    /// whose time came before `before`, the longest passed first. Answers how many.
+    /// whose time came before `before`, the longest passed first, unless a later leader than that of `epoch` changed them. Answers how many.
     ///
     /// # Errors
     /// When the database does not answer; doing it again is safe.
-    pub async fn age_ranks(&self, before: Timestamp, limit: u32) -> Result<u32, StoreError> {
+    pub async fn age_ranks(&self, before: Timestamp, limit: u32, epoch: i64) -> Result<u32, StoreError> {
         // Whether it has come is for the database's clock to say; the leader's only narrows the search.
         let passed = doc! {
             "uncounted": null, "finished_at": null, "rank_at": { "$lte": date(before) }, "claim_at": { "$exists": true },
             "$expr": { "$lt": ["$rank_at", "$$NOW"] },
         };
         let anew = vec![stage_at(&doc! { "$max": ["$claim_at", "$$NOW"] }.into())];
-        self.change_page("rank jobs anew", &passed, Some(doc! { "rank_at": 1 }), limit, anew).await
+        self.change_page("rank jobs anew", passed, Some(doc! { "rank_at": 1 }), limit, anew, epoch).await
     }
 }

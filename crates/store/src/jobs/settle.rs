@@ -13,7 +13,7 @@ use crate::Store;
 use crate::document::{bson, database_now_plus, date, millis};
 use crate::error::StoreError;
 use crate::fact::Fact;
-use crate::jobs::{fence_field, lists, rank, subject};
+use crate::jobs::{fence_field, hasten, lists, rank, subject};
 use crate::renewals::plan;
 
 /// What needs a person is tried again after this part of the life that is left, where that is sooner than a day.
@@ -85,7 +85,11 @@ impl Fact {
                     "problem": { "$literal": bson("jobs", problem)? },
                     "setbacks": { "$literal": bson("jobs", setbacks)? },
                 };
-                let fact = fact.must("jobs", own(claim), back(*after, set));
+                let mut stages = back(*after, set);
+                if settlement.yields_to_wish() {
+                    stages.extend(hasten::heeding(claim));
+                }
+                let fact = fact.must("jobs", own(claim), stages);
                 match problem {
                     Some(problem) if settlement.is_shown() => {
                         fact.showing(claim, problem, cap_core::clock::later(now, *after))?
@@ -119,7 +123,8 @@ impl Fact {
             "problem": { "$literal": bson("jobs", problem)? }, "setbacks": null, "failures": { "$add": ["$failures", 1] },
             "lane": lane_after_failure(),
         };
-        Ok(self.must("jobs", own(claim), back(after, set)))
+        let stages = back(after, set).into_iter().chain(hasten::heeding(claim));
+        Ok(self.must("jobs", own(claim), stages.collect::<Vec<_>>()))
     }
 
     /// With a fence left behind that every later job on the subject starts from: fences never restart.

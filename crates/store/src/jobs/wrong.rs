@@ -9,8 +9,9 @@ use cap_core::lease::WRONG_AHEAD;
 use cap_core::limits::PARTITIONS;
 use jiff::Timestamp;
 
-use super::rank;
+use super::{DUTY_EPOCH, rank};
 use crate::document::{date, millis};
+use crate::duties::led;
 use crate::error::StoreError;
 use crate::{Store, bounded};
 
@@ -25,11 +26,11 @@ const SLACK: Duration = Duration::from_secs(60);
 impl Store {
     /// Shortens the leases of running jobs that end more than [`WRONG_AHEAD`] times their length ahead to that length: the primary's
     /// clock was wrong when it stamped them, and nobody would have these jobs until that time comes. Whoever holds one and lives
-    /// extends it before. Answers how many there were.
+    /// extends it before. One that a later leader than that of `epoch` changed is left alone. Answers how many there were.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn shorten_wrong_leases(&self) -> Result<u64, StoreError> {
+    pub async fn shorten_wrong_leases(&self, epoch: i64) -> Result<u64, StoreError> {
         let ahead = doc! { "$subtract": ["$claim_at", "$$NOW"] };
         let all: Vec<i32> = (0..PARTITIONS).map(i32::from).collect();
         // One that an earlier version claimed does not say how long its lease is.
@@ -40,16 +41,17 @@ impl Store {
         };
         let lease = doc! { "$ifNull": ["$lease_ms", millis(LEASE)] };
         let shorten = vec![doc! { "$set": { "claim_at": { "$add": ["$$NOW", lease] } } }];
+        let (wrong, shorten) = led(DUTY_EPOCH, epoch, wrong, shorten);
         let jobs = self.collection::<Document>("jobs");
         Ok(bounded("shorten wrong leases", jobs.update_many(wrong, shorten)).await?.modified_count)
     }
 
     /// Brings jobs forward, up to `limit` of them, that are due later than they were asked to wait from now on: the primary's
-    /// clock was ahead when it stamped them. Answers how many there were.
+    /// clock was ahead when it stamped them. Those that a later leader than that of `epoch` changed are left alone. Answers how many there were.
     ///
     /// # Errors
     /// When the database does not answer; doing it again is safe.
-    pub async fn end_wrong_waits(&self, now: Timestamp, limit: u32) -> Result<u32, StoreError> {
+    pub async fn end_wrong_waits(&self, now: Timestamp, limit: u32, epoch: i64) -> Result<u32, StoreError> {
         let all: Vec<i32> = (0..PARTITIONS).map(i32::from).collect();
         let ahead = doc! { "$subtract": ["$claim_at", "$$NOW"] };
         // One that was queued by an earlier version does not say how long it was to wait.
@@ -62,6 +64,6 @@ impl Store {
             doc! { "$set": { "claim_at": "$$NOW", "hastened": "$$NOW", "held_until": "$$REMOVE" } },
             rank::stage(),
         ];
-        self.change_page("end wrong waits", &wrong, None, limit, due).await
+        self.change_page("end wrong waits", wrong, None, limit, due, epoch).await
     }
 }

@@ -11,6 +11,7 @@ use bson::{Bson, Document, doc};
 use futures_util::TryStreamExt;
 
 use super::FIRST;
+use crate::duties::led;
 use crate::error::StoreError;
 use crate::{Store, bounded};
 
@@ -52,15 +53,16 @@ pub(crate) fn stages(change: Document) -> Vec<Document> {
 }
 
 impl Store {
-    /// Makes it anew for these certificates.
-    pub(super) async fn replan(&self, ids: &[String]) -> Result<(), StoreError> {
+    /// Makes it anew for these certificates, unless a later leader than that of `epoch` planned them.
+    pub(super) async fn replan(&self, ids: &[String], epoch: i64) -> Result<(), StoreError> {
         let certificates = self.collection::<Document>("certificates");
-        let update = certificates.update_many(doc! { "_id": { "$in": ids } }, vec![stage()]);
+        let (wrong, mend) = led("plan_epoch", epoch, doc! { "_id": { "$in": ids } }, vec![stage()]);
+        let update = certificates.update_many(wrong, mend);
         bounded("mend what is to be planned", update).await.map(drop)
     }
 
-    /// Makes it anew for up to `limit` certificates behind `after`, by their ids. Answers the last of them, if there may be
-    /// more behind it, and for how many it was wrong.
+    /// Makes it anew for up to `limit` certificates behind `after`, by their ids, unless a later leader than that of `epoch`
+    /// planned them. Answers the last of them, if there may be more behind it, and for how many it was wrong.
     ///
     /// # Errors
     /// When the database does not answer; doing it again is safe.
@@ -68,6 +70,7 @@ impl Store {
         &self,
         after: Option<&str>,
         limit: u32,
+        epoch: i64,
     ) -> Result<(Option<String>, u64), StoreError> {
         const DOING: &str = "look for what is not to be planned yet";
         let certificates = self.collection::<Document>("certificates");
@@ -83,7 +86,8 @@ impl Store {
             "_id": { "$gt": after.unwrap_or_default(), "$lte": last },
             "$expr": { "$ne": [missing("$plan_at".into()), missing(derived())] },
         };
-        let mended = bounded(DOING, certificates.update_many(wrong, vec![stage()])).await?.modified_count;
+        let (wrong, mend) = led("plan_epoch", epoch, wrong, vec![stage()]);
+        let mended = bounded(DOING, certificates.update_many(wrong, mend)).await?.modified_count;
         let is_full = u32::try_from(page.len()).is_ok_and(|found| found >= limit);
         Ok((is_full.then(|| last.to_owned()), mended))
     }

@@ -62,7 +62,7 @@ pub(crate) async fn on_and_issued() -> (World, CertificateRecord) {
     project(&world).await;
     let certificate = issued(&world, "a.example.test").await;
     turn(&world, ON).await;
-    world.store.enrol_drift(&mut Enrolment::default()).await.unwrap();
+    world.store.enrol_drift(&mut Enrolment::default(), 1).await.unwrap();
     let certificate = read(&world, certificate.id).await;
     (world, certificate)
 }
@@ -136,11 +136,11 @@ async fn a_projects_settings_reach_every_certificate_and_none_goes_back_to_earli
         old.drift.at.is_none()
             && world.store.due_drift(later(world.clock.now(), HOUR), 9).await.unwrap().is_empty()
     );
-    assert!(!world.store.enrol_drift(&mut Enrolment::default()).await.unwrap());
+    assert!(!world.store.enrol_drift(&mut Enrolment::default(), 1).await.unwrap());
     assert_eq!(read(&world, old.id).await.drift, old.drift, "a project is off until somebody turns it on");
 
     turn(&world, DriftChange { port: Some(8443), ..ON }).await;
-    world.store.enrol_drift(&mut Enrolment::default()).await.unwrap();
+    world.store.enrol_drift(&mut Enrolment::default(), 1).await.unwrap();
     let (now_on, now_bare) = (read(&world, old.id).await, read(&world, bare.id).await);
     assert_eq!((now_on.drift.on, now_on.drift.generation), (Some(true), Some(1)));
     assert!(now_on.drift.at.is_some() && now_bare.drift.at.is_none() && now_bare.drift.on == Some(true));
@@ -150,7 +150,7 @@ async fn a_projects_settings_reach_every_certificate_and_none_goes_back_to_earli
     // One that a request made meanwhile, with the settings that it had read before, follows while such requests may be
     // under way, and the project is looked at until then.
     let late = world.certificate("c.example.test").await;
-    world.store.enrol_drift(&mut Enrolment::default()).await.unwrap();
+    world.store.enrol_drift(&mut Enrolment::default(), 1).await.unwrap();
     assert_eq!(read(&world, late.id).await.drift.on, Some(true));
     let pending = async || {
         let projects = raw(&world).await.collection::<Document>("projects");
@@ -159,16 +159,16 @@ async fn a_projects_settings_reach_every_certificate_and_none_goes_back_to_earli
     assert_eq!(pending().await, 1);
     let settled = doc! { "$dateSubtract": { "startDate": "$$NOW", "unit": "second", "amount": 61 } };
     set(&world, "projects", doc! { "$set": { "drift.changed_at": settled } }).await;
-    world.store.enrol_drift(&mut Enrolment::default()).await.unwrap();
+    world.store.enrol_drift(&mut Enrolment::default(), 1).await.unwrap();
     assert_eq!(pending().await, 0);
 
     // A leader that was late with settings of before finds a later number.
     set(&world, "certificates", doc! { "$set": { "drift_gen": 9_i64 } }).await;
     turn(&world, OFF).await;
-    world.store.enrol_drift(&mut Enrolment::default()).await.unwrap();
+    world.store.enrol_drift(&mut Enrolment::default(), 1).await.unwrap();
     assert_eq!(read(&world, old.id).await.drift.on, Some(true));
     set(&world, "certificates", doc! { "$set": { "drift_gen": 1_i64 } }).await;
-    world.store.enrol_drift(&mut Enrolment::default()).await.unwrap();
+    world.store.enrol_drift(&mut Enrolment::default(), 1).await.unwrap();
     let off = read(&world, old.id).await.drift;
     assert_eq!((off.on, off.at, off.generation), (None, None, Some(2)));
 }
@@ -303,7 +303,7 @@ async fn what_was_seen_under_settings_that_were_replaced_is_not_stored() {
     let (world, certificate) = on_and_issued().await;
     let claim = claimed(&world).await;
     turn(&world, OFF).await;
-    world.store.enrol_drift(&mut Enrolment::default()).await.unwrap();
+    world.store.enrol_drift(&mut Enrolment::default(), 1).await.unwrap();
     world.store.record_drift(&claim, &found(&world, &certificate, DriftState::Drifted, 1)).await.unwrap();
     let stored = read(&world, certificate.id).await.drift;
     assert_eq!((stored.state, stored.at, stored.on), (None, None, None));
@@ -388,7 +388,7 @@ async fn everything_that_drift_asks_goes_by_an_index() {
         world.store.drift(world.project, None, &page).await.unwrap();
         world.store.drift(world.project, Some(DriftState::Drifted), &page).await.unwrap();
         world.store.count_drift().await.unwrap();
-        world.store.enrol_drift(&mut Enrolment::default()).await.unwrap();
+        world.store.enrol_drift(&mut Enrolment::default(), 1).await.unwrap();
     })
     .await;
     // What is due, two pages, three counts, who is behind.
@@ -399,7 +399,7 @@ async fn everything_that_drift_asks_goes_by_an_index() {
         assert!(plan.keys <= 12 && plan.documents <= 3, "{plan:?} of {command}");
     }
     let commands = asked_of(&database, "projects", async {
-        world.store.enrol_drift(&mut Enrolment::default()).await.unwrap();
+        world.store.enrol_drift(&mut Enrolment::default(), 1).await.unwrap();
         world.store.drift_settings(&[world.project]).await.unwrap();
     })
     .await;

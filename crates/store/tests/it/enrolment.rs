@@ -37,7 +37,7 @@ async fn every_project_has_its_turn_in_one_round_beside_those_that_cannot_be_rea
     projects.update_many(doc! {}, stamped).await.unwrap();
 
     let (mut round, mut looks) = (Enrolment::default(), 1);
-    while world.store.enrol_drift(&mut round).await.unwrap() {
+    while world.store.enrol_drift(&mut round, 1).await.unwrap() {
         looks += 1;
     }
     let followed = certificates.count_documents(doc! { "drift_gen": 1_i64, "drift_on": true }).await.unwrap();
@@ -47,6 +47,6 @@ async fn every_project_has_its_turn_in_one_round_beside_those_that_cannot_be_rea
     // None of them is settled yet, so the next round has them all again, and nothing to do at once.
     let late = certificates.update_one(doc! { "drift_gen": 1_i64 }, doc! { "$unset": { "drift_gen": 1 } });
     assert_eq!(late.await.unwrap().modified_count, 1);
-    while world.store.enrol_drift(&mut round).await.unwrap() {}
+    while world.store.enrol_drift(&mut round, 1).await.unwrap() {}
     assert_eq!(certificates.count_documents(doc! { "drift_gen": 1_i64 }).await.unwrap(), followed);
 }

@@ -26,7 +26,7 @@ const EXAMINED_MAX: i64 = 200;
 const EPOCH: i64 = 7;
 const HOUR: Duration = Duration::from_secs(3_600);
 /// Where the duties look, and what they must be seen to do there.
-const SEEN: [(&str, &str); 14] = [
+const SEEN: [(&str, &str); 16] = [
     ("jobs", "find"),
     ("jobs", "update"),
     ("job_totals", "find"),
@@ -41,6 +41,8 @@ const SEEN: [(&str, &str); 14] = [
     ("tokens", "find"),
     ("tokens", "delete"),
     ("duties", "update"),
+    ("instances", "find"),
+    ("instances", "delete"),
 ];
 
 /// What the database is asked while `work` goes on, as collection, verb, and a command that can be explained.
@@ -125,6 +127,9 @@ async fn prepare(world: &World) {
     }
     let jobs = database.collection::<Document>("jobs");
     jobs.insert_one(doc! { "_id": "far", "key": "far", "expire_at": far }).await.unwrap();
+    jobs.delete_one(doc! { "_id": "bound/0/queued/end" }).await.unwrap();
+    let instances = database.collection::<Document>("instances");
+    instances.insert_one(doc! { "_id": "far", "seen_at": far }).await.unwrap();
     database
         .collection::<Document>("tokens")
         .insert_one(doc! { "_id": "dead", "expires_at": past })
@@ -183,10 +188,12 @@ async fn every_duty_and_what_it_leaves_behind_goes_by_an_index() {
             assert_eq!(world.store.shorten(which, now, 10, EPOCH).await.unwrap(), 1, "{which:?}");
         }
         assert_eq!(world.store.remove_dead_tokens(now, 10, EPOCH).await.unwrap(), 1);
-        assert_eq!(world.store.shorten_wrong_leases().await.unwrap(), 0);
-        assert_eq!(world.store.end_wrong_waits(now, 10).await.unwrap(), 0);
-        assert_eq!(world.store.mend_lists(10).await.unwrap(), 0);
-        assert!(world.store.mend_plans(None, 10).await.unwrap().0.is_some());
+        assert_eq!(world.store.forget_ahead(now, 10, EPOCH).await.unwrap(), 1);
+        assert_eq!(world.store.restore_bounds(EPOCH).await.unwrap(), 1);
+        assert_eq!(world.store.shorten_wrong_leases(1).await.unwrap(), 0);
+        assert_eq!(world.store.end_wrong_waits(now, 10, 1).await.unwrap(), 0);
+        assert_eq!(world.store.mend_lists(10, 1).await.unwrap(), 0);
+        assert!(world.store.mend_plans(None, 10, 1).await.unwrap().0.is_some());
         assert_eq!(world.store.old_live_orders(now + HOUR, None, 10).await.unwrap().0.len(), 1);
         let after = order.id.to_string();
         world.store.old_live_orders(now + HOUR, Some(&after), 10).await.unwrap();

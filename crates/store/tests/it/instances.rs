@@ -206,8 +206,11 @@ async fn a_process_that_was_seen_in_the_future_is_forgotten_and_one_that_lives_t
     instances.update_many(both, vec![doc! { "$set": { "seen_at": ahead } }]).await.unwrap();
     assert_eq!(roll(&world).await.count("worker", State::Lost), 1);
     let now = world.clock.now();
-    assert_eq!(world.store.forget_ahead(cap_core::clock::later(now, TTL * 60 * 24 * 3)).await.unwrap(), 0);
-    assert_eq!(world.store.forget_ahead(now).await.unwrap(), 2);
+    assert_eq!(
+        world.store.forget_ahead(cap_core::clock::later(now, TTL * 60 * 24 * 3), 10, 1).await.unwrap(),
+        0
+    );
+    assert_eq!(world.store.forget_ahead(now, 10, 1).await.unwrap(), 2);
     lives.beat(&world, Doing::Api).await;
     let left = roll(&world).await;
     let names: Vec<&str> = left.instances().iter().map(|one| one.name.as_str()).collect();

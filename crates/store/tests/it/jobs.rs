@@ -218,8 +218,8 @@ async fn jobs_of_a_build_that_knew_no_lists_come_into_theirs() {
 
     let all = JobFilter::default();
     assert_eq!(listed(&world, &all).await, [ended.job.to_string()]);
-    assert_eq!(world.store.mend_lists(10).await.unwrap(), 1);
-    assert_eq!(world.store.mend_lists(10).await.unwrap(), 0);
+    assert_eq!(world.store.mend_lists(10, 1).await.unwrap(), 1);
+    assert_eq!(world.store.mend_lists(10, 1).await.unwrap(), 0);
     assert_eq!(listed(&world, &all).await.len(), 2);
     let succeeded = JobFilter { state: Some(JobState::Succeeded), ..all };
     assert!(listed(&world, &succeeded).await.is_empty());

@@ -184,7 +184,7 @@ async fn a_lease_that_a_wrong_clock_stamped_is_shortened_and_whoever_holds_it_ke
     let world = World::new().await;
     world.certificate("a.example.test").await;
     let claimed = world.claim("one", LEASE).await.remove(0);
-    assert_eq!(world.store.shorten_wrong_leases().await.unwrap(), 0);
+    assert_eq!(world.store.shorten_wrong_leases(1).await.unwrap(), 0);
     let jobs = raw(&world).await.collection::<Document>("jobs");
     let running = doc! { "_id": claimed.job.to_string() };
     let stamp = async |year: i32| {
@@ -193,7 +193,7 @@ async fn a_lease_that_a_wrong_clock_stamped_is_shortened_and_whoever_holds_it_ke
     };
     stamp(1).await;
     assert!(world.claim("two", LEASE).await.is_empty());
-    assert_eq!(world.store.shorten_wrong_leases().await.unwrap(), 1);
+    assert_eq!(world.store.shorten_wrong_leases(1).await.unwrap(), 1);
     // Its holder may live.
     assert!(world.claim("two", LEASE).await.is_empty());
     let held = [(claimed.job, claimed.token, claimed.attempt)];
@@ -202,7 +202,7 @@ async fn a_lease_that_a_wrong_clock_stamped_is_shortened_and_whoever_holds_it_ke
     stamp(1).await;
     let short = doc! { "$set": { "lease_ms": 0 } };
     jobs.update_one(running.clone(), short).await.unwrap();
-    assert_eq!(world.store.shorten_wrong_leases().await.unwrap(), 1);
+    assert_eq!(world.store.shorten_wrong_leases(1).await.unwrap(), 1);
     let again = world.claim("two", LEASE).await.remove(0);
     assert_eq!((again.job, again.lost), (claimed.job, 1));
 }
@@ -246,13 +246,13 @@ async fn what_needs_a_person_is_shown_and_tried_again_after_a_day_all_the_same()
     );
     assert!(shown.next_attempt_at.unwrap() > later(now, DEAD_WAIT - Duration::from_secs(60)));
     assert!(world.claim("one", LEASE).await.is_empty());
-    assert!(world.store.due_certificates(later(now, DEAD_WAIT / 2), 10).await.unwrap().is_empty());
+    assert!(world.store.due_certificates(later(now, DEAD_WAIT / 2), 10, 1).await.unwrap().is_empty());
     // A day later it is due, first issuance though it is; once planned it is out of the plan.
     let certificates = raw(&world).await.collection::<Document>("certificates");
     let due = DateTime::from_millis(1);
     let due = doc! { "$set": { "renew_at": due, "plan_at": due } };
     certificates.update_one(doc! { "_id": certificate.id.to_string() }, due).await.unwrap();
-    let candidates = world.store.due_certificates(now, 10).await.unwrap();
+    let candidates = world.store.due_certificates(now, 10, 1).await.unwrap();
     assert_eq!((candidates.len(), candidates[0].current), (1, None));
     let work = cap_core::duty::renewal(&candidates[0], now).unwrap();
     let (clock, entropy) = (world.clock.as_ref(), world.entropy.as_ref());
@@ -260,7 +260,7 @@ async fn what_needs_a_person_is_shown_and_tried_again_after_a_day_all_the_same()
     let planned =
         world.store.plan_renewal(&draft, candidates[0].renew_at, 1, &world.row().await).await.unwrap();
     assert_eq!(planned, cap_store::Planned::Queued);
-    assert!(world.store.due_certificates(now, 10).await.unwrap().is_empty());
+    assert!(world.store.due_certificates(now, 10, 1).await.unwrap().is_empty());
     let next = world.claim("one", LEASE).await.remove(0);
     assert!(next.fence > claimed.fence);
 }

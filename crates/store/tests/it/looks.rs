@@ -49,18 +49,18 @@ async fn bounds_that_somebody_removed_are_put_back_as_they_were() {
     };
     let made = bounds().await;
     assert_eq!(made.len(), 2 * usize::from(PARTITIONS));
-    assert_eq!(world.store.restore_bounds().await.unwrap(), 0);
+    assert_eq!(world.store.restore_bounds(1).await.unwrap(), 0);
     jobs.delete_many(doc! { "_id": { "$in": ["bound/0/queued/end", "bound/72/running/end"] } })
         .await
         .unwrap();
-    assert_eq!(world.store.restore_bounds().await.unwrap(), 2);
+    assert_eq!(world.store.restore_bounds(1).await.unwrap(), 2);
     let same = |bounds: Vec<Document>| -> Vec<String> {
         let fields = ["_id", "p", "state", "claim_at"];
         bounds.iter().map(|bound| format!("{:?}", fields.map(|field| bound.get(field)))).collect()
     };
     assert_eq!(same(bounds().await), same(made));
     jobs.delete_many(doc! { "_id": { "$gte": "bound/", "$lt": "bound0" } }).await.unwrap();
-    assert_eq!(world.store.restore_bounds().await.unwrap(), 2 * usize::from(PARTITIONS));
+    assert_eq!(world.store.restore_bounds(1).await.unwrap(), 2 * usize::from(PARTITIONS));
 }
 
 /// A look that goes back to `since`.

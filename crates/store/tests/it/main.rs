@@ -13,6 +13,7 @@ mod crowd;
 mod dead;
 mod drift;
 mod enrolment;
+mod epochs;
 mod explain;
 mod explain_duties;
 mod fuse;

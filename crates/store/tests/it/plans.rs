@@ -44,7 +44,7 @@ async fn set(world: &World, certificate: &CertificateRecord, change: Document) {
 /// Plans up to `limit` certificates that are due; answers how many were queued.
 async fn plan(world: &World, limit: u32) -> usize {
     let (now, mut queued) = (world.clock.now(), 0);
-    for candidate in world.store.due_certificates(now, limit).await.unwrap() {
+    for candidate in world.store.due_certificates(now, limit, 1).await.unwrap() {
         let work = duty::renewal(&candidate, now).unwrap();
         let (clock, entropy) = (world.clock.as_ref(), world.entropy.as_ref());
         let job = JobDraft::now(world.project, work, candidate.fence, clock, entropy);
@@ -136,7 +136,7 @@ async fn a_page_of_what_is_due_reads_nothing_that_was_planned() {
     assert_eq!(plan(&world, MANY).await, usize::try_from(MANY).unwrap());
     certificates.insert_many((MANY + 1..=2 * MANY).map(copy)).await.unwrap();
     let commands = asked_of(&database, "certificates", async {
-        let due = world.store.due_certificates(world.clock.now(), PAGE).await.unwrap();
+        let due = world.store.due_certificates(world.clock.now(), PAGE, 1).await.unwrap();
         assert_eq!(due.len(), usize::try_from(PAGE).unwrap());
     })
     .await;
@@ -154,7 +154,7 @@ async fn a_page_that_was_read_before_a_certificate_was_paused_or_put_off_renews_
     let later = issued(&world, "later.example.test", HOUR, HOUR * 8).await;
     let due = issued(&world, "due.example.test", HOUR, HOUR * 8).await;
     let now = world.clock.now();
-    let page = world.store.due_certificates(now, 10).await.unwrap();
+    let page = world.store.due_certificates(now, 10, 1).await.unwrap();
     assert_eq!(page.len(), 3);
     let audit = world.row().await;
     let change = CertificateChange { auto_renew: Some(false), ..CertificateChange::default() };
@@ -182,7 +182,7 @@ async fn what_an_earlier_build_planned_leaves_the_plan_and_keeps_nobody_waiting(
     let version = planned.version.as_ref().unwrap().id.to_string();
     set(&world, &planned, doc! { "$set": { "planned_for": version } }).await;
     set(&world, &off, doc! { "$set": { "auto_renew": false } }).await;
-    let found = world.store.due_certificates(world.clock.now(), 1).await.unwrap();
+    let found = world.store.due_certificates(world.clock.now(), 1, 1).await.unwrap();
     assert_eq!(found.iter().map(|found| found.certificate).collect::<Vec<_>>(), [due.id]);
     for gone in [&planned, &off] {
         assert_eq!(plan_at(&world, gone).await.0, None);
@@ -198,10 +198,10 @@ async fn what_an_earlier_build_left_out_of_the_plan_is_found_by_going_through_al
     // It stores the version, and knows nothing of the plan.
     let version = VersionId::generate(world.clock.as_ref(), world.entropy.as_ref()).to_string();
     set(&world, &wrong, doc! { "$set": { "version.id": version } }).await;
-    assert!(world.store.due_certificates(world.clock.now(), 10).await.unwrap().is_empty());
+    assert!(world.store.due_certificates(world.clock.now(), 10, 1).await.unwrap().is_empty());
     let (mut after, mut mended, mut pages) = (None, 0, 0);
     loop {
-        let (last, wrong) = world.store.mend_plans(after.as_deref(), 1).await.unwrap();
+        let (last, wrong) = world.store.mend_plans(after.as_deref(), 1, 1).await.unwrap();
         (mended, pages) = (mended + wrong, pages + 1);
         let Some(last) = last else { break };
         after = Some(last);
@@ -209,7 +209,7 @@ async fn what_an_earlier_build_left_out_of_the_plan_is_found_by_going_through_al
     assert_eq!((mended, pages), (1, 3));
     is_to_plan(plan_at(&world, &wrong).await);
     assert_eq!(plan_at(&world, &right).await.0, None);
-    assert_eq!(world.store.mend_plans(None, 10).await.unwrap(), (None, 0), "all is right");
+    assert_eq!(world.store.mend_plans(None, 10, 1).await.unwrap(), (None, 0), "all is right");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -235,8 +235,8 @@ async fn the_migration_fills_the_plan_and_has_the_ranks_of_what_waits_made_anew(
     for out in [&planned, &off] {
         assert_eq!(plan_at(&world, out).await.0, None);
     }
-    assert_eq!(world.store.age_ranks(world.clock.now() + HOUR, 10).await.unwrap(), 1);
-    assert_eq!(world.store.age_ranks(world.clock.now() + HOUR, 10).await.unwrap(), 0, "nothing is left");
+    assert_eq!(world.store.age_ranks(world.clock.now() + HOUR, 10, 1).await.unwrap(), 1);
+    assert_eq!(world.store.age_ranks(world.clock.now() + HOUR, 10, 1).await.unwrap(), 0, "nothing is left");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -261,7 +261,7 @@ async fn certificates_that_cannot_be_read_hold_up_nobody_however_many_are_due_fi
     let past = DateTime::from_millis(i64::from(PAGE) * 8);
     set(&world, &due, doc! { "$set": { "notice_at": past, "drift_at": past } }).await;
     let now = world.clock.now();
-    let planned = world.store.due_certificates(now, PAGE).await.unwrap();
+    let planned = world.store.due_certificates(now, PAGE, 1).await.unwrap();
     assert_eq!(planned.iter().map(|found| found.certificate).collect::<Vec<_>>(), [due.id]);
     let scanned = world.store.due_drift(now, PAGE).await.unwrap();
     assert_eq!(scanned.iter().map(|found| found.certificate).collect::<Vec<_>>(), [due.id]);

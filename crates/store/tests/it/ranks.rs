@@ -52,19 +52,19 @@ async fn what_came_within_two_days_of_its_end_overtakes_what_somebody_asked_for(
     let awaited = doc! { "$set": { "rank": 2, "rank_floor": 2 } };
     jobs.update_one(doc! { "_id": asked_for.id.to_string() }, awaited).await.unwrap();
     assert_eq!(rank(&world, renewal.id).await, (3, true));
-    assert_eq!(world.store.age_ranks(world.clock.now(), 10).await.unwrap(), 0, "its time has not come");
+    assert_eq!(world.store.age_ranks(world.clock.now(), 10, 1).await.unwrap(), 0, "its time has not come");
 
     wait(&world, renewal.id, DAY + DAY / 24).await;
     assert_eq!(rank(&world, renewal.id).await.0, 3, "nothing ages by itself");
-    assert_eq!(world.store.age_ranks(world.clock.now(), 10).await.unwrap(), 1);
+    assert_eq!(world.store.age_ranks(world.clock.now(), 10, 1).await.unwrap(), 1);
     assert_eq!(rank(&world, renewal.id).await, (1, true));
     assert_eq!(first(&world).await.job, renewal.id);
     assert_eq!(first(&world).await.job, asked_for.id);
     // To its last class, in which it stays.
     wait(&world, renewal.id, DAY * 2).await;
-    assert_eq!(world.store.age_ranks(world.clock.now(), 10).await.unwrap(), 1);
+    assert_eq!(world.store.age_ranks(world.clock.now(), 10, 1).await.unwrap(), 1);
     assert_eq!(rank(&world, renewal.id).await, (0, false));
-    assert_eq!(world.store.age_ranks(world.clock.now(), 10).await.unwrap(), 0);
+    assert_eq!(world.store.age_ranks(world.clock.now(), 10, 1).await.unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,7 +92,7 @@ async fn ranks_are_made_anew_a_page_at_a_time_and_by_an_index() {
     let mut pages = Vec::new();
     let commands = asked(&database, async {
         for _ in 0..4 {
-            pages.push(world.store.age_ranks(world.clock.now(), PAGE).await.unwrap());
+            pages.push(world.store.age_ranks(world.clock.now(), PAGE, 1).await.unwrap());
         }
     })
     .await;

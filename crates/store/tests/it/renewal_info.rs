@@ -77,7 +77,7 @@ async fn a_version_is_looked_at_and_the_next_one_begins_with_nothing() {
     let next = until(world.clock.now(), seen.renewal_info.at.unwrap());
     assert!(next > 5 * HOUR && next <= 6 * HOUR, "{next:?}");
     assert!(due(&world, certificate.issuer).await.is_empty());
-    let plan = world.store.due_certificates(later(world.clock.now(), DAY), 10).await.unwrap();
+    let plan = world.store.due_certificates(later(world.clock.now(), DAY), 10, 1).await.unwrap();
     assert!(plan.is_empty(), "it is renewed when its CA suggests, not when it would be by its life");
 
     let renewed = renew(&world, &seen).await;
@@ -300,7 +300,7 @@ async fn a_hundred_thousand_looks_ahead_cost_the_leader_one_step_an_issuer_and_a
     let commands = asked_of(&database, "certificates", async {
         found.0 = world.store.issuers_to_ask(world.clock.now(), None, 10).await.unwrap().0;
         found.1 = world.store.due_renewal_looks(many, world.clock.now(), 50).await.unwrap().0;
-        assert_eq!(world.store.end_far_looks(world.clock.now(), 10).await.unwrap(), 0);
+        assert_eq!(world.store.end_far_looks(world.clock.now(), 10, 1).await.unwrap(), 0);
     })
     .await;
     let found_issuers: Vec<_> = found.0.iter().map(|found| found.issuer).collect();

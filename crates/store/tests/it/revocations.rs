@@ -300,7 +300,7 @@ async fn what_was_let_go_of_is_due_at_once_when_it_is_to_be_renewed_again() {
     record(&world, &claim(&world).await).await.unwrap();
     assert_eq!(get(&world, &certificate).await.renew_at, None);
     assert!(resume().await.is_some_and(|at| at <= world.clock.now()));
-    let due = world.store.due_certificates(world.clock.now(), 10).await.unwrap();
+    let due = world.store.due_certificates(world.clock.now(), 10, 1).await.unwrap();
     assert_eq!(due.iter().map(|due| due.certificate).collect::<Vec<_>>(), [certificate.id]);
 }
 
@@ -317,7 +317,7 @@ async fn a_renewal_that_ends_dead_does_not_plan_what_was_let_go_of() {
     let stored = get(&world, &certificate).await;
     assert_eq!((stored.renew_at, stored.next_attempt_at), (None, None));
     let year = cap_core::clock::later(world.clock.now(), DAY * 365);
-    assert!(world.store.due_certificates(year, 10).await.unwrap().is_empty());
+    assert!(world.store.due_certificates(year, 10, 1).await.unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -330,7 +330,7 @@ async fn what_is_not_to_be_replaced_is_revoked_and_nothing_plans_it_any_more() {
     assert_eq!((stored.renew_at, stored.renewal_info.at), (None, None));
     assert!(world.claim("one", LEASE).await.is_empty());
     let now = world.clock.now();
-    assert!(world.store.due_certificates(now, 10).await.unwrap().is_empty());
+    assert!(world.store.due_certificates(now, 10, 1).await.unwrap().is_empty());
     let page = Page::parse::<cap_core::id::CertificateId>(None, None).unwrap();
     let end = stored.version.as_ref().unwrap().not_after;
     for (status, found) in [(Status::Revoked, 1), (Status::Valid, 0), (Status::Expired, 0)] {

@@ -141,9 +141,9 @@ async fn a_job_that_a_clock_stamped_days_ahead_is_brought_forward_and_one_that_w
     stamped(&world, soon, RETRY_AFTER_MAX, Duration::ZERO).await;
     let now = world.clock.now();
     // A leader whose clock is ahead finds nothing more: the database's decides.
-    assert_eq!(world.store.end_wrong_waits(later(now, DAY * 400), 10).await.unwrap(), 0);
-    assert_eq!(world.store.end_wrong_waits(now, 10).await.unwrap(), 1);
-    assert_eq!(world.store.end_wrong_waits(now, 10).await.unwrap(), 0);
+    assert_eq!(world.store.end_wrong_waits(later(now, DAY * 400), 10, 1).await.unwrap(), 0);
+    assert_eq!(world.store.end_wrong_waits(now, 10, 1).await.unwrap(), 1);
+    assert_eq!(world.store.end_wrong_waits(now, 10, 1).await.unwrap(), 0);
     let due: Vec<JobId> = world.claim("two", LEASE).await.iter().map(|claim| claim.job).collect();
     assert_eq!(due, [wrong.job]);
 }
@@ -157,7 +157,7 @@ async fn a_job_that_was_queued_by_a_clock_days_ahead_is_brought_forward() {
     let stamped = vec![doc! { "$set": { "claim_at": ahead } }];
     jobs.update_one(doc! { "_id": draft.id.to_string() }, stamped).await.unwrap();
     assert!(world.claim("one", LEASE).await.is_empty());
-    assert_eq!(world.store.end_wrong_waits(world.clock.now(), 10).await.unwrap(), 1);
+    assert_eq!(world.store.end_wrong_waits(world.clock.now(), 10, 1).await.unwrap(), 1);
     assert_eq!(world.claim("one", LEASE).await[0].job, draft.id);
 }
 
@@ -183,9 +183,9 @@ async fn a_look_that_a_clock_put_off_for_longer_than_any_is_made_now() {
         let now = world.clock.now();
         // A leader whose clock is behind finds nothing more: the database's decides.
         let behind = cap_core::clock::earlier(now, DAY * 400);
-        assert_eq!(world.store.end_far_looks(behind, 10).await.unwrap(), ended, "{put_off}");
+        assert_eq!(world.store.end_far_looks(behind, 10, 1).await.unwrap(), ended, "{put_off}");
         assert_eq!(days().await, then, "{put_off}");
-        assert_eq!(world.store.end_far_looks(now, 10).await.unwrap(), 0, "{put_off}");
+        assert_eq!(world.store.end_far_looks(now, 10, 1).await.unwrap(), 0, "{put_off}");
     }
 }
 

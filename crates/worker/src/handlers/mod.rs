@@ -99,13 +99,10 @@ pub(crate) async fn run(world: &World, claim: &Claim, mandate: &Mandate, place: 
         }
         _ => tracing::debug!(job = %claim.job, kind = claim.work.kind(), outcome = word, "the run is over"),
     }
-    let waits = match &outcome {
-        // What waits for the CA alone goes on with the same attempt.
-        Outcome::Settle(Settlement::Again { problem: Some(problem), after, .. }) => {
-            !problem.is_a_wait() && *after >= limits::WISH_WAIT
-        }
-        Outcome::Failed(_) | Outcome::Halted(_) | Outcome::Parked(..) => true,
-        Outcome::Settle(_) | Outcome::Stored | Outcome::Buried(_) | Outcome::Lost => false,
+    let may_run_again = match &outcome {
+        Outcome::Settle(settlement) | Outcome::Parked(settlement, _) => settlement.yields_to_wish(),
+        Outcome::Failed(_) | Outcome::Halted(_) => true,
+        Outcome::Stored | Outcome::Buried(_) | Outcome::Lost => false,
     };
     let word = match outcome {
         Outcome::Settle(settlement) => world.settle(claim, mandate, &settlement).await.unwrap_or(word),
@@ -120,8 +117,8 @@ pub(crate) async fn run(world: &World, claim: &Claim, mandate: &Mandate, place: 
         }
         Outcome::Stored | Outcome::Failed(_) | Outcome::Buried(_) | Outcome::Lost => word,
     };
-    if waits && !matches!(claim.work, Work::DriftScan { .. } | Work::RenewalLook { .. }) {
-        world.heed_wish(claim).await;
+    if may_run_again && !claim.work.is_look() {
+        world.show_heeded(claim).await;
     }
     word
 }
@@ -258,15 +255,15 @@ impl World {
         }
     }
 
-    /// Has a job that waits run at once where somebody asked for it while it ran.
-    async fn heed_wish(&self, claim: &Claim) {
-        match self.store.heed_wish(claim).await {
+    /// Has it shown where a job runs again at once because somebody asked for it while it ran.
+    async fn show_heeded(&self, claim: &Claim) {
+        match self.store.show_heeded(claim).await {
             Ok(false) => {}
             Ok(true) => {
                 tracing::info!(job = %claim.job, "it was asked for while it ran: it runs again at once")
             }
             Err(error) => {
-                tracing::warn!(job = %claim.job, %error, "it waits although it may have been asked for")
+                tracing::warn!(job = %claim.job, %error, "it may run again sooner than is shown: it may have been asked for")
             }
         }
     }

@@ -47,7 +47,7 @@ impl Leader {
 
     /// What is due, as a leader reads it.
     async fn page(&self) -> Vec<Candidate> {
-        self.cluster.store.due_certificates(self.clock.now(), 500).await.unwrap()
+        self.cluster.store.due_certificates(self.clock.now(), 500, 1).await.unwrap()
     }
 
     /// The job that a leader makes of what it read.
