@@ -103,10 +103,10 @@ fn refusal(action: Action, status: u16, answer: &Answer, now: Timestamp) -> CaEr
     match verdict {
         Verdict::Again => CaError::Transient(problem),
         Verdict::OutOfStep => CaError::OutOfStep(problem),
-        Verdict::Refused(_) => CaError::Refused(problem),
-        Verdict::Account => CaError::Account(problem),
+        Verdict::Refused(_) => CaError::Refused(problem.not_before(answer.retry_after)),
+        Verdict::Account => CaError::Account(problem.not_before(answer.retry_after)),
         Verdict::NeedsPerson => CaError::NeedsPerson(problem),
-        Verdict::Gone => CaError::Gone(problem),
+        Verdict::Gone => CaError::Gone(problem.not_before(answer.retry_after)),
         Verdict::Later(_) => {
             CaError::Later { problem, at: answer.retry_after.unwrap_or_else(|| later(now, RATE_LIMIT_WAIT)) }
         }
@@ -149,6 +149,7 @@ fn verdict(
         }
         (404 | 410, None) if reads && answer.body.is_empty() => Verdict::Refused(Class::Protocol),
         _ => match document {
+            None if answer.retry_after.is_some() => Verdict::Later(Class::Transient),
             None => Verdict::Again,
             Some(document) => Verdict::Refused(document.known().map_or(Class::Protocol, |(class, _)| class)),
         },

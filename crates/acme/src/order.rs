@@ -122,17 +122,18 @@ impl RemoteOrder for AcmeOrder {
         }
     }
 
-    async fn withdraw(&mut self) -> Result<(), CaError> {
-        let mut authorizations = self.order.authorizations();
+    async fn withdraw(&mut self) -> Result<usize, CaError> {
+        let (mut authorizations, mut withdrawn) = (self.order.authorizations(), 0);
         loop {
             let next = authorizations.next();
             let next = self.http.call(Action::Authorization, async { next.await.transpose() });
             let (Some(mut authorization), _) = next.await? else {
-                return Ok(());
+                return Ok(withdrawn);
             };
             if authorization.status == AuthorizationStatus::Pending {
                 let deactivate = async { authorization.deactivate().await.map(drop) };
                 self.http.call(Action::Withdrawal, deactivate).await?;
+                withdrawn += 1;
             }
         }
     }

@@ -217,6 +217,8 @@ pub const ARI_PAGES: u32 = 20;
 pub const ARI_FAULTS: u32 = 3;
 /// Faults of a CA itself over an order that names its predecessor, before it is placed without: the CA may stumble over that.
 pub const REPLACES_FAULTS: u32 = 3;
+/// Attempts in a row that failed for no reason that is known, after which an order is placed as one that replaces nothing.
+pub const REPLACES_FAILURES: u32 = 2;
 /// Networks that an administrator may list as allowed.
 pub const OUTBOUND_NETWORKS: usize = 64;
 /// How long a sample of the queue is told: whoever scales by an old one scales by what is not there any more.

@@ -30,6 +30,9 @@ pub struct Problem {
     pub kind: String,
     /// What happened and what to do, for people.
     pub detail: String,
+    /// Before when whoever reported it does not want to be asked again (`Retry-After`). What came of that is stored, it is not.
+    #[serde(skip)]
+    pub retry_at: Option<Timestamp>,
 }
 
 impl Problem {
@@ -40,13 +43,25 @@ impl Problem {
             detail.truncate(cut);
         }
         let kind = kind.chars().take(KIND_CHARS).collect();
-        Self { class, kind, detail }
+        Self { class, kind, detail, retry_at: None }
     }
 
     /// The same, with what follows from it or is to be done behind it.
     #[must_use]
     pub fn advised(&self, advice: &str) -> Self {
-        Self::new(self.class, &self.kind, format!("{}; {advice}", self.detail))
+        self.with_detail(format!("{}; {advice}", self.detail))
+    }
+
+    /// The same, in other words.
+    #[must_use]
+    fn with_detail(&self, detail: String) -> Self {
+        Self { retry_at: self.retry_at, ..Self::new(self.class, &self.kind, detail) }
+    }
+
+    /// The same, whose reporter does not want to be asked again before `retry_at`.
+    #[must_use]
+    pub fn not_before(self, retry_at: Option<Timestamp>) -> Self {
+        Self { retry_at: self.retry_at.max(retry_at), ..self }
     }
 }
 

@@ -10,7 +10,7 @@ use bson::{Bson, Document, doc};
 use cap_core::drift::{DriftSettings, DriftState, DriftTarget, Sighting, SightingState};
 use cap_core::duty::DriftCandidate;
 use cap_core::id::{CertificateId, ProjectId, VersionId};
-use cap_core::job::{Claim, JobDraft, Work};
+use cap_core::job::{Claim, JobDraft, Settlement, Work};
 use cap_core::limits;
 use cap_core::page::{Page, Slice};
 use futures_util::TryStreamExt;
@@ -275,8 +275,8 @@ impl Store {
         Ok((left, whole("drift_fence").unwrap_or(0)))
     }
 
-    /// Writes down what a scan found, ends its job, and says when the next one is due: one fact. What was compared with a
-    /// version that is not current any more, at another place than is configured now, under settings that have been replaced,
+    /// Writes down what a scan found, ends its job, and says when the next one is due: one fact. Where somebody asked for a scan
+    /// since this one began, it scans again instead, [`limits::DRIFT_SCAN_AGAIN`] later. What was compared with a version that is not current any more, at another place than is configured now, under settings that have been replaced,
     /// or by an earlier claim, is not stored; the job ends all the same.
     ///
     /// # Errors
@@ -294,14 +294,21 @@ impl Store {
             "drift_fence": claim.fence + 1, "drift_at": database_now_plus(found.next),
             "drift_on": true, "drift_gen": found.generation,
         } }];
-        let fact =
-            Fact::new("record a drift scan").ending(claim, "succeeded").may("certificates", current, set);
+        let fact = Fact::new("record a drift scan").ending_unasked(claim, "succeeded");
+        let fact = fact.may("certificates", current, set);
         // After the update that asks for the fence: that it was scanned is left behind whatever became of the version.
         let scanned = vec![doc! { "$set": {
             "drift_fence": { "$max": ["$drift_fence", claim.fence + 1] }, "drift_scanned_at": "$$NOW",
         } }];
         let own = doc! { "_id": found.certificate.to_string() };
-        self.write(fact.may("certificates", own, scanned)).await
+        match self.write(fact.may("certificates", own, scanned)).await {
+            Err(StoreError::Fenced) => {
+                let again =
+                    Settlement::Again { after: limits::DRIFT_SCAN_AGAIN, problem: None, setbacks: None };
+                self.settle(claim, &again, found.seen.scanned_at).await
+            }
+            recorded => recorded,
+        }
     }
 
     /// A page of a project's certificates that were scanned, of one state if given. Of what the names of each showed it has the

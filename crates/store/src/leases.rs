@@ -15,11 +15,15 @@ use serde::Deserialize;
 use crate::document::{database_now_plus, millis, read, time};
 use crate::error::StoreError;
 use crate::stream::Changes;
-use crate::{Store, bounded};
+use crate::{Store, TRY_BOUND, bounded};
 
 /// How long the database keeps the question of a standby that watches the lease. One whose stream hangs hears of it no later
 /// than this and the bound of a try; were it longer, it would often not before the lease runs out.
 const STANDBY_QUIET: Duration = Duration::from_secs(3);
+
+/// How long the database works at a try for the lease: less than its candidate waits, so that one which hung does not win behind the
+/// next one, and take the lease from it.
+const LEASE_BOUND: Duration = TRY_BOUND.saturating_sub(Duration::from_secs(1));
 
 /// The schedulers' lease.
 pub const SCHEDULER_LEASE: &str = "scheduler";
@@ -64,6 +68,7 @@ impl Store {
             "expires_at": database_now_plus(ttl), "ttl_ms": millis(ttl), "nonce": nonce, "since": "$$NOW",
         } }];
         let win = leases.find_one_and_update(filter, change).return_document(ReturnDocument::After);
+        let win = win.max_time(LEASE_BOUND);
         let won = match bounded("acquire a lease", win).await {
             Ok(Some(document)) => Some(read::<LeaseDocument>("leases", document)?),
             Ok(None) => match self.read_lease(name).await? {
@@ -96,6 +101,7 @@ impl Store {
         let change = vec![doc! { "$set": { "expires_at": database_now_plus(ttl), "ttl_ms": millis(ttl) } }];
         let leases = self.collection::<Document>("leases");
         let extend = leases.find_one_and_update(filter, change).return_document(ReturnDocument::After);
+        let extend = extend.max_time(LEASE_BOUND);
         let extended = bounded("extend a lease", extend).await?.ok_or(StoreError::Fenced)?;
         Ok(read::<LeaseDocument>("leases", extended)?.term(asked_at, ttl, clock))
     }

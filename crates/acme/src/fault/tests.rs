@@ -179,7 +179,15 @@ fn every_passing_fault_may_say_when_to_come_back() {
         assert_eq!(shape(&failure), ("later", Class::Transient), "{status} {kind} is no rate limit");
     }
     let refused = Answer { retry_after: Some(at), ..answer(Action::NewOrder, 400, "rejectedIdentifier") };
-    assert!(matches!(judge(&refused), CaError::Refused(_)), "a refusal is one, whatever stands beside it");
+    assert!(
+        matches!(judge(&refused), CaError::Refused(problem) if problem.retry_at == Some(at)),
+        "a refusal is one, and says until when"
+    );
+    let gateway = Answer { retry_after: Some(at), ..answer(Action::Order, 403, "html") };
+    assert!(
+        matches!(judge(&gateway), CaError::Later { at: said, .. } if said == at),
+        "a gateway's wait is kept"
+    );
     let nonce = Answer { retry_after: Some(at), ..answer(Action::NewOrder, 400, "badNonce") };
     assert!(matches!(judge(&nonce), CaError::Transient(_)), "another nonce is all that is missing");
 }

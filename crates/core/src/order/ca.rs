@@ -180,8 +180,8 @@ pub trait RemoteOrder: Send {
     /// Tells the CA that its pending challenges are answered; those that it is already looking at are left alone.
     async fn submit(&mut self) -> Result<Reply<()>, CaError>;
 
-    /// Deactivates the authorizations that are still pending (RFC 8555, 7.5.2), which makes the order invalid.
-    async fn withdraw(&mut self) -> Result<(), CaError>;
+    /// Deactivates the authorizations that are still pending (RFC 8555, 7.5.2), which makes the order invalid; answers how many.
+    async fn withdraw(&mut self) -> Result<usize, CaError>;
 
     /// Sends the signing request.
     async fn finalize(&mut self, csr: &[u8]) -> Result<Reply<Seen>, CaError>;

@@ -307,10 +307,16 @@ impl Engine<'_> {
     }
 
     async fn submit(&self, order: &mut Order, run: &mut Run) -> Result<(), Halt> {
-        if !run.answered && self.standing.is_rekeyed() {
+        if !run.answered && self.standing.is_rekeyed(order.id.made_at()) {
             match order.state {
                 OrderState::Ready { .. } => self.answer_anew(order, run).await?,
-                _ => return self.prepare(order, run).await,
+                _ => {
+                    // The same answers, with another key in them: it is as far as it was.
+                    let progressed = run.progressed;
+                    let prepared = self.prepare(order, run).await;
+                    run.progressed = progressed;
+                    return prepared;
+                }
             }
         }
         let placed = placed(order)?;

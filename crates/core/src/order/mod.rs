@@ -30,7 +30,7 @@ pub use fuse::Fuse;
 pub use ledger::{FailedAttempt, IssuedVersion, Ledger, LedgerError};
 pub use park::{Bucket, Park, buckets, goes_past};
 pub use picture::{moves, order_states_markdown};
-pub use replaces::predecessor;
+pub use replaces::{is_doubted, predecessor};
 pub use retry::{attempt_delay, deferred, limit_wait_max, poll_delay, postponed, transient_delay};
 pub use standing::{Standing, Steady};
 pub use state::{Duty, Order, OrderKey, OrderState, Placed};

@@ -6,13 +6,20 @@ use crate::id::IssuerId;
 use crate::job::{Setbacks, Sort, count_of};
 use crate::limits;
 use crate::order::{CaError, OrderState};
-use crate::problem::Class;
+use crate::problem::{Class, Problem};
 use crate::renewal_info::AriId;
 
 /// What an order at `issuer` replaces: the version before it, if it was `issued_by` the same issuer.
 #[must_use]
 pub fn predecessor(issued_by: Option<IssuerId>, id: Option<&AriId>, issuer: IssuerId) -> Option<AriId> {
     id.filter(|_| issued_by == Some(issuer)).cloned()
+}
+
+/// Whether an order is placed as one that replaces nothing because of how the `failures` attempts before it ended: a CA may refuse the
+/// predecessor in words that nobody else uses.
+#[must_use]
+pub fn is_doubted(failures: u32, last: Option<&Problem>) -> bool {
+    failures >= limits::REPLACES_FAILURES && last.is_some_and(|problem| problem.class == Class::Protocol)
 }
 
 impl OrderState {
@@ -74,7 +81,6 @@ pub(super) fn stumbles(error: &CaError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::problem::Problem;
     use jiff::Timestamp;
 
     #[test]
@@ -85,6 +91,17 @@ mod tests {
         assert_eq!(predecessor(Some(issuer(2)), Some(&id), issuer(1)), None);
         assert_eq!(predecessor(None, Some(&id), issuer(1)), None);
         assert_eq!(predecessor(Some(issuer(1)), None, issuer(1)), None);
+    }
+
+    #[test]
+    fn what_failed_twice_for_no_reason_that_is_known_is_placed_as_one_that_replaces_nothing() {
+        let of = |class| Problem::new(class, "urn:ietf:params:acme:error:neverHeardOf", "");
+        let odd = of(Class::Protocol);
+        assert!(!is_doubted(1, Some(&odd)) && is_doubted(2, Some(&odd)));
+        for known in [Class::Validation, Class::Configuration, Class::RateLimited, Class::Transient] {
+            assert!(!is_doubted(9, Some(&of(known))), "{known:?}");
+        }
+        assert!(!is_doubted(9, None));
     }
 
     #[test]

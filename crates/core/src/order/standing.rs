@@ -2,6 +2,7 @@
 //! What a refusal says of the account in whose name was asked.
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use crate::order::CaError;
 
@@ -13,9 +14,9 @@ pub trait Standing: Send + Sync {
     /// that cannot be told.
     async fn is_moving(&self) -> bool;
 
-    /// Whether the account took another key lately: what an earlier run answered the challenges of an order with has the old
-    /// one in it then (RFC 8555, 8.1).
-    fn is_rekeyed(&self) -> bool;
+    /// Whether the account may have taken another key since an order was made: what an earlier run answered its challenges with has
+    /// the old one in it then (RFC 8555, 8.1).
+    fn is_rekeyed(&self, made_at: Timestamp) -> bool;
 
     /// Whether the CA accepts the account.
     ///
@@ -34,7 +35,7 @@ impl Standing for Steady {
         false
     }
 
-    fn is_rekeyed(&self) -> bool {
+    fn is_rekeyed(&self, _made_at: Timestamp) -> bool {
         false
     }
 

@@ -84,7 +84,7 @@ pub fn next_step(state: &OrderState, known: &Knowledge, now: Timestamp) -> Step 
             // Whatever made it so, it may be issued at any moment: from here on its expiry is judged as that of one
             // which was finalized.
             Some(Seen::Ready | Seen::Processing | Seen::Valid) => Step::MarkReady,
-            Some(Seen::Invalid(problem)) => Step::Fail(problem.clone()),
+            Some(Seen::Invalid(problem)) => Step::Fail(problem.clone().not_before(known.retry_at)),
         },
         // From here on an earlier run may have finalized it: nothing but the CA's own verdict, or the end of the order,
         // ends it.
@@ -103,7 +103,7 @@ pub fn next_step(state: &OrderState, known: &Knowledge, now: Timestamp) -> Step 
             Some(Seen::Pending | Seen::Processing) => Step::Wait,
             Some(Seen::Valid) => Step::Download,
             Some(Seen::Invalid(_)) if known.withdrawn => Step::Fail(left_open(*since)),
-            Some(Seen::Invalid(problem)) => Step::Fail(problem.clone()),
+            Some(Seen::Invalid(problem)) => Step::Fail(problem.clone().not_before(known.retry_at)),
         },
         OrderState::Stored { .. } | OrderState::Failed { .. } => Step::Done,
     }

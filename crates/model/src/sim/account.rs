@@ -184,14 +184,15 @@ fn submit(inner: &mut Inner, url: &str) -> Result<Reply<()>, CaError> {
     Ok(reply(inner, ()))
 }
 
-fn withdraw(inner: &mut Inner, url: &str) -> Result<(), CaError> {
+fn withdraw(inner: &mut Inner, url: &str) -> Result<usize, CaError> {
     let number = ask(inner, url)?;
     let order = &mut inner.ca.orders[number];
-    if order.status == Status::Pending {
+    let is_open = order.status == Status::Pending;
+    if is_open {
         order.status = Status::Invalid;
         inner.tally.withdrawn += 1;
     }
-    Ok(())
+    Ok(usize::from(is_open))
 }
 
 fn finalize(inner: &mut Inner, url: &str, key: Option<usize>) -> Result<Reply<Seen>, CaError> {
@@ -329,7 +330,7 @@ impl RemoteOrder for Remote {
         self.request("submit", submit).await
     }
 
-    async fn withdraw(&mut self) -> Result<(), CaError> {
+    async fn withdraw(&mut self) -> Result<usize, CaError> {
         self.request("withdraw", withdraw).await
     }
 

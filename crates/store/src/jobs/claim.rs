@@ -102,7 +102,7 @@ impl Store {
         let take = vec![doc! { "$set": {
             "state": "running", "owner": { "$literal": owner }, "token": token.to_string(),
             "attempt": { "$add": ["$attempt", 1] }, "fence": { "$add": ["$fence", 1_i64] },
-            "lost": { "$cond": [{ "$eq": ["$state", "running"] }, { "$add": [{ "$ifNull": ["$lost", 0] }, 1] }, 0] },
+            "lost": { "$add": [{ "$ifNull": ["$lost", 0] }, { "$cond": [{ "$eq": ["$state", "running"] }, 1, 0] }] },
             "claim_at": database_now_plus(lease), "lease_ms": millis(lease),
             "attempts": self.attempts_with_one_more(owner),
         } }];
@@ -115,7 +115,7 @@ impl Store {
         let taken = |job: &JobDocument| JobDocument {
             attempt: job.attempt + 1,
             fence: job.fence + 1,
-            lost: if job.state == JobState::Running { job.lost.saturating_add(1) } else { 0 },
+            lost: job.lost.saturating_add(u32::from(job.state == JobState::Running)),
             ..job.clone()
         };
         Ok(candidates.iter().map(taken).collect())

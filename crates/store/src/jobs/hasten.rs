@@ -119,7 +119,8 @@ pub(super) fn forward() -> Document {
 /// when it was: what was decided since stands.
 pub(super) fn heeding(claim: &Claim) -> Vec<Document> {
     if claim.work.is_look() {
-        return Vec::new();
+        // It looks anew however it runs next.
+        return vec![doc! { "$unset": "asked" }];
     }
     let is_asked = doc! { "$eq": ["$asked", true] };
     let mut forward = forward();

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bson::{Document, doc};
+use bson::{Bson, Document, doc};
 use cap_core::job::{Claim, Lane, QUARANTINE_FAILURES, Settlement, Work};
 use cap_core::limits;
 use cap_core::problem::Problem;
@@ -34,11 +34,12 @@ pub(super) fn over(state: &str) -> Vec<Document> {
 }
 
 /// A stage that puts a job back into the queue.
-fn back(after: Duration, mut set: Document) -> Vec<Document> {
-    set.extend(doc! {
+fn back(after: Duration, set: Document) -> Vec<Document> {
+    let mut fields = doc! {
         "state": "queued", "owner": null, "lost": 0, "claim_at": database_now_plus(after), "wait_ms": millis(after),
-    });
-    vec![doc! { "$set": set }, rank::stage(), doc! { "$unset": "token" }]
+    };
+    fields.extend(set);
+    vec![doc! { "$set": fields }, rank::stage(), doc! { "$unset": "token" }]
 }
 
 impl Store {
@@ -76,9 +77,10 @@ impl Fact {
                 stages.push(doc! { "$set": dead });
                 fact.must("jobs", own(claim), stages).leaving_fence(claim).buried(claim, problem, now)?
             }
-            // Whoever runs it next does what was asked for meanwhile.
             Settlement::HandedBack => {
-                fact.must("jobs", own(claim), back(Duration::ZERO, doc! { "asked": "$$REMOVE" }))
+                // Whoever runs it next does what was asked for meanwhile. It did not come to its end: the workers that it may have ended count on.
+                let set = doc! { "asked": "$$REMOVE", "lost": i64::from(claim.lost) };
+                fact.must("jobs", own(claim), back(Duration::ZERO, set))
             }
             Settlement::Again { after, problem, setbacks } => {
                 let set = doc! {
@@ -86,7 +88,7 @@ impl Fact {
                     "setbacks": { "$literal": bson("jobs", setbacks)? },
                 };
                 let mut stages = back(*after, set);
-                if settlement.yields_to_wish() {
+                if claim.work.is_look() || settlement.yields_to_wish() {
                     stages.extend(hasten::heeding(claim));
                 }
                 let fact = fact.must("jobs", own(claim), stages);
@@ -103,6 +105,13 @@ impl Fact {
     /// With the claim's job ended.
     pub(crate) fn ending(self, claim: &Claim, state: &str) -> Self {
         self.give("jobs", own(claim), Document::new(), over(state))
+    }
+
+    /// With the claim's job ended, unless somebody asked for it since it was claimed.
+    pub(crate) fn ending_unasked(self, claim: &Claim, state: &str) -> Self {
+        let mut unasked = own(claim);
+        unasked.insert("asked", Bson::Null);
+        self.give("jobs", unasked, Document::new(), over(state))
     }
 
     /// With the claim's job still its own, and having got on.

@@ -15,9 +15,9 @@ use crate::duties::led;
 use crate::error::StoreError;
 use crate::{Store, bounded};
 
-/// Only what is due later than this is looked at: nearly all waits are a day at most, so that few are, and one that a clock
-/// stamped wrong by less ends by itself within a day or so.
-const LOOKED_AT: Duration = Duration::from_secs(25 * 3_600);
+/// Only what is due later than this is looked at: most waits are shorter, and one that a clock stamped wrong by less ends by itself
+/// before it is looked at twice.
+const LOOKED_AT: Duration = Duration::from_secs(15 * 60);
 /// The lease of a job that does not say how long it is.
 const LEASE: Duration = Duration::from_secs(60);
 /// How much later than it was asked to wait a job may be due.

@@ -367,6 +367,32 @@ async fn a_scan_that_is_asked_for_is_queued_once_and_only_where_there_is_a_versi
     assert_eq!(certificate.drift.state, None);
 }
 
+/// Whoever asks has changed something, which the look that is under way may have missed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scan_that_is_asked_for_while_one_runs_is_made_behind_it_and_once() {
+    let (world, certificate) = on_and_issued().await;
+    let claim = claimed(&world).await;
+    let candidate = DriftCandidate {
+        certificate: certificate.id,
+        project: world.project,
+        drift_at: world.clock.now(),
+        fence: 0,
+    };
+    let audit = world.row().await;
+    let mutation = Mutation { audit: &audit, request: None };
+    let asked = world.store.request_drift(&job(&world, &candidate), mutation).await.unwrap();
+    assert_eq!(asked.id, claim.job);
+    world.store.record_drift(&claim, &found(&world, &certificate, DriftState::Drifted, 1)).await.unwrap();
+    assert_eq!(state_of_job(&world, &claim).await, JobState::Queued);
+    assert!(claim_scans(&world).await.is_empty(), "not at once");
+    set(&world, "jobs", doc! { "$set": { "claim_at": { "$cond": ["$alive", "$$NOW", "$$REMOVE"] } } }).await;
+    let again = claim_scans(&world).await.remove(0);
+    assert_eq!(again.job, claim.job);
+    world.store.record_drift(&again, &found(&world, &certificate, DriftState::Served, 1)).await.unwrap();
+    assert_eq!(state_of_job(&world, &claim).await, JobState::Succeeded);
+    assert_eq!(read(&world, certificate.id).await.drift.state, Some(DriftState::Served));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_that_drift_asks_goes_by_an_index() {
     let (world, certificate) = on_and_issued().await;

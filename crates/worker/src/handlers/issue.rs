@@ -13,7 +13,7 @@ use cap_core::job::{Claim, Mandate, Settlement};
 use cap_core::limits;
 use cap_core::name::Label;
 use cap_core::order::{
-    Bucket, Engine, Fuse, Order, OrderKey, OrderState, Outcome, buckets, may_issue, predecessor,
+    Bucket, Engine, Fuse, Order, OrderKey, OrderState, Outcome, buckets, is_doubted, may_issue, predecessor,
 };
 use cap_core::problem::{Class, Problem};
 use cap_core::secret::ExposeSecret;
@@ -84,7 +84,8 @@ pub(super) async fn run(
     }
     let is_placed = in_flight.as_ref().is_some_and(|order| order.state.placed().is_some());
     // One that the CA refused for what it replaces is an order like any other.
-    let replaces = in_flight.as_ref().is_none_or(|order| order.state.replaces().is_some());
+    let is_doubted = is_doubted(claim.failures, certificate.problem.as_ref());
+    let replaces = in_flight.as_ref().map_or(!is_doubted, |order| order.state.replaces().is_some());
     let goes_past = |until| certificate.goes_past_limit(until, world.clock.now(), replaces);
     if !is_placed
         && let Some(settlement) =
@@ -183,6 +184,7 @@ async fn begin(
     let replaces = certificate
         .version
         .as_ref()
+        .filter(|_| !is_doubted(claim.failures, certificate.problem.as_ref()))
         .and_then(|version| predecessor(version.issuer, version.ari_id.as_ref(), issuer.id));
     let order = Order {
         id,

@@ -161,8 +161,8 @@ impl Engine<'_> {
         may_issue(&order.state, self.clock.surely()) && !fault::is(Mutant::NoWatch)
     }
 
-    /// A passing fault of the CA: the same step again, later; after an hour of them the attempt counts as failed,
-    /// unless the CA may still issue. The next one is not `before` the time that the CA asked for.
+    /// A passing fault of the CA: the same step again, later; after an hour of them, or when the order has expired, the attempt counts
+    /// as failed, unless the CA may still issue. The next one is not `before` the time that the CA asked for.
     async fn setback(
         &self,
         order: &Order,
@@ -170,7 +170,10 @@ impl Engine<'_> {
         problem: Problem,
         before: Option<Timestamp>,
     ) -> Outcome {
-        if lasting(&settlement, Setbacks::faulty) <= limits::TRANSIENT_SPAN_MAX || self.is_watched(order) {
+        let expires = order.state.placed().and_then(|placed| placed.expires);
+        let is_over = expires.is_some_and(|expires| expires <= self.clock.surely())
+            || lasting(&settlement, Setbacks::faulty) > limits::TRANSIENT_SPAN_MAX;
+        if !is_over || self.is_watched(order) {
             return Outcome::Settle(settlement);
         }
         let failure = Failure { not_before: before, ..Failure::of(problem) };
@@ -270,7 +273,13 @@ impl Engine<'_> {
 
     /// The same step again, later, however often: nothing failed but what we lean on.
     fn postponed(&self, progressed: bool, cause: Cause, problem: Problem) -> Settlement {
-        postponed(self.setbacks(progressed), cause, problem, self.clock.now(), self.entropy)
+        let (before, now) = (self.setbacks(progressed), self.clock.now());
+        match problem.retry_at {
+            Some(at) if cause == Cause::Ca => {
+                deferred(before, problem, self.in_time(at, now), now, self.entropy)
+            }
+            _ => postponed(before, cause, problem, now, self.entropy),
+        }
     }
 
     /// The CA is busy with the order: it is asked again when it wants to be, and less and less often.
@@ -321,8 +330,9 @@ impl Engine<'_> {
             true => Duration::ZERO,
             false => attempt_delay(self.claim.failures.saturating_add(1), self.expires, now, self.entropy),
         };
-        let asked = not_before.map_or(Duration::ZERO, |at| until(now, at).min(limits::RETRY_AFTER_MAX));
-        let next_attempt_at = later(now, delay.max(asked));
+        let asked =
+            not_before.max(problem.retry_at).map_or(Duration::ZERO, |at| until(now, self.in_time(at, now)));
+        let next_attempt_at = later(now, delay.max(asked.min(limits::RETRY_AFTER_MAX)));
         let draft = drafted(order, &problem).detail("next_attempt_at", next_attempt_at.to_string());
         let audit = self.audit(&more(draft)).await?;
         let needs_new_key = needs_new_key(&problem);

@@ -90,7 +90,13 @@ impl Engine<'_> {
                 );
             }
             withdrawn => {
-                withdrawn?;
+                if withdrawn? == 0 {
+                    tracing::warn!(
+                        order = %order.id, url = placed.url,
+                        "the CA leaves an order open, and none of its authorizations is; it is waited for"
+                    );
+                    return Ok(());
+                }
                 tracing::info!(order = %order.id, url = placed.url, "an order that the CA left open was given up");
                 (run.known.seen, run.known.retry_at) = (None, None);
             }

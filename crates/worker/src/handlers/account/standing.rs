@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a refusal in the course of an issuance says of the account.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use cap_core::clock::later;
-use cap_core::limits;
 use cap_core::order::{CaError, CaRequest, Standing};
 use cap_store::IssuerRecord;
+use jiff::Timestamp;
 
 use super::super::World;
+
+/// How long after a rollover an order may be made by a run that began before it.
+const REKEYED_WITHIN: Duration = Duration::from_secs(10 * 60);
 
 /// The account of an issuance, as its run read it.
 pub(in crate::handlers) struct IssuerStanding<'a> {
@@ -31,10 +36,8 @@ impl Standing for IssuerStanding<'_> {
         }
     }
 
-    /// For as long as an order lives that was begun before.
-    fn is_rekeyed(&self) -> bool {
-        let is_recent = |at| later(at, limits::ORDER_LIFE_DEFAULT) > self.world.clock.now();
-        self.issuer.rolled_at.is_some_and(is_recent)
+    fn is_rekeyed(&self, made_at: Timestamp) -> bool {
+        self.issuer.rolled_at.is_some_and(|at| made_at < later(at, REKEYED_WITHIN))
     }
 
     async fn is_accepted(&self) -> Result<bool, CaError> {

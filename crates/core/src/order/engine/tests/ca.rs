@@ -26,7 +26,7 @@ pub(super) struct Answers {
     pub(super) looks: VecDeque<Answer<Reply<Seen>>>,
     pub(super) authorizations: VecDeque<Answer<Reply<Vec<Authorization>>>>,
     pub(super) submit: Answer<Reply<()>>,
-    pub(super) withdraw: Answer<()>,
+    pub(super) withdraw: Answer<usize>,
     pub(super) finalize: Answer<Reply<Seen>>,
     /// Signing requests that were sent.
     pub(super) finalized: u32,
@@ -125,7 +125,7 @@ impl RemoteOrder for Ca {
         say(answer).await
     }
 
-    async fn withdraw(&mut self) -> Result<(), CaError> {
+    async fn withdraw(&mut self) -> Result<usize, CaError> {
         let answer = self.0.lock().unwrap().withdraw.clone();
         say(answer).await
     }

@@ -118,7 +118,7 @@ fn an_order_that_is_gone_is_given_up_when_that_is_said_twice() {
 
 #[test]
 fn an_order_that_the_ca_leaves_open_is_given_up_at_the_ca_and_ended_by_its_word() {
-    let left_open = |looks: [Seen; 4], withdrawn: Result<(), CaError>| {
+    let left_open = |looks: [Seen; 4], withdrawn: Result<usize, CaError>| {
         let world = World::new(ready(WEEK_S)).tell(|ca| {
             ca.looks = looks.map(seen).into();
             ca.withdraw = Some(withdrawn);
@@ -128,14 +128,14 @@ fn an_order_that_the_ca_leaves_open_is_given_up_at_the_ca_and_ended_by_its_word(
         world
     };
     let ended = [Seen::Pending, Seen::Invalid(problem()), Seen::Invalid(problem()), Seen::Invalid(problem())];
-    let world = left_open(ended, Ok(()));
+    let world = left_open(ended, Ok(1));
     let outcome = world.run();
     let Outcome::Failed(why) = outcome else { panic!("{outcome:?}") };
     assert_eq!((why.class, &*why.kind), (Class::Validation, "order-overdue"));
     let open = || [Seen::Pending, Seen::Pending, Seen::Pending, Seen::Pending];
     let refusals =
         [CaError::Refused, CaError::Account, CaError::Transient].map(|fault| Err(fault(problem())));
-    for withdrawn in refusals.into_iter().chain([Ok(())]) {
+    for withdrawn in refusals.into_iter().chain([Ok(1), Ok(0)]) {
         let world = left_open(open(), withdrawn);
         let outcome = world.run();
         let is_waited_for = |problem: &crate::problem::Problem| problem.is_a_wait();
@@ -171,7 +171,7 @@ fn nobody_waits_longer_than_half_of_the_life_that_is_left() {
         let mut world = World::new(ready(WEEK_S)).tell(|ca| {
             ca.looks = [Seen::Pending, then].map(seen).into();
             // Who gives it up too early waits here for ever.
-            ca.withdraw = (fails > 0).then_some(Ok(()));
+            ca.withdraw = (fails > 0).then_some(Ok(1));
         });
         world.expires = Some(crate::clock::later(world.clock.now(), day * 2));
         world.clock.set(time);

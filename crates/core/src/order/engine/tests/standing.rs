@@ -3,6 +3,7 @@
 
 use super::world::{World, placed, problem, ready, refused};
 use super::{Outcome, again};
+use crate::job::Settlement;
 use crate::order::{Authorization, CaError, OrderState, Seen};
 use crate::problem::Class;
 
@@ -60,6 +61,23 @@ fn challenges_that_were_answered_with_another_key_are_answered_anew() {
         assert!(matches!(world.run(), Outcome::Failed(_)));
         let written = world.book.states.lock().unwrap().len();
         assert_eq!(written, usize::from(rekeyed), "once, and only after a rollover");
+    }
+}
+
+#[test]
+fn to_answer_anew_is_no_progress_at_a_ca_that_fails_then() {
+    let mut world = World::new(OrderState::Challenged { placed: placed(3_600), duties: vec![] });
+    world.standing.rekeyed = true;
+    for count in 1..=3 {
+        world = world.tell(|ca| {
+            ca.looks = [Some(Ok(Seen::Pending.into()))].into();
+            ca.authorizations = [Some(Ok(vec![].into()))].into();
+            ca.submit = Some(Err(CaError::Transient(problem())));
+        });
+        let outcome = world.run();
+        assert_eq!(again(&outcome), Some((problem().kind, count)), "{outcome:?}");
+        let Outcome::Settle(Settlement::Again { setbacks, .. }) = outcome else { panic!("{outcome:?}") };
+        world.claim.setbacks = setbacks;
     }
 }
 

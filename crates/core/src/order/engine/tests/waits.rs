@@ -95,6 +95,47 @@ fn a_ca_that_is_closed_for_an_hour_again_and_again_ends_an_attempt_and_is_not_as
     assert!(last.next_attempt_at >= later(world.clock.now(), hour), "{}", last.next_attempt_at);
 }
 
+/// `Retry-After` of what ends an attempt as well; no longer than after a part of the life that is left.
+#[test]
+fn a_ca_that_refuses_and_says_until_when_is_not_asked_before() {
+    let hour = MINUTE * 60;
+    let invalid = |at| Some(Ok(Reply { said: Seen::Invalid(problem()), retry_at: Some(at) }));
+    let refused = |at| Some(Err(CaError::Refused(problem().not_before(Some(at)))));
+    for told in [&invalid as &dyn Fn(_) -> Answer<Reply<Seen>>, &refused] {
+        for (life, waits) in [(None, hour * 5), (Some(hour * 10), hour)] {
+            let mut world = World::new(challenged(7 * 86_400));
+            let now = world.clock.now();
+            world.expires = life.map(|life| later(now, life));
+            world = world.tell(|ca| ca.looks = [told(later(now, hour * 5))].into());
+            assert!(matches!(world.run(), Outcome::Failed(_)));
+            let last = world.book.last.lock().unwrap().clone().unwrap();
+            assert_eq!(last.next_attempt_at, later(now, waits), "{life:?}");
+        }
+    }
+}
+
+/// And of a refusal to be asked about an order that it may issue for.
+#[test]
+fn a_watched_order_is_not_asked_about_before_the_ca_wants_to_be() {
+    let mut world = World::new(ready(7 * 86_400));
+    let at = later(world.clock.now(), MINUTE * 30);
+    let gateway = CaError::Refused(problem().not_before(Some(at)));
+    world = world.tell(|ca| ca.looks = [Some(Err(gateway))].into());
+    assert_eq!(settled(world.run()).0, MINUTE * 30);
+}
+
+#[test]
+fn an_order_that_expires_while_the_ca_is_away_ends_then_unless_it_may_issue() {
+    for (past, fails) in [(0, false), (301, true)] {
+        let mut world = World::new(challenged(300)).tell(|ca| ca.looks = [broken()].into());
+        world.clock.set(Duration::from_secs(past));
+        assert_eq!(matches!(world.run(), Outcome::Failed(_)), fails, "{past}");
+        world = World::new(ready(300)).tell(|ca| ca.looks = [broken()].into());
+        world.clock.set(Duration::from_secs(past));
+        assert!(again(&world.run()).is_some(), "{past}");
+    }
+}
+
 /// Without the one rule it was asked for ever, and the certificate never renewed.
 #[test]
 fn an_order_that_is_over_is_given_up_although_the_ca_does_not_say_so() {

@@ -196,7 +196,7 @@ impl Standing for Told {
         self.moving
     }
 
-    fn is_rekeyed(&self) -> bool {
+    fn is_rekeyed(&self, _made_at: Timestamp) -> bool {
         self.rekeyed
     }
 
