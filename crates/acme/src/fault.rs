@@ -138,6 +138,9 @@ fn verdict(
         (_, Some("orderNotReady")) => Verdict::OutOfStep,
         // Another runner of the same order was faster.
         (_, Some("malformed")) if action == Action::Challenge => Verdict::OutOfStep,
+        (403, None) if action == Action::Finalize && answer.retry_after.is_some() => {
+            Verdict::Later(Class::Transient)
+        }
         (403, None | Some("unauthorized" | "malformed")) if action == Action::Finalize => Verdict::OutOfStep,
         (400.., kind) if action == Action::Binding && is_binding(kind) => {
             Verdict::Refused(Class::Configuration)

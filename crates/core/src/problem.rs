@@ -49,13 +49,14 @@ impl Problem {
     /// The same, with what follows from it or is to be done behind it.
     #[must_use]
     pub fn advised(&self, advice: &str) -> Self {
-        self.with_detail(format!("{}; {advice}", self.detail))
+        let detail = format!("{}; {advice}", self.detail);
+        Self { retry_at: self.retry_at, ..Self::new(self.class, &self.kind, detail) }
     }
 
-    /// The same, in other words.
+    /// Whether it reads as `other` does, whenever their reporters want to be asked again.
     #[must_use]
-    fn with_detail(&self, detail: String) -> Self {
-        Self { retry_at: self.retry_at, ..Self::new(self.class, &self.kind, detail) }
+    pub fn reads_as(&self, other: &Self) -> bool {
+        (self.class, &self.kind, &self.detail) == (other.class, &other.kind, &other.detail)
     }
 
     /// The same, whose reporter does not want to be asked again before `retry_at`.

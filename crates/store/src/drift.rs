@@ -276,7 +276,7 @@ impl Store {
     }
 
     /// Writes down what a scan found, ends its job, and says when the next one is due: one fact. Where somebody asked for a scan
-    /// since this one began, it scans again instead, [`limits::DRIFT_SCAN_AGAIN`] later. What was compared with a version that is not current any more, at another place than is configured now, under settings that have been replaced,
+    /// since this one began, it scans once more instead, [`limits::DRIFT_SCAN_AGAIN`] later. What was compared with a version that is not current any more, at another place than is configured now, under settings that have been replaced,
     /// or by an earlier claim, is not stored; the job ends all the same.
     ///
     /// # Errors
@@ -294,18 +294,24 @@ impl Store {
             "drift_fence": claim.fence + 1, "drift_at": database_now_plus(found.next),
             "drift_on": true, "drift_gen": found.generation,
         } }];
-        let fact = Fact::new("record a drift scan").ending_unasked(claim, "succeeded");
-        let fact = fact.may("certificates", current, set);
         // After the update that asks for the fence: that it was scanned is left behind whatever became of the version.
         let scanned = vec![doc! { "$set": {
             "drift_fence": { "$max": ["$drift_fence", claim.fence + 1] }, "drift_scanned_at": "$$NOW",
         } }];
         let own = doc! { "_id": found.certificate.to_string() };
-        match self.write(fact.may("certificates", own, scanned)).await {
+        let fact = || Fact::new("record a drift scan");
+        let seen = |fact: Fact| {
+            fact.may("certificates", current.clone(), set.clone()).may(
+                "certificates",
+                own.clone(),
+                scanned.clone(),
+            )
+        };
+        match self.write(seen(fact().ending_unasked(claim, "succeeded"))).await {
             Err(StoreError::Fenced) => {
                 let again =
                     Settlement::Again { after: limits::DRIFT_SCAN_AGAIN, problem: None, setbacks: None };
-                self.settle(claim, &again, found.seen.scanned_at).await
+                self.write(seen(fact().settling(claim, &again, found.seen.scanned_at)?)).await
             }
             recorded => recorded,
         }

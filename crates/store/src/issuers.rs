@@ -273,7 +273,11 @@ impl Store {
         seen: &IssuerRecord,
         problem: Option<&Problem>,
     ) -> Result<(), StoreError> {
-        if seen.problem.as_ref() == problem {
+        let is_shown = match (&seen.problem, problem) {
+            (Some(shown), Some(problem)) => shown.reads_as(problem),
+            (shown, problem) => shown.is_none() && problem.is_none(),
+        };
+        if is_shown {
             return Ok(());
         }
         let issuers = self.collection::<Document>("issuers");

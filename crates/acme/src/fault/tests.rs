@@ -183,11 +183,13 @@ fn every_passing_fault_may_say_when_to_come_back() {
         matches!(judge(&refused), CaError::Refused(problem) if problem.retry_at == Some(at)),
         "a refusal is one, and says until when"
     );
-    let gateway = Answer { retry_after: Some(at), ..answer(Action::Order, 403, "html") };
-    assert!(
-        matches!(judge(&gateway), CaError::Later { at: said, .. } if said == at),
-        "a gateway's wait is kept"
-    );
+    for action in [Action::Order, Action::Finalize] {
+        let gateway = Answer { retry_after: Some(at), ..answer(action, 403, "html") };
+        assert!(
+            matches!(judge(&gateway), CaError::Later { at: said, .. } if said == at),
+            "a gateway's wait is kept"
+        );
+    }
     let nonce = Answer { retry_after: Some(at), ..answer(Action::NewOrder, 400, "badNonce") };
     assert!(matches!(judge(&nonce), CaError::Transient(_)), "another nonce is all that is missing");
 }

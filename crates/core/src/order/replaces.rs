@@ -15,11 +15,12 @@ pub fn predecessor(issued_by: Option<IssuerId>, id: Option<&AriId>, issuer: Issu
     id.filter(|_| issued_by == Some(issuer)).cloned()
 }
 
-/// Whether an order is placed as one that replaces nothing because of how the `failures` attempts before it ended: a CA may refuse the
-/// predecessor in words that nobody else uses.
+/// Whether an order is placed as one that replaces nothing, since so many attempts failed before it, the `last` one by a word of the CA's
+/// that is not known: it may refuse the predecessor in words of its own.
 #[must_use]
 pub fn is_doubted(failures: u32, last: Option<&Problem>) -> bool {
-    failures >= limits::REPLACES_FAILURES && last.is_some_and(|problem| problem.class == Class::Protocol)
+    failures >= limits::REPLACES_FAILURES
+        && last.is_some_and(|problem| problem.class == Class::Protocol && problem.kind.starts_with("urn:"))
 }
 
 impl OrderState {
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_twice_for_no_reason_that_is_known_is_placed_as_one_that_replaces_nothing() {
+    fn what_failed_by_an_unknown_word_of_the_ca_is_placed_as_one_that_replaces_nothing() {
         let of = |class| Problem::new(class, "urn:ietf:params:acme:error:neverHeardOf", "");
         let odd = of(Class::Protocol);
         assert!(!is_doubted(1, Some(&odd)) && is_doubted(2, Some(&odd)));
@@ -102,6 +103,8 @@ mod tests {
             assert!(!is_doubted(9, Some(&of(known))), "{known:?}");
         }
         assert!(!is_doubted(9, None));
+        let own = Problem::new(Class::Protocol, "order-stuck", "");
+        assert!(!is_doubted(9, Some(&own)), "what we say ourselves is known");
     }
 
     #[test]

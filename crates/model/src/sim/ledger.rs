@@ -144,7 +144,7 @@ impl Database {
         let project = self.project;
         let due = self.jobs.iter_mut().filter(|job| job.claim_at.is_some_and(|at| at <= now));
         let job = due.min_by_key(|job| job.claim_at)?;
-        job.lost = if job.state == "running" { job.lost + 1 } else { 0 };
+        job.lost += u32::from(job.state == "running");
         (job.attempt, job.fence) = (job.attempt + 1, job.fence + 1);
         (job.state, job.token, job.claim_at) = ("running", Some(token), Some(now + lease));
         self.claims += 1;
@@ -371,7 +371,10 @@ impl Database {
         match settlement {
             Settlement::Succeeded => job.end("succeeded"),
             Settlement::Superseded => job.end("cancelled"),
-            Settlement::HandedBack => job.back(now),
+            Settlement::HandedBack => {
+                job.back(now);
+                job.lost = claim.lost;
+            }
             Settlement::Dead(problem) => {
                 job.end("dead");
                 shown = Some((problem.clone(), later(worker_now, limits::DEAD_WAIT)));

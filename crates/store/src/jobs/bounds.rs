@@ -36,14 +36,19 @@ impl Store {
         if missing.is_empty() {
             return Ok(0);
         }
-        transact!(DOING, {
+        let restored = transact!(DOING, {
             let mut transaction = self.begin(DOING).await?;
             let failed = transaction.failed();
             self.stamp_duty(&mut transaction, Duty::Cleanup, epoch).await?;
             jobs.insert_many(&missing).session(&mut transaction.session).await.map_err(failed)?;
             transaction.commit().await?;
             Ok(missing.len())
-        })
+        });
+        match restored {
+            // Somebody else puts the same ones back.
+            Err(StoreError::Conflict { .. }) => Ok(0),
+            restored => restored,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bson::{Document, doc};
 use cap_core::fault;
 use cap_core::id::{ClaimId, JobId, ProjectId};
-use cap_core::job::{Claim, JobState, ProjectLane};
+use cap_core::job::{Claim, JobState, ProjectLane, Work};
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
 
@@ -104,6 +104,8 @@ impl Store {
             "attempt": { "$add": ["$attempt", 1] }, "fence": { "$add": ["$fence", 1_i64] },
             "lost": { "$add": [{ "$ifNull": ["$lost", 0] }, { "$cond": [{ "$eq": ["$state", "running"] }, 1, 0] }] },
             "claim_at": database_now_plus(lease), "lease_ms": millis(lease),
+            // A look begins anew whoever asked for it before.
+            "asked": { "$cond": [{ "$in": ["$work.kind", Work::LOOKS.to_vec()] }, "$$REMOVE", "$asked"] },
             "attempts": self.attempts_with_one_more(owner),
         } }];
         let jobs = self.collection::<Document>("jobs");

@@ -66,7 +66,9 @@ impl Store {
     pub async fn show_heeded(&self, claim: &Claim) -> Result<bool, StoreError> {
         const DOING: &str = "show what runs again";
         let jobs = self.collection::<Document>("jobs");
-        let heeded = doc! { "_id": claim.job.to_string(), "state": "queued", "heeded": claim.attempt };
+        let heeded = doc! {
+            "_id": claim.job.to_string(), "attempt": claim.attempt, "state": "queued", "heeded": claim.attempt,
+        };
         if bounded(DOING, jobs.find_one(heeded.clone())).await?.is_none() {
             return Ok(false);
         }

@@ -107,7 +107,7 @@ impl Fact {
         self.give("jobs", own(claim), Document::new(), over(state))
     }
 
-    /// With the claim's job ended, unless somebody asked for it since it was claimed.
+    /// With the claim's job ended, which looks, unless somebody asked for it since it was claimed.
     pub(crate) fn ending_unasked(self, claim: &Claim, state: &str) -> Self {
         let mut unasked = own(claim);
         unasked.insert("asked", Bson::Null);

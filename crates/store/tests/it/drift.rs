@@ -384,6 +384,11 @@ async fn a_scan_that_is_asked_for_while_one_runs_is_made_behind_it_and_once() {
     assert_eq!(asked.id, claim.job);
     world.store.record_drift(&claim, &found(&world, &certificate, DriftState::Drifted, 1)).await.unwrap();
     assert_eq!(state_of_job(&world, &claim).await, JobState::Queued);
+    assert_eq!(
+        read(&world, certificate.id).await.drift.state,
+        Some(DriftState::Drifted),
+        "what it saw counts"
+    );
     assert!(claim_scans(&world).await.is_empty(), "not at once");
     set(&world, "jobs", doc! { "$set": { "claim_at": { "$cond": ["$alive", "$$NOW", "$$REMOVE"] } } }).await;
     let again = claim_scans(&world).await.remove(0);

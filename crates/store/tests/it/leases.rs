@@ -119,6 +119,28 @@ async fn stepping_down_wakes_the_standby() {
     assert!(acquire(&world, "two", TTL).await.is_some());
 }
 
+/// A try that hung, and was given up by its candidate, must not win behind the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_gives_a_try_for_the_lease_up_before_its_candidate_does() {
+    use futures_util::TryStreamExt;
+    use mongodb::bson::{Document, doc};
+    let mut world = World::new().await;
+    world.may_scan();
+    let database = mongodb::Client::with_uri_str(&world.uri).await.unwrap().default_database().unwrap();
+    database.run_command(doc! { "profile": 2 }).await.unwrap();
+    let term = acquire(&world, "one", TTL).await.unwrap();
+    world.store.extend_lease(SCHEDULER_LEASE, term, TTL, world.clock.as_ref()).await.unwrap();
+    database.run_command(doc! { "profile": 0 }).await.unwrap();
+    let profile = database.collection::<Document>("system.profile");
+    let tries = doc! { "command.findAndModify": "leases" };
+    let tries: Vec<Document> = profile.find(tries).await.unwrap().try_collect().await.unwrap();
+    assert!(tries.len() >= 2, "{tries:?}");
+    for command in tries.iter().map(|entry| entry.get_document("command").unwrap()) {
+        let bound = command.get_i32("maxTimeMS").map(i64::from).or_else(|_| command.get_i64("maxTimeMS"));
+        assert_eq!(bound.unwrap(), 4_000, "{command}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_leader_of_an_earlier_epoch_plans_changes_nothing() {
     use cap_core::job::{JobDraft, Work};

@@ -78,6 +78,7 @@ async fn what_was_asked_for_runs_again_although_the_worker_dies_right_behind_its
     assert!(!world.store.show_heeded(&claim).await.unwrap(), "its run shows how it goes");
     world.store.settle(&next, &again(DAY), world.clock.now()).await.unwrap();
     assert!(world.claim("three", LEASE).await.is_empty(), "it was asked for once");
+    assert!(!world.store.show_heeded(&claim).await.unwrap(), "it waits again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -176,19 +176,19 @@ impl World {
     /// The same job again after what a CA said that ended a run which only looks: no later than after a part of the life that is
     /// left of what `expires` then.
     fn passing(&self, claim: &Claim, error: CaError, expires: Option<Timestamp>) -> Settlement {
-        match error {
-            CaError::Later { problem, at } => {
-                let now = self.clock.now();
-                let at = at.min(later(now, limit_wait_max(expires, now)));
-                deferred(claim.setbacks, problem, at, now, self.entropy.as_ref())
-            }
+        let (asked, problem) = match error {
+            CaError::Later { problem, at } => (Some(at), problem),
             CaError::Transient(problem)
             | CaError::OutOfStep(problem)
             | CaError::Refused(problem)
             | CaError::Account(problem)
             | CaError::NeedsPerson(problem)
-            | CaError::Gone(problem) => self.again(claim, problem),
-        }
+            | CaError::Gone(problem) => (problem.retry_at, problem),
+        };
+        let Some(at) = asked else { return self.again(claim, problem) };
+        let now = self.clock.now();
+        let at = at.min(later(now, limit_wait_max(expires, now)));
+        deferred(claim.setbacks, problem, at, now, self.entropy.as_ref())
     }
 
     /// Writes a fact down, again and again while the database does not answer and the lease lasts. Where a try before was

@@ -251,15 +251,16 @@ impl Engine<'_> {
     /// How long a younger order is kept from being finalized by a CA that does not say what became of one that was set aside; not
     /// after many faults of that, nor for one that will not say soon. It is no fault of the younger one's.
     pub(super) fn awaiting_elder(&self, error: CaError, progressed: bool) -> Option<Outcome> {
-        let (problem, asked) = match error {
+        let (asked, problem) = match error {
             // A refusal to be asked may be a gateway's, or of an account that is being changed.
             CaError::Transient(problem)
             | CaError::OutOfStep(problem)
             | CaError::Refused(problem)
-            | CaError::Account(problem) => (problem, Duration::ZERO),
-            CaError::Later { problem, at } => (problem, until(self.clock.now(), at)),
+            | CaError::Account(problem) => (problem.retry_at, problem),
+            CaError::Later { problem, at } => (Some(at), problem),
             CaError::NeedsPerson(_) | CaError::Gone(_) => return None,
         };
+        let asked = asked.map_or(Duration::ZERO, |at| until(self.clock.now(), at));
         let before = self.setbacks(progressed);
         if count_of(before, Sort::Elder) >= limits::ELDER_FAULTS || asked > limits::ELDER_WAIT {
             return None;
@@ -328,11 +329,14 @@ impl Engine<'_> {
         let delay = match is_at_once || self.claim.is_last {
             // Nothing is begun any more, so nothing is waited for.
             true => Duration::ZERO,
-            false => attempt_delay(self.claim.failures.saturating_add(1), self.expires, now, self.entropy),
+            false => {
+                let own =
+                    attempt_delay(self.claim.failures.saturating_add(1), self.expires, now, self.entropy);
+                let asked = not_before.max(problem.retry_at).map(|at| until(now, self.in_time(at, now)));
+                own.max(asked.unwrap_or_default().min(limits::RETRY_AFTER_MAX))
+            }
         };
-        let asked =
-            not_before.max(problem.retry_at).map_or(Duration::ZERO, |at| until(now, self.in_time(at, now)));
-        let next_attempt_at = later(now, delay.max(asked.min(limits::RETRY_AFTER_MAX)));
+        let next_attempt_at = later(now, delay);
         let draft = drafted(order, &problem).detail("next_attempt_at", next_attempt_at.to_string());
         let audit = self.audit(&more(draft)).await?;
         let needs_new_key = needs_new_key(&problem);

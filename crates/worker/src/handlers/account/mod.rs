@@ -14,6 +14,7 @@ use cap_core::entropy::Entropy;
 use cap_core::id::IssuerId;
 use cap_core::issuer::{AccountStep, Hold};
 use cap_core::job::{Cause, Claim, JobDraft, Mandate, Settlement, Work};
+use cap_core::limits;
 use cap_core::order::{CaError, Outcome, attempt_delay, deferred, postponed};
 use cap_core::problem::{Class, Problem};
 use cap_store::{IssuerRecord, Registration, StoreError};
@@ -173,7 +174,11 @@ enum Verdict {
 /// Only what the CA refused is a failed attempt: an outage, however long, must not make the first refusal after it
 /// wait like the tenth.
 fn judge(error: CaError, claim: &Claim, now: Timestamp, entropy: &dyn Entropy) -> Verdict {
-    let next = || later(now, attempt_delay(claim.failures.saturating_add(1), None, now, entropy));
+    let next = |problem: &Problem| {
+        let own = later(now, attempt_delay(claim.failures.saturating_add(1), None, now, entropy));
+        let most = later(now, limits::RETRY_AFTER_MAX);
+        own.max(problem.retry_at.map_or(own, |at| at.min(most)))
+    };
     match error {
         CaError::Transient(problem) | CaError::OutOfStep(problem) => {
             Verdict::Passing(postponed(claim.setbacks, Cause::Ca, problem, now, entropy))
@@ -182,9 +187,13 @@ fn judge(error: CaError, claim: &Claim, now: Timestamp, entropy: &dyn Entropy) -
             Verdict::Passing(deferred(claim.setbacks, problem, at, now, entropy))
         }
         CaError::Refused(problem) | CaError::Gone(problem) | CaError::NeedsPerson(problem) => {
-            Verdict::Failed(problem, next())
+            let next = next(&problem);
+            Verdict::Failed(problem, next)
         }
-        CaError::Account(problem) => Verdict::NotAccepted(problem, next()),
+        CaError::Account(problem) => {
+            let next = next(&problem);
+            Verdict::NotAccepted(problem, next)
+        }
     }
 }
 
@@ -238,6 +247,9 @@ mod tests {
             assert_eq!(setbacks.map(|setbacks| setbacks.count), Some(round));
             claim.setbacks = setbacks;
         }
+        let asked = later(now, Duration::from_secs(7_200));
+        let told = judge(CaError::Refused(problem().not_before(Some(asked))), &claim, now, &OsEntropy);
+        assert!(matches!(told, Verdict::Failed(_, at) if at == asked), "{told:?}");
         let refused = judge(CaError::Refused(problem()), &claim, now, &OsEntropy);
         let Verdict::Failed(_, next) = refused else { panic!("{refused:?}") };
         assert!(until(now, next) <= Duration::from_secs(60), "{next}");

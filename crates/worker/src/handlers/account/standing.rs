@@ -37,7 +37,7 @@ impl Standing for IssuerStanding<'_> {
     }
 
     fn is_rekeyed(&self, made_at: Timestamp) -> bool {
-        self.issuer.rolled_at.is_some_and(|at| made_at < later(at, REKEYED_WITHIN))
+        is_rekeyed(self.issuer.rolled_at, made_at)
     }
 
     async fn is_accepted(&self) -> Result<bool, CaError> {
@@ -46,5 +46,27 @@ impl Standing for IssuerStanding<'_> {
             Err(CaError::Account(_)) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+}
+
+fn is_rekeyed(rolled_at: Option<Timestamp>, made_at: Timestamp) -> bool {
+    rolled_at.is_some_and(|at| made_at < later(at, REKEYED_WITHIN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_of_before_a_rollover_and_from_a_while_after_it_may_have_the_old_key_in_their_answers() {
+        let rolled_at = Timestamp::from_second(1_790_000_000).unwrap();
+        let after = |seconds| later(rolled_at, Duration::from_secs(seconds));
+        let before = rolled_at - Duration::from_secs(7 * 86_400);
+        for (made_at, expected) in
+            [(before, true), (rolled_at, true), (after(599), true), (after(600), false)]
+        {
+            assert_eq!(is_rekeyed(Some(rolled_at), made_at), expected, "{made_at}");
+        }
+        assert!(!is_rekeyed(None, before), "the key is its first");
     }
 }
