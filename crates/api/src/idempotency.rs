@@ -47,6 +47,12 @@ pub(crate) fn deleted_since(what: &str, id: impl std::fmt::Display) -> ApiError 
     ApiError::new(ALREADY_ANSWERED, detail)
 }
 
+/// What is answered to another request under the key of an earlier one.
+pub(crate) fn another_body() -> ApiError {
+    let detail = "this Idempotency-Key was sent with another body before; use a new key for a new request";
+    ApiError::new(IDEMPOTENCY_MISMATCH, detail)
+}
+
 impl IdempotencyKey {
     fn id(&self, caller: &Caller) -> Option<String> {
         let key = self.key.as_ref()?;
@@ -70,12 +76,7 @@ impl IdempotencyKey {
 
     /// What was carried out under this key, if it had the same body.
     pub(crate) fn same(&self, earlier: Replay, body_sha256: &str) -> Result<Replay, ApiError> {
-        if earlier.body_sha256 == body_sha256 {
-            return Ok(earlier);
-        }
-        let detail =
-            "this Idempotency-Key was sent with another body before; use a new key for a new request";
-        Err(ApiError::new(IDEMPOTENCY_MISMATCH, detail))
+        if earlier.body_sha256 == body_sha256 { Ok(earlier) } else { Err(another_body()) }
     }
 
     /// The record that goes in with the mutation.

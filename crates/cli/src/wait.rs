@@ -85,7 +85,7 @@ pub(crate) async fn until_then<T>(
     let mut pause = LOOK_FIRST;
     let late = |why: String| {
         Failure::new(Exit::Timeout, format!("{what} is not done yet"), why)
-            .hint("it goes on by itself; look again later, or raise --timeout")
+            .hint("it goes on by itself, once what is named is mended if anything is; look again later, or raise --timeout")
     };
     loop {
         let bound = deadline.saturating_sub(app.clock.boottime()).max(LOOK_FLOOR);

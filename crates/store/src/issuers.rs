@@ -92,6 +92,14 @@ pub struct IssuerChange {
     pub external: Option<Option<ExternalRecord>>,
 }
 
+impl IssuerChange {
+    /// Whether nothing is changed but by what the CA's server is trusted.
+    #[must_use]
+    pub fn is_of_trust(&self) -> bool {
+        self.contacts.is_none() && self.external.is_none()
+    }
+}
+
 /// A certificate that uses an issuer.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct IssuerUser {
@@ -213,7 +221,7 @@ impl Store {
         mutation: Mutation<'_>,
     ) -> Result<bool, StoreError> {
         const DOING: &str = "update an issuer";
-        transact!(DOING, {
+        let updated = transact!(DOING, {
             let mut transaction = self.begin(DOING).await?;
             let failed = transaction.failed();
             let issuers = self.collection::<Document>("issuers");
@@ -229,7 +237,8 @@ impl Store {
                 let what = "the issuer's account was registered in the same moment".to_owned();
                 return Err(StoreError::Conflict { doing: DOING, what }.into());
             }
-            if matches!(now.why_held(), Some(Hold::Deactivating | Hold::Deactivated)) {
+            let is_leaving = now.why_held() == Some(Hold::Deactivating) && change.is_of_trust();
+            if matches!(now.why_held(), Some(Hold::Deactivating | Hold::Deactivated)) && !is_leaving {
                 let what = "the issuer was deactivated in the same moment".to_owned();
                 return Err(StoreError::Conflict { doing: DOING, what }.into());
             }
@@ -241,7 +250,10 @@ impl Store {
                 set.insert("external", bson("issuers", external)?);
             }
             let mut facts = vec![Fact::new(DOING).accompanied(&mutation)];
-            if now.status != IssuerStatus::Ready || spec.contacts != now.spec.contacts {
+            if is_leaving {
+                // The CA can be told now, perhaps.
+                self.hasten_job(&mut transaction, &job.work.key()).await?;
+            } else if now.status != IssuerStatus::Ready || spec.contacts != now.spec.contacts {
                 // An account that the CA has refused is registered anew now: somebody has mended what it was refused for.
                 set.extend(doc! {
                     "status": "registering", "problem": null, "next_attempt_at": null, "hold": null,
@@ -260,7 +272,8 @@ impl Store {
             self.write_within(&mut transaction, &facts).await?;
             transaction.commit().await?;
             Ok(true)
-        })
+        });
+        self.replayed(&mutation, updated).await
     }
 
     /// Shows on an issuer whose account is accepted what its CA says against how it is asked, or that nothing is any more. Nothing is

@@ -80,7 +80,7 @@ impl Store {
         let fact = Fact::new("change a project")
             .must("projects", doc! { "_id": project.to_string() }, vec![doc! { "$set": fields }])
             .accompanied(&mutation);
-        match self.write(fact).await {
+        match self.replayed(&mutation, self.write(fact).await).await {
             Ok(()) => Ok(true),
             Err(StoreError::Fenced) => Ok(false),
             Err(error) => Err(error),

@@ -79,9 +79,15 @@ async fn update(
     State(app): State<Arc<App>>,
     caller: Caller,
     At(named): At<String>,
+    key: IdempotencyKey,
     body: Body<wire::UpdateProject>,
 ) -> Result<Json<wire::Project>, ApiError> {
+    let earlier = key.earlier(&app, &caller, &body.sha256).await?;
+    // Read after it, so that what the same request did before shows.
     let project = app.project(&caller, &named, Action::AdministerProject).await?;
+    if earlier.is_some() {
+        return Ok(Json(view::project(project)));
+    }
     let asked = body.value.drift.unwrap_or_default();
     let weight = body.value.weight.map(Weight::try_from).transpose().map_err(ApiError::invalid)?;
     if weight.is_some() {
@@ -98,8 +104,13 @@ async fn update(
         .detail("drift_port", asked.port)
         .detail("drift_interval", asked.interval);
     let audit = app.audit(&caller, &draft).await?;
-    if !app.store.change_project(project.id, &change, Mutation { audit: &audit, request: None }).await? {
-        return Err(ApiError::not_found("project", &named));
+    let request = key.request(&app, &caller, &body.sha256, 200, project.id.to_string());
+    let mutation = Mutation { audit: &audit, request: request.as_ref() };
+    match app.store.change_project(project.id, &change, mutation).await {
+        Ok(true) => {}
+        Ok(false) => return Err(ApiError::not_found("project", &named)),
+        Err(StoreError::Replayed(earlier)) => drop(key.same(*earlier, &body.sha256)?),
+        Err(error) => return Err(error.into()),
     }
     Ok(Json(view::project(app.project(&caller, &project.id.to_string(), Action::ReadProject).await?)))
 }

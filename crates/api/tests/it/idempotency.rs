@@ -51,6 +51,50 @@ async fn the_same_key_and_body_get_the_same_resource_and_another_body_is_refused
     assert_eq!(count(quiet, "other.example.test").await, 0);
 }
 
+/// A change that is repeated late must not undo what somebody else has changed since.
+#[tokio::test]
+async fn a_change_that_is_repeated_is_made_once_whoever_changed_it_since() {
+    let quiet = quiet().await;
+    let _writing = quiet.writing.read().await;
+    let (http, owner) = (quiet.http(), quiet.owner());
+    let made = |path: &str, body: Value| {
+        let path = path.to_owned();
+        async move { post(&quiet.http(), &path, (quiet.owner(), "to-change"), &body).await.id() }
+    };
+    let certificate = made(&quiet.path("/certificates"), certificate("changed-twice.example.test")).await;
+    let issuer = json!({ "name": "changed-twice", "directory_url": "https://ca.example.test/dir" });
+    let issuer = made(&quiet.path("/issuers"), issuer).await;
+    let project = made("/api/v1/projects", json!({ "name": "changed-twice" })).await;
+    let contact = |name: &str| json!({ "contact": [format!("mailto:{name}@example.com")] });
+    for (path, one, other, field) in [
+        (
+            quiet.path(&format!("/certificates/{certificate}")),
+            json!({ "auto_renew": false }),
+            json!({ "auto_renew": true }),
+            "/auto_renew",
+        ),
+        (quiet.path(&format!("/issuers/{issuer}")), contact("one"), contact("other"), "/contact/0"),
+        (
+            format!("/api/v1/projects/{project}"),
+            json!({ "drift": { "port": 8443 } }),
+            json!({ "drift": { "port": 9443 } }),
+            "/drift/port",
+        ),
+    ] {
+        let patch = async |key: &str, body: &Value| {
+            http.call("PATCH", &path).token(owner).header("idempotency-key", key).json(body).send().await
+        };
+        let shown = |answer: &Answer| answer.json().pointer(field).unwrap().clone();
+        let first = patch("one", &one).await;
+        assert_eq!(first.status, 200, "{first:?}");
+        let changed = patch("other", &other).await;
+        assert_ne!(shown(&changed), shown(&first), "{path}");
+        let repeated = patch("one", &one).await;
+        assert_eq!((repeated.status, shown(&repeated)), (200, shown(&changed)), "{path}");
+        patch("one", &other).await.problem(422, "idempotency-mismatch");
+    }
+}
+
 #[tokio::test]
 async fn what_was_made_and_is_deleted_is_not_made_again_and_whoever_repeats_it_is_told_so() {
     let quiet = quiet().await;

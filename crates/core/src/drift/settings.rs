@@ -21,6 +21,9 @@ pub enum BadDrift {
         "drift.host: {0} is a wildcard, which no host is called; name one host that serves the certificate"
     )]
     Wildcard(String),
+    /// The host is a name that only some resolvers complete.
+    #[error("drift.host: {0} has a single label; give the whole name, as in {0}.example.com, or an address")]
+    Label(String),
     /// Port 0.
     #[error("drift.port: 0 is no port that a server listens on; give one from 1 to 65535")]
     Port,
@@ -104,6 +107,10 @@ impl FromStr for Host {
     type Err = BadDrift;
 
     fn from_str(text: &str) -> Result<Self, BadDrift> {
+        let is_label = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        if is_label && text.len() <= limits::LABEL_CHARS {
+            return Err(BadDrift::Label(text.to_owned()));
+        }
         let host: Identifier = text.parse()?;
         if host.is_wildcard() { Err(BadDrift::Wildcard(host.to_string())) } else { Ok(Self(host)) }
     }
@@ -145,6 +152,8 @@ mod tests {
             let refused = DriftTarget::parse(Some(host), None).unwrap_err().to_string();
             assert!(refused.starts_with("drift.host: "), "{refused}");
         }
+        let label = DriftTarget::parse(Some("web-1"), None).unwrap_err().to_string();
+        assert!(label.contains("as in web-1.example.com") && !label.contains("CA"), "{label}");
         assert_eq!(DriftTarget::parse(None, Some(0)), Err(BadDrift::Port));
         assert_eq!(DriftTarget::parse(None, None), Ok(None));
         let target = DriftTarget::parse(Some("10.0.0.5"), Some(8443)).unwrap().unwrap();

@@ -24,13 +24,15 @@ const DEAD_WAIT_MIN: Duration = Duration::from_secs(15);
 /// A stage that takes a job out of the claimers' sight and gives its key free. It is kept until the leader has counted it:
 /// the time at which it goes is set with that.
 pub(super) fn over(state: &str) -> Vec<Document> {
-    vec![
-        doc! { "$set": {
-            "state": state, "alive": false, "owner": null, "finished_at": "$$NOW", "uncounted": true,
-            "lists": lists::when(state),
-        } },
-        doc! { "$unset": ["claim_at", "token"] },
-    ]
+    let mut set = doc! {
+        "state": state, "alive": false, "owner": null, "finished_at": "$$NOW", "uncounted": true,
+        "lists": lists::when(state),
+    };
+    if state == "succeeded" {
+        // What was in the way of it before is not any more.
+        set.insert("problem", Bson::Null);
+    }
+    vec![doc! { "$set": set }, doc! { "$unset": ["claim_at", "token"] }]
 }
 
 /// A stage that puts a job back into the queue.

@@ -4,9 +4,11 @@
 use cap_core::clock::{later, until};
 use cap_core::id::{IssuerId, JobId};
 use cap_core::issuer::IssuerStatus;
-use cap_core::job::{JobDraft, JobState, Work};
+use cap_core::job::{JobDraft, JobState, Settlement, Work};
 use cap_core::problem::{Class, Problem};
-use cap_store::{IssuerDeleted, IssuerRecord, Mutation, Registration, RolloverRecord};
+use cap_store::{
+    IssuerChange, IssuerDeleted, IssuerRecord, Mutation, Registration, RolloverRecord, StoreError,
+};
 
 use crate::dead::registering;
 use crate::world::{LEASE, World};
@@ -129,6 +131,33 @@ async fn an_issuer_stays_while_its_account_is_changed_and_goes_where_something_i
         let job = world.store.job(world.project, job).await.unwrap().unwrap();
         assert_eq!(job.state, JobState::Cancelled);
     }
+}
+
+/// A CA that has another root by now is told all the same, once somebody says by what it is trusted.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_is_being_closed_may_have_its_ca_trusted_by_other_roots_and_nothing_else() {
+    let world = World::new().await;
+    let issuer = world.issuer("closing").await;
+    let job = deactivate(&world, issuer).await;
+    let claims = world.claim("one", LEASE).await;
+    let claim = claims.iter().find(|claim| claim.job == job).unwrap();
+    let away = Problem::new(Class::Transient, "ca-not-trusted", "another root");
+    let again = Settlement::Again { after: LEASE * 60, problem: Some(away), setbacks: None };
+    world.store.settle(claim, &again, world.clock.now()).await.unwrap();
+    let before = world.store.issuer(world.project, &issuer.to_string()).await.unwrap().unwrap();
+    let change = async |change: IssuerChange| {
+        let audit = world.row().await;
+        let mutation = Mutation { audit: &audit, request: None };
+        let again = account_job(&world, &before);
+        world.store.update_issuer(issuer, None, &change, &again, mutation).await
+    };
+    let contacts = IssuerChange { contacts: Some(Vec::new()), ..IssuerChange::default() };
+    assert!(matches!(change(contacts).await, Err(StoreError::Conflict { .. })));
+    assert!(world.claim("two", LEASE).await.iter().all(|claim| claim.job != job), "it waits");
+    assert!(change(IssuerChange { trust_roots: Some(None), ..IssuerChange::default() }).await.unwrap());
+    assert!(world.claim("two", LEASE).await.iter().any(|claim| claim.job == job), "it is tried now");
+    let now = world.store.issuer(world.project, &issuer.to_string()).await.unwrap().unwrap();
+    assert_eq!(now.shown_status(), IssuerStatus::Deactivating);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -262,3 +262,18 @@ async fn a_job_that_cannot_be_read_keeps_no_other_from_being_claimed() {
     world.certificate("a.example.test").await;
     assert_eq!(issue_jobs(&world.claim("one", LEASE).await), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_in_the_way_of_a_job_is_not_told_of_it_once_it_has_succeeded() {
+    let world = World::new().await;
+    world.certificate("a.example.test").await;
+    let problem = async |id| world.store.job(world.project, id).await.unwrap().unwrap().problem;
+    let claim = world.claim("one", LEASE).await.remove(0);
+    let away = Problem::new(Class::Transient, "ca-unreachable", "nobody answers");
+    let again = Settlement::Again { after: Duration::ZERO, problem: Some(away.clone()), setbacks: None };
+    world.store.settle(&claim, &again, world.clock.now()).await.unwrap();
+    assert_eq!(problem(claim.job).await, Some(away));
+    let next = world.claim("two", LEASE).await.remove(0);
+    world.store.settle(&next, &Settlement::Succeeded, world.clock.now()).await.unwrap();
+    assert_eq!(problem(claim.job).await, None);
+}

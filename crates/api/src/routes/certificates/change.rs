@@ -16,6 +16,7 @@ use cap_store::{CertificateChange, CertificateRecord, Deleted, Mutation, Request
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::{At, Body};
+use crate::idempotency::{IdempotencyKey, another_body};
 use crate::problem::{ApiError, CONFLICT};
 
 use super::etag::{self, IfMatch};
@@ -25,12 +26,19 @@ pub(super) async fn update(
     caller: Caller,
     At((project, id)): At<(String, String)>,
     condition: IfMatch,
+    key: IdempotencyKey,
     body: Body<wire::UpdateCertificate>,
 ) -> Result<Response, ApiError> {
     let project = app.project(&caller, &project, Action::OperateProject).await?.id;
+    let earlier = key.earlier(&app, &caller, &body.sha256).await?;
+    // Read after it, so that what the same request did before shows.
     let certificate = super::find(&app, project, &id).await?;
+    if earlier.is_some() {
+        return Ok(etag::answer(certificate, app.now()));
+    }
     let seen = condition.check(&certificate, app.now())?;
-    carry_out(&app, &caller, (&certificate, seen), &body.value, None).await
+    let request = key.request(&app, &caller, &body.sha256, 200, certificate.id.to_string());
+    carry_out(&app, &caller, (&certificate, seen), &body.value, request.as_ref()).await
 }
 
 /// Changes a certificate, which must still be as it was `seen` where that matters to the client; answers it.
@@ -49,7 +57,11 @@ pub(super) async fn carry_out(
     let audit = app.audit(caller, &audited(draft, asked)).await?;
     let mutation = Mutation { audit: &audit, request };
     match app.store.update_certificate(id, seen, change, app.now(), mutation).await {
-        // The requests that are remembered have no body: the same request is the same change.
+        Err(StoreError::Replayed(earlier))
+            if request.is_some_and(|request| request.body_sha256 != earlier.body_sha256) =>
+        {
+            Err(another_body())
+        }
         Ok(true) | Err(StoreError::Replayed(_)) => {
             Ok(etag::answer(super::find(app, project, &id.to_string()).await?, app.now()))
         }

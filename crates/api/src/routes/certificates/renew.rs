@@ -57,8 +57,10 @@ pub(super) async fn renew(
             Err(IfMatch::overtaken(seen, overtaken))
         }
         Err(overtaken @ StoreError::Conflict { .. }) => {
-            let detail =
-                "the certificate got another version in the same moment, or is gone; look at it again";
+            let number = super::find(&app, project, &id).await?.version.map_or(0, |version| version.number);
+            let detail = format!(
+                "the certificate was renewed in the same moment, and its version is {number} now; renew it again if that is not enough"
+            );
             Err(ApiError::new(CONFLICT, detail).because(overtaken))
         }
         Err(error) => Err(error.into()),

@@ -174,27 +174,48 @@ async fn update(
     caller: Caller,
     At((project, named)): At<(String, String)>,
     condition: IfMatch,
+    key: IdempotencyKey,
     body: Body<wire::UpdateIssuer>,
 ) -> Result<Response, ApiError> {
     let project = app.project(&caller, &project, Action::AdministerProject).await?.id;
+    let earlier = key.earlier(&app, &caller, &body.sha256).await?;
+    // Read after it, so that what the same request did before shows.
     let issuer = find(&app, project, &named).await?;
-    let seen = condition.check(&issuer, app.now())?;
-    if matches!(issuer.shown_status(), IssuerStatus::Deactivating | IssuerStatus::Deactivated) {
-        let detail = format!("issuer {} is deactivated, for ever; make another issuer", issuer.name);
-        return Err(ApiError::new(CONFLICT, detail));
+    if earlier.is_some() {
+        return Ok(etag::answer(issuer, app.now()));
     }
-    let change = change(&app, &issuer, body.value).await?;
+    let seen = condition.check(&issuer, app.now())?;
+    let Body { value, sha256, .. } = body;
+    let change = change(&app, &issuer, value).await?;
+    match issuer.shown_status() {
+        IssuerStatus::Deactivated => {
+            let detail = format!("issuer {} is deactivated, for ever; make another issuer", issuer.name);
+            return Err(ApiError::new(CONFLICT, detail));
+        }
+        // The CA has to be reached for that.
+        IssuerStatus::Deactivating if !change.is_of_trust() => {
+            let detail = format!(
+                "issuer {} is being deactivated, and nothing but trust_roots_pem may be changed until it is; make another issuer",
+                issuer.name
+            );
+            return Err(ApiError::new(CONFLICT, detail));
+        }
+        _ => {}
+    }
     let draft = Draft::new(audit::Action::IssuerUpdated, Some(project), issuer.id)
         .detail("trust_roots_sha256", change.trust_roots.as_ref().map(fingerprints))
         .detail("contact", change.contacts.is_some())
         .detail("eab", change.external.is_some());
     let draft = bound(draft, change.external.as_ref().and_then(Option::as_ref));
     let audit = app.audit(&caller, &draft).await?;
-    let mutation = Mutation { audit: &audit, request: None };
+    let request = key.request(&app, &caller, &sha256, 200, issuer.id.to_string());
+    let mutation = Mutation { audit: &audit, request: request.as_ref() };
     let job = registration(&app, &issuer);
-    let updated = app.store.update_issuer(issuer.id, seen, &change, &job, mutation).await;
-    if !updated.map_err(|error| IfMatch::overtaken(seen, error))? {
-        return Err(ApiError::not_found("issuer", &named));
+    match app.store.update_issuer(issuer.id, seen, &change, &job, mutation).await {
+        Ok(true) => {}
+        Ok(false) => return Err(ApiError::not_found("issuer", &named)),
+        Err(StoreError::Replayed(earlier)) => drop(key.same(*earlier, &sha256)?),
+        Err(error) => return Err(IfMatch::overtaken(seen, error)),
     }
     Ok(etag::answer(find(&app, project, &issuer.id.to_string()).await?, app.now()))
 }

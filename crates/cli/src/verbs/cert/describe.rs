@@ -6,7 +6,7 @@ mod versions;
 use cap_client::wire::{Certificate, Drift, Issuer, Job, RenewalInfo, Version};
 use cap_client::{All, JobQuery, PageQuery, follow};
 use cap_core::drift::DriftState;
-use cap_core::problem::Class;
+use cap_core::problem::{Class, Problem};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -100,7 +100,7 @@ fn render(description: &Description, now: Timestamp) -> String {
     if let Some(problem) = &certificate.problem {
         lines.all("Problem", problem.detail.lines().map(str::to_owned));
         lines.add("", &format!("type: {}", problem.kind));
-        lines.add("", &format!("to do: {}", remedy(problem.class)));
+        lines.add("", &format!("to do: {}", remedy(problem)));
     }
     if let Some(at) = certificate.next_attempt_at {
         lines.add("Next attempt", &instant_from(at, now));
@@ -199,8 +199,18 @@ fn job(job: &Job, now: Timestamp) -> String {
 }
 
 /// Who must act, and how.
-fn remedy(class: Class) -> &'static str {
-    match class {
+fn remedy(problem: &Problem) -> &'static str {
+    match &*problem.kind {
+        "issuance-fuse" => return "whoever asks for it so often: find out what does; it goes on by itself",
+        "issuer-deactivated" => {
+            return "the owner of the certificate: request it again from another issuer, and delete this one";
+        }
+        "profile-not-offered" => {
+            return "the owner of the certificate: `cert update --profile`, to one of those";
+        }
+        _ => {}
+    }
+    match problem.class {
         Class::Transient => "nothing; it is tried again by itself",
         Class::RateLimited => "nothing; it is tried again when the CA allows it",
         Class::Validation => {
@@ -217,7 +227,6 @@ mod tests {
     use crate::output::shown_tests;
     use cap_client::wire::RenewalWindow;
     use cap_core::certificate::Status;
-    use cap_core::problem::Problem;
 
     fn described(certificate: Certificate) -> String {
         let now = "2026-02-01T00:00:00Z".parse().unwrap();
