@@ -217,7 +217,7 @@ pub const ARI_PAGES: u32 = 20;
 pub const ARI_FAULTS: u32 = 3;
 /// Faults of a CA itself over an order that names its predecessor, before it is placed without: the CA may stumble over that.
 pub const REPLACES_FAULTS: u32 = 3;
-/// Failed attempts in a row, the last by an unknown word of the CA's, after which an order is placed as one that replaces nothing.
+/// Failed attempts in a row, the last by a protocol error of the CA's, after which an order is placed as one that replaces nothing.
 pub const REPLACES_FAILURES: u32 = 2;
 /// Networks that an administrator may list as allowed.
 pub const OUTBOUND_NETWORKS: usize = 64;

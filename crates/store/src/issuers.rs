@@ -93,10 +93,10 @@ pub struct IssuerChange {
 }
 
 impl IssuerChange {
-    /// Whether nothing is changed but by what the CA's server is trusted.
+    /// Whether what changes is by what the CA's server is trusted, and nothing else.
     #[must_use]
     pub fn is_of_trust(&self) -> bool {
-        self.contacts.is_none() && self.external.is_none()
+        self.trust_roots.is_some() && self.contacts.is_none() && self.external.is_none()
     }
 }
 
@@ -252,7 +252,9 @@ impl Store {
             let mut facts = vec![Fact::new(DOING).accompanied(&mutation)];
             if is_leaving {
                 // The CA can be told now, perhaps.
-                self.hasten_job(&mut transaction, &job.work.key()).await?;
+                if self.hasten_job(&mut transaction, &job.work.key()).await?.is_none() {
+                    facts.push(self.replacing(&mut transaction, DOING, now.fence, job).await?);
+                }
             } else if now.status != IssuerStatus::Ready || spec.contacts != now.spec.contacts {
                 // An account that the CA has refused is registered anew now: somebody has mended what it was refused for.
                 set.extend(doc! {

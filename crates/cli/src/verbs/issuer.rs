@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use cap_client::Client;
 use cap_client::wire::{CreateIssuer, DeactivateIssuer, Issuer, SecretText, UpdateIssuer};
+use cap_core::issuer::IssuerStatus;
 use cap_core::limits;
 use cap_core::secret::SecretString;
 use clap::{Args, Subcommand};
@@ -225,9 +226,13 @@ async fn show(
 ) -> Result<(), Failure> {
     if wait {
         let (id, what) = (issuer.id.to_string(), format!("issuer {}", issuer.name));
-        app.output.say(&format!("{what} is {done} as {id}; waiting until its account is registered."))?;
+        let (end, judge): (_, fn(&_, _) -> _) = match issuer.status {
+            IssuerStatus::Deactivating => ("deactivated", wait::deactivated),
+            _ => ("registered", wait::issuer),
+        };
+        app.output.say(&format!("{what} is {done} as {id}; waiting until its account is {end}."))?;
         let look = async || wait::newest::issuer(&client, &project, &id).await;
-        (issuer, _) = wait::until(app, &what, look, wait::issuer).await?;
+        (issuer, _) = wait::until(app, &what, look, judge).await?;
     }
     app.output.show(&issuer, app.clock.now())
 }

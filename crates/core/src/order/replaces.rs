@@ -15,8 +15,8 @@ pub fn predecessor(issued_by: Option<IssuerId>, id: Option<&AriId>, issuer: Issu
     id.filter(|_| issued_by == Some(issuer)).cloned()
 }
 
-/// Whether an order is placed as one that replaces nothing, since so many attempts failed before it, the `last` one by a word of the CA's
-/// that is not known: it may refuse the predecessor in words of its own.
+/// Whether an order is placed as one that replaces nothing, since so many attempts failed before it, the `last` one by a protocol error of the
+/// CA's: it may refuse the predecessor in words of its own.
 #[must_use]
 pub fn is_doubted(failures: u32, last: Option<&Problem>) -> bool {
     failures >= limits::REPLACES_FAILURES

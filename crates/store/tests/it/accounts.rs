@@ -9,6 +9,7 @@ use cap_core::problem::{Class, Problem};
 use cap_store::{
     IssuerChange, IssuerDeleted, IssuerRecord, Mutation, Registration, RolloverRecord, StoreError,
 };
+use cap_testkit::mongo::driver::bson::{Document, doc};
 
 use crate::dead::registering;
 use crate::world::{LEASE, World};
@@ -156,6 +157,12 @@ async fn an_account_that_is_being_closed_may_have_its_ca_trusted_by_other_roots_
     assert!(world.claim("two", LEASE).await.iter().all(|claim| claim.job != job), "it waits");
     assert!(change(IssuerChange { trust_roots: Some(None), ..IssuerChange::default() }).await.unwrap());
     assert!(world.claim("two", LEASE).await.iter().any(|claim| claim.job == job), "it is tried now");
+    // Its job may have been given up.
+    let jobs = crate::queue::raw(&world).await.collection::<Document>("jobs");
+    let dead = doc! { "$set": { "alive": false, "state": "dead" }, "$unset": { "claim_at": "" } };
+    jobs.update_one(doc! { "_id": job.to_string() }, dead).await.unwrap();
+    assert!(change(IssuerChange { trust_roots: Some(None), ..IssuerChange::default() }).await.unwrap());
+    assert_eq!(world.claim("three", LEASE).await.len(), 1, "another one is queued");
     let now = world.store.issuer(world.project, &issuer.to_string()).await.unwrap().unwrap();
     assert_eq!(now.shown_status(), IssuerStatus::Deactivating);
 }

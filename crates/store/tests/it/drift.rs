@@ -398,6 +398,27 @@ async fn a_scan_that_is_asked_for_while_one_runs_is_made_behind_it_and_once() {
     assert_eq!(read(&world, certificate.id).await.drift.state, Some(DriftState::Served));
 }
 
+/// A scan that is claimed anew begins anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scan_that_was_asked_for_while_a_worker_made_it_that_died_is_made_once_more_and_not_twice() {
+    let (world, certificate) = on_and_issued().await;
+    let claim = claimed(&world).await;
+    let audit = world.row().await;
+    let candidate = DriftCandidate {
+        certificate: certificate.id,
+        project: world.project,
+        drift_at: world.clock.now(),
+        fence: 0,
+    };
+    let mutation = Mutation { audit: &audit, request: None };
+    world.store.request_drift(&job(&world, &candidate), mutation).await.unwrap();
+    set(&world, "jobs", doc! { "$set": { "claim_at": { "$cond": ["$alive", "$$NOW", "$$REMOVE"] } } }).await;
+    let again = claim_scans(&world).await.remove(0);
+    assert_eq!((again.job, again.lost), (claim.job, 1));
+    world.store.record_drift(&again, &found(&world, &certificate, DriftState::Served, 1)).await.unwrap();
+    assert_eq!(state_of_job(&world, &claim).await, JobState::Succeeded);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_that_drift_asks_goes_by_an_index() {
     let (world, certificate) = on_and_issued().await;

@@ -50,11 +50,9 @@ async fn switch(
     auto_renew: bool,
 ) -> Result<Response, ApiError> {
     let project = app.project(caller, &project, Action::OperateProject).await?.id;
-    let earlier = key.earlier(app, caller, &body.sha256).await?;
-    // Read after it, so that what the same request did before shows.
     let certificate = super::find(app, project, &id).await?;
-    if earlier.is_some() {
-        return Ok(etag::answer(certificate, app.now()));
+    if key.earlier(app, caller, &body.sha256).await?.is_some() {
+        return Ok(etag::answer(super::find(app, project, &id).await?, app.now()));
     }
     let seen = condition.check(&certificate, app.now())?;
     let asked = wire::UpdateCertificate { auto_renew: Some(auto_renew), ..Default::default() };

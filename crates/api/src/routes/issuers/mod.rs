@@ -178,11 +178,9 @@ async fn update(
     body: Body<wire::UpdateIssuer>,
 ) -> Result<Response, ApiError> {
     let project = app.project(&caller, &project, Action::AdministerProject).await?.id;
-    let earlier = key.earlier(&app, &caller, &body.sha256).await?;
-    // Read after it, so that what the same request did before shows.
     let issuer = find(&app, project, &named).await?;
-    if earlier.is_some() {
-        return Ok(etag::answer(issuer, app.now()));
+    if key.earlier(&app, &caller, &body.sha256).await?.is_some() {
+        return Ok(etag::answer(find(&app, project, &named).await?, app.now()));
     }
     let seen = condition.check(&issuer, app.now())?;
     let Body { value, sha256, .. } = body;

@@ -206,7 +206,7 @@ fn remedy(problem: &Problem) -> &'static str {
             return "the owner of the certificate: request it again from another issuer, and delete this one";
         }
         "profile-not-offered" => {
-            return "the owner of the certificate: `cert update --profile`, to one of those";
+            return "the owner of the certificate: `cert update`, with --profile or --clear-profile";
         }
         _ => {}
     }

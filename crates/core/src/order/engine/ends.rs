@@ -150,7 +150,8 @@ impl Engine<'_> {
             }
             Err(CaError::Later { at, .. }) => {
                 let (before, now) = (self.setbacks(progressed), self.clock.now());
-                Outcome::Settle(deferred(before, problem, self.in_time(at, now), now, self.entropy))
+                let at = self.in_time(problem.retry_at.map_or(at, |said| said.max(at)), now);
+                Outcome::Settle(deferred(before, problem, at, now, self.entropy))
             }
             Err(_) => Outcome::Settle(self.postponed(progressed, Cause::Ca, problem)),
         }

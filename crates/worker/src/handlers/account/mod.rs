@@ -76,7 +76,7 @@ pub(super) async fn halt(
     problem: &Problem,
 ) -> Result<Timestamp, Trouble> {
     let now = world.clock.now();
-    let next = later(now, attempt_delay(1, None, now, world.entropy.as_ref()));
+    let next = next_attempt(1, problem, now, world.entropy.as_ref());
     let work = Work::RegisterIssuer { issuer: issuer.id };
     let (clock, entropy) = (world.clock.as_ref(), world.entropy.as_ref());
     let mut job = JobDraft::now(issuer.project, work, issuer.fence, clock, entropy);
@@ -171,14 +171,17 @@ enum Verdict {
     NotAccepted(Problem, Timestamp),
 }
 
+/// When a CA that refused for the `failures`-th time in a row is asked again: not before it wants to be.
+fn next_attempt(failures: u32, problem: &Problem, now: Timestamp, entropy: &dyn Entropy) -> Timestamp {
+    let (own, most) =
+        (later(now, attempt_delay(failures, None, now, entropy)), later(now, limits::RETRY_AFTER_MAX));
+    own.max(problem.retry_at.map_or(own, |at| at.min(most)))
+}
+
 /// Only what the CA refused is a failed attempt: an outage, however long, must not make the first refusal after it
 /// wait like the tenth.
 fn judge(error: CaError, claim: &Claim, now: Timestamp, entropy: &dyn Entropy) -> Verdict {
-    let next = |problem: &Problem| {
-        let own = later(now, attempt_delay(claim.failures.saturating_add(1), None, now, entropy));
-        let most = later(now, limits::RETRY_AFTER_MAX);
-        own.max(problem.retry_at.map_or(own, |at| at.min(most)))
-    };
+    let next = |problem: &Problem| next_attempt(claim.failures.saturating_add(1), problem, now, entropy);
     match error {
         CaError::Transient(problem) | CaError::OutOfStep(problem) => {
             Verdict::Passing(postponed(claim.setbacks, Cause::Ca, problem, now, entropy))
