@@ -67,7 +67,7 @@ pub(crate) async fn on_and_issued() -> (World, CertificateRecord) {
     (world, certificate)
 }
 
-async fn read(world: &World, id: CertificateId) -> CertificateRecord {
+pub(crate) async fn read(world: &World, id: CertificateId) -> CertificateRecord {
     world.store.certificate(world.project, id).await.unwrap().unwrap()
 }
 
@@ -122,7 +122,7 @@ pub(crate) fn found(
     DriftFound { certificate: certificate.id, state, seen, target: None, generation, next: HOUR }
 }
 
-async fn state_of_job(world: &World, claim: &Claim) -> JobState {
+pub(crate) async fn state_of_job(world: &World, claim: &Claim) -> JobState {
     world.store.job(world.project, claim.job).await.unwrap().unwrap().state
 }
 
@@ -365,58 +365,6 @@ async fn a_scan_that_is_asked_for_is_queued_once_and_only_where_there_is_a_versi
     let bare = DriftCandidate { certificate: bare.id, ..candidate };
     assert!(matches!(ask(&bare).await, Err(StoreError::Fenced)));
     assert_eq!(certificate.drift.state, None);
-}
-
-/// Whoever asks has changed something, which the look that is under way may have missed.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_scan_that_is_asked_for_while_one_runs_is_made_behind_it_and_once() {
-    let (world, certificate) = on_and_issued().await;
-    let claim = claimed(&world).await;
-    let candidate = DriftCandidate {
-        certificate: certificate.id,
-        project: world.project,
-        drift_at: world.clock.now(),
-        fence: 0,
-    };
-    let audit = world.row().await;
-    let mutation = Mutation { audit: &audit, request: None };
-    let asked = world.store.request_drift(&job(&world, &candidate), mutation).await.unwrap();
-    assert_eq!(asked.id, claim.job);
-    world.store.record_drift(&claim, &found(&world, &certificate, DriftState::Drifted, 1)).await.unwrap();
-    assert_eq!(state_of_job(&world, &claim).await, JobState::Queued);
-    assert_eq!(
-        read(&world, certificate.id).await.drift.state,
-        Some(DriftState::Drifted),
-        "what it saw counts"
-    );
-    assert!(claim_scans(&world).await.is_empty(), "not at once");
-    set(&world, "jobs", doc! { "$set": { "claim_at": { "$cond": ["$alive", "$$NOW", "$$REMOVE"] } } }).await;
-    let again = claim_scans(&world).await.remove(0);
-    assert_eq!(again.job, claim.job);
-    world.store.record_drift(&again, &found(&world, &certificate, DriftState::Served, 1)).await.unwrap();
-    assert_eq!(state_of_job(&world, &claim).await, JobState::Succeeded);
-    assert_eq!(read(&world, certificate.id).await.drift.state, Some(DriftState::Served));
-}
-
-/// A scan that is claimed anew begins anew.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_scan_that_was_asked_for_while_a_worker_made_it_that_died_is_made_once_more_and_not_twice() {
-    let (world, certificate) = on_and_issued().await;
-    let claim = claimed(&world).await;
-    let audit = world.row().await;
-    let candidate = DriftCandidate {
-        certificate: certificate.id,
-        project: world.project,
-        drift_at: world.clock.now(),
-        fence: 0,
-    };
-    let mutation = Mutation { audit: &audit, request: None };
-    world.store.request_drift(&job(&world, &candidate), mutation).await.unwrap();
-    set(&world, "jobs", doc! { "$set": { "claim_at": { "$cond": ["$alive", "$$NOW", "$$REMOVE"] } } }).await;
-    let again = claim_scans(&world).await.remove(0);
-    assert_eq!((again.job, again.lost), (claim.job, 1));
-    world.store.record_drift(&again, &found(&world, &certificate, DriftState::Served, 1)).await.unwrap();
-    assert_eq!(state_of_job(&world, &claim).await, JobState::Succeeded);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -36,6 +36,7 @@ mod renewal_info;
 mod requests;
 mod revocations;
 mod scan_pace;
+mod scan_requests;
 mod schema;
 mod takeover;
 mod tokens;
