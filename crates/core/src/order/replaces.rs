@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_by_an_unknown_word_of_the_ca_is_placed_as_one_that_replaces_nothing() {
+    fn what_failed_twice_by_a_protocol_error_is_placed_as_one_that_replaces_nothing() {
         let of = |class| Problem::new(class, "urn:ietf:params:acme:error:neverHeardOf", "");
         let odd = of(Class::Protocol);
         assert!(!is_doubted(1, Some(&odd)) && is_doubted(2, Some(&odd)));

@@ -14,8 +14,8 @@ use cap_core::order::Ledger;
 use cap_core::page::Page;
 use cap_core::problem::{Class, Problem};
 use cap_store::{
-    CertificateChange, CertificateRecord, DriftChange, DriftFound, DriftSeen, Enrolment, Mutation, Planned,
-    ProjectChange, ProjectRecord, Search, StoreError,
+    CertificateChange, CertificateRecord, DriftChange, DriftFound, DriftSeen, Enrolment, JobRecord, Mutation,
+    Planned, ProjectChange, ProjectRecord, Search, StoreError,
 };
 use cap_testkit::mongo::driver::bson::{Bson, Document, doc};
 
@@ -120,6 +120,19 @@ pub(crate) fn found(
     let scanned_at = jiff::Timestamp::from_millisecond(world.clock.now().as_millisecond()).unwrap();
     let seen = DriftSeen { version, scanned_at, names: vec![Sighting::left_out(name)] };
     DriftFound { certificate: certificate.id, state, seen, target: None, generation, next: HOUR }
+}
+
+/// Asks for a scan of a certificate, as who read it before its last scan ended does; answers the job that makes it.
+pub(crate) async fn ask_for_scan(world: &World, certificate: &CertificateRecord) -> JobRecord {
+    let candidate = DriftCandidate {
+        certificate: certificate.id,
+        project: world.project,
+        drift_at: world.clock.now(),
+        fence: 0,
+    };
+    let audit = world.row().await;
+    let mutation = Mutation { audit: &audit, request: None };
+    world.store.request_drift(&job(world, &candidate), mutation).await.unwrap()
 }
 
 pub(crate) async fn state_of_job(world: &World, claim: &Claim) -> JobState {

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use cap_core::clock::until;
 use cap_core::drift::{DriftState, DriftTarget};
-use cap_core::duty::DriftCandidate;
 use cap_core::job::Settlement;
 use cap_core::limits::DRIFT_SCAN_AGAIN;
 use cap_store::{CertificateChange, Mutation};
 use cap_testkit::mongo::driver::bson::{Document, doc};
 
-use crate::drift::{claim_scans, claimed, found, job, on_and_issued, set};
+use crate::drift::{ask_for_scan, claim_scans, claimed, found, on_and_issued, set};
 use crate::queue::raw;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -20,18 +19,7 @@ async fn a_scan_that_is_asked_for_again_at_once_waits_a_little_and_is_one() {
     let claim = claimed(&world).await;
     let scanned = found(&world, &certificate, DriftState::Served, 1);
     world.store.record_drift(&claim, &scanned).await.unwrap();
-    let candidate = DriftCandidate {
-        certificate: certificate.id,
-        project: world.project,
-        drift_at: world.clock.now(),
-        // Whoever asks read the certificate before the last scan ended.
-        fence: 0,
-    };
-    let ask = async || {
-        let audit = world.row().await;
-        let mutation = Mutation { audit: &audit, request: None };
-        world.store.request_drift(&job(&world, &candidate), mutation).await.unwrap()
-    };
+    let ask = async || ask_for_scan(&world, &certificate).await;
     let first = ask().await;
     let wait = until(world.clock.now(), first.due_at.unwrap());
     assert!(wait > Duration::ZERO && wait <= DRIFT_SCAN_AGAIN, "{wait:?}");
@@ -68,14 +56,6 @@ async fn a_scan_that_is_made_again_elsewhere_is_not_brought_forward() {
     let elsewhere = Settlement::Again { after: DRIFT_SCAN_AGAIN, problem: None, setbacks: None };
     world.store.settle(&claim, &elsewhere, world.clock.now()).await.unwrap();
     let waits = world.store.job(world.project, claim.job).await.unwrap().unwrap().due_at;
-    let candidate = DriftCandidate {
-        certificate: certificate.id,
-        project: world.project,
-        drift_at: world.clock.now(),
-        fence: 0,
-    };
-    let audit = world.row().await;
-    let mutation = Mutation { audit: &audit, request: None };
-    let asked = world.store.request_drift(&job(&world, &candidate), mutation).await.unwrap();
+    let asked = ask_for_scan(&world, &certificate).await;
     assert_eq!((asked.id, asked.due_at), (claim.job, waits));
 }

@@ -2,27 +2,17 @@
 //! Scans that somebody asks for while one is under way.
 
 use cap_core::drift::DriftState;
-use cap_core::duty::DriftCandidate;
 use cap_core::job::JobState;
-use cap_store::Mutation;
 use cap_testkit::mongo::driver::bson::doc;
 
-use crate::drift::{claim_scans, claimed, found, job, on_and_issued, read, set, state_of_job};
+use crate::drift::{ask_for_scan, claim_scans, claimed, found, on_and_issued, read, set, state_of_job};
 
 /// Whoever asks has changed something, which the look that is under way may have missed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scan_that_is_asked_for_while_one_runs_is_made_behind_it_and_once() {
     let (world, certificate) = on_and_issued().await;
     let claim = claimed(&world).await;
-    let candidate = DriftCandidate {
-        certificate: certificate.id,
-        project: world.project,
-        drift_at: world.clock.now(),
-        fence: 0,
-    };
-    let audit = world.row().await;
-    let mutation = Mutation { audit: &audit, request: None };
-    let asked = world.store.request_drift(&job(&world, &candidate), mutation).await.unwrap();
+    let asked = ask_for_scan(&world, &certificate).await;
     assert_eq!(asked.id, claim.job);
     world.store.record_drift(&claim, &found(&world, &certificate, DriftState::Drifted, 1)).await.unwrap();
     assert_eq!(state_of_job(&world, &claim).await, JobState::Queued);
@@ -45,15 +35,7 @@ async fn a_scan_that_is_asked_for_while_one_runs_is_made_behind_it_and_once() {
 async fn a_scan_that_was_asked_for_while_a_worker_made_it_that_died_is_made_once_more_and_not_twice() {
     let (world, certificate) = on_and_issued().await;
     let claim = claimed(&world).await;
-    let audit = world.row().await;
-    let candidate = DriftCandidate {
-        certificate: certificate.id,
-        project: world.project,
-        drift_at: world.clock.now(),
-        fence: 0,
-    };
-    let mutation = Mutation { audit: &audit, request: None };
-    world.store.request_drift(&job(&world, &candidate), mutation).await.unwrap();
+    ask_for_scan(&world, &certificate).await;
     set(&world, "jobs", doc! { "$set": { "claim_at": { "$cond": ["$alive", "$$NOW", "$$REMOVE"] } } }).await;
     let again = claim_scans(&world).await.remove(0);
     assert_eq!((again.job, again.lost), (claim.job, 1));
