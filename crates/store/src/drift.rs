@@ -276,8 +276,9 @@ impl Store {
     }
 
     /// Writes down what a scan found, ends its job, and says when the next one is due: one fact. Where somebody asked for a scan
-    /// since this one began, it scans once more instead, [`limits::DRIFT_SCAN_AGAIN`] later. What was compared with a version that is not current any more, at another place than is configured now, under settings that have been replaced,
-    /// or by an earlier claim, is not stored; the job ends all the same.
+    /// since this one began, it scans once more instead, [`limits::DRIFT_SCAN_AGAIN`] later. What was compared with a
+    /// version that is not current any more, at another place than is configured now, under settings that have been
+    /// replaced, or by an earlier claim, is not stored; the job ends all the same.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] when the job is not the claim's any more.

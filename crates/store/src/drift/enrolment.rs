@@ -116,7 +116,8 @@ impl Store {
     /// Has a page of certificates follow of each of the next projects whose settings changed; behind the last one, another round
     /// begins. Answers whether more may be left: projects of this round, or certificates.
     ///
-    /// An earlier leader that comes late finds a later epoch, or a later number of the change, and changes nothing. The project stays on the list until no request can be under way that read the settings before.
+    /// An earlier leader that comes late finds a later epoch, or a later number of the change, and changes nothing. The
+    /// project stays on the list until no request can be under way that read the settings before.
     ///
     /// # Errors
     /// When the database does not answer; asking again is safe.
