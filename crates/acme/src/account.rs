@@ -12,17 +12,17 @@ use cap_core::problem::{Class, Problem};
 use cap_core::renewal_info::{AriId, RenewalInfo};
 use cap_core::secret::ExposeSecret;
 use http::StatusCode;
-use instant_acme::{Account, AccountBuilder, NewOrder, RevocationRequest};
+use instant_acme::{Account, AccountBuilder, NewOrder};
 use jiff::Timestamp;
-use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::PrivatePkcs8KeyDer;
 use serde::Deserialize;
 
 use crate::call::Action;
 use crate::directory::Directory;
-use crate::document::Document;
 use crate::http::{Handle, Http};
 use crate::order::AcmeOrder;
 use crate::renewal;
+use crate::revocation;
 use crate::signed::Signing;
 
 /// An account that can sign.
@@ -50,13 +50,17 @@ impl AcmeAccount {
         Ok(Self { account, http, signing: Arc::new(signing) })
     }
 
-    /// Where a profile is not in the directory, a CA would ignore it and issue something else.
-    fn check_offered(&self, profile: &str) -> Result<(), CaError> {
-        let mut offered: Vec<&str> = self.account.profiles().map(|profile| profile.name).collect();
+    /// Where a profile is not in the directory, a CA would ignore it and issue something else. One that was not offered when the
+    /// account was restored may be by now.
+    async fn check_offered(&self, profile: &str) -> Result<(), CaError> {
+        if self.signing.directory.profiles().any(|offered| offered == profile) {
+            return Ok(());
+        }
+        let directory = Directory::fetch(&self.http).await?;
+        let offered: Vec<&str> = directory.profiles().collect();
         if offered.contains(&profile) {
             return Ok(());
         }
-        offered.sort_unstable();
         let detail = match offered.as_slice() {
             [] => format!("the CA offers no profiles, so it has no {profile:?}; remove the profile"),
             _ => format!("the CA has no profile {profile:?}; choose one of {}", offered.join(", ")),
@@ -78,7 +82,7 @@ impl CaAccount for AcmeAccount {
         let profile = profile.cloned().map(String::from);
         let mut new_order = NewOrder::new(&identifiers);
         if let Some(profile) = &profile {
-            self.check_offered(profile)?;
+            self.check_offered(profile).await?;
             new_order = new_order.profile(profile);
         }
         if let Some(replaces) = replaces {
@@ -123,29 +127,8 @@ impl CaAccount for AcmeAccount {
     }
 
     async fn revoke(&self, certificate: &[u8], reason: RevocationReason) -> Result<(), CaError> {
-        let certificate = CertificateDer::from(certificate);
-        let payload = RevocationRequest { certificate: &certificate, reason: Some(coded(reason)) };
-        match self.http.answered(Action::Revocation, self.account.revoke(&payload)).await {
-            (Err(_), answer) if is_revoked_already(&answer.body) => Ok(()),
-            (done, _) => done,
-        }
+        revocation::signed_by(&self.signing, certificate, reason).await
     }
-}
-
-/// As `instant-acme` calls it.
-fn coded(reason: RevocationReason) -> instant_acme::RevocationReason {
-    match reason {
-        RevocationReason::Unspecified => instant_acme::RevocationReason::Unspecified,
-        RevocationReason::KeyCompromise => instant_acme::RevocationReason::KeyCompromise,
-        RevocationReason::AffiliationChanged => instant_acme::RevocationReason::AffiliationChanged,
-        RevocationReason::Superseded => instant_acme::RevocationReason::Superseded,
-        RevocationReason::CessationOfOperation => instant_acme::RevocationReason::CessationOfOperation,
-    }
-}
-
-/// Whether a refusal says that it was done before (RFC 8555, 7.6).
-fn is_revoked_already(body: &[u8]) -> bool {
-    Document::read(body).is_some_and(|document| document.acme_type() == Some("alreadyRevoked"))
 }
 
 fn builder(http: &Arc<Http>) -> AccountBuilder {

@@ -122,6 +122,11 @@ impl Action {
         }
     }
 
+    /// Whether certificates are issued and renewed without it.
+    pub(crate) fn is_optional(self) -> bool {
+        matches!(self, Self::KeyChange | Self::Deactivation | Self::Revocation)
+    }
+
     /// As people say it, at the head of "... failed".
     pub(crate) fn phrase(self) -> &'static str {
         match self {

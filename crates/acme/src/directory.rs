@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What of a CA's directory (RFC 8555, 7.1.1) we need ourselves: `instant-acme` keeps its own reading of it to itself.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,9 +21,19 @@ pub(crate) struct Directory {
     pub(crate) new_nonce: String,
     pub(crate) new_account: String,
     pub(crate) key_change: Option<String>,
+    pub(crate) revoke_cert: Option<String>,
     /// Where renewal information is (RFC 9773, 3); nothing at a CA that offers none.
     #[serde(default)]
     renewal_info: Option<String>,
+    #[serde(default)]
+    meta: Option<Meta>,
+}
+
+/// What a CA says of itself (RFC 8555, 9.7.6).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct Meta {
+    /// What it offers by name, and what that is.
+    profiles: Option<BTreeMap<String, serde_json::Value>>,
 }
 
 impl Directory {
@@ -39,6 +50,12 @@ impl Directory {
             Self::read(&answer.body.into_bytes().await.map_err(Error::Other)?)
         };
         Ok(http.call(Action::Directory, get).await?.0)
+    }
+
+    /// The names of the profiles that it offers, sorted.
+    pub(crate) fn profiles(&self) -> impl Iterator<Item = &str> {
+        let profiles = self.meta.as_ref().and_then(|meta| meta.profiles.as_ref());
+        profiles.into_iter().flat_map(|profiles| profiles.keys().map(String::as_str))
     }
 
     /// Where renewal information is asked for.

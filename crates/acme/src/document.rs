@@ -75,7 +75,8 @@ const KNOWN: &[Known] = &[
     Known(
         "externalAccountRequired",
         Class::Configuration,
-        "the CA issues only for accounts that are bound to one of its own: set eab_kid and eab_hmac_key to what it handed out",
+        "the CA issues only for accounts that are bound to one of its own: set eab_kid and eab_hmac_key to what it handed out, \
+         on a new issuer where this one's account is registered already",
     ),
     Known("incorrectResponse", Class::Validation, CHALLENGE_ADVICE),
     Known("invalidContact", Class::Configuration, "correct the issuer's contacts"),
@@ -107,9 +108,13 @@ impl Document {
         }
     }
 
-    /// The type as the CA wrote it.
+    /// The type as the CA wrote it; where several problems come as one, that of the first.
     pub(crate) fn kind(&self) -> &str {
-        self.kind.as_deref().unwrap_or("about:blank")
+        let first = self.subproblems.as_deref().and_then(|subproblems| subproblems.first()?.kind.as_deref());
+        match self.kind.as_deref() {
+            Some(kind) if kind.strip_prefix(PREFIX) == Some("compound") => first.unwrap_or(kind),
+            kind => kind.unwrap_or("about:blank"),
+        }
     }
 
     /// The page at which people do what the CA asks for.
@@ -173,9 +178,9 @@ impl From<&instant_acme::Problem> for Document {
     }
 }
 
-/// Whether a problem's type says that the CA has no such account.
+/// Whether a problem's type says that the CA has no such account, where it was asked for one that is there.
 pub(crate) fn is_unknown_account(kind: &str) -> bool {
-    kind.strip_prefix(PREFIX) == Some("accountDoesNotExist")
+    matches!(kind.strip_prefix(PREFIX), Some("accountDoesNotExist" | "externalAccountRequired"))
 }
 
 /// Whether an answer says that the nonce was not good (RFC 8555, 6.5).

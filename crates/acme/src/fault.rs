@@ -77,11 +77,8 @@ fn refusal(action: Action, status: u16, answer: &Answer, now: Timestamp) -> CaEr
         Verdict::Refused(_) if action == Action::Binding && is_binding(kind) => {
             "the CA does not accept the external account: set eab_kid and eab_hmac_key anew, to what it handed out"
         }
-        // What the account has to do with it is found out by whoever placed the order.
-        Verdict::Account if action.is_of_orders() => "",
-        Verdict::Account if action == Action::Revocation => {
-            "the CA does not take the revocation from this account; revoke it at the CA with the certificate's own key"
-        }
+        // What the account has to do with it is found out by whoever asked.
+        Verdict::Account if action.is_of_orders() || action == Action::Revocation => "",
         Verdict::Account => "the CA does not accept this account",
         Verdict::Refused(_) if action == Action::Directory => "check the directory URL",
         Verdict::Refused(_) if known.is_some() => known.map_or("", |(_, advice)| advice),
@@ -127,6 +124,8 @@ fn verdict(
     let said = || document.as_ref().and_then(Document::text);
     let is_paused = answer.retry_after.is_none() && said().is_some_and(|said| is_paused(&said));
     match (status, kind) {
+        // Some CAs name in their directory what they do not do.
+        (405 | 501, _) if action.is_optional() => Verdict::Refused(Class::Configuration),
         (429, _) | (_, Some("rateLimited")) if is_paused => Verdict::NeedsPerson,
         (429, _) | (_, Some("rateLimited")) => Verdict::Later(Class::RateLimited),
         (500.. | 408 | 425, _) | (_, Some("serverInternal" | "orderNotReady"))
@@ -150,6 +149,8 @@ fn verdict(
         (404 | 410, Some("malformed" | "orderNotFound" | "orderDoesNotExist")) if action == Action::Order => {
             Verdict::Gone
         }
+        // So many certificates may be unknown to it that the others would never be asked for.
+        (404 | 410, None) if action == Action::RenewalInfo => Verdict::Refused(Class::Protocol),
         (404 | 410, None) if reads && answer.body.is_empty() => Verdict::Refused(Class::Protocol),
         _ => match document {
             None if answer.retry_after.is_some() => Verdict::Later(Class::Transient),
@@ -191,6 +192,12 @@ fn moved(action: Action, answer: &Answer) -> CaError {
         Action::Directory => CaError::Refused(class(Class::Configuration)),
         _ => CaError::Transient(class(Class::Transient)),
     }
+}
+
+pub(crate) fn unusable_certificate_key() -> CaError {
+    let detail =
+        "the certificate's key cannot be used: it is no key in PKCS #8 of a type that certificates have here";
+    CaError::Refused(Problem::new(Class::Configuration, "certificate-key", detail))
 }
 
 pub(crate) fn unusable_key() -> CaError {

@@ -11,7 +11,7 @@
 //! - [`Acme`] is the port; one connection pool an issuer, one restored account an issuer.
 //! - `http`, `connect`, `nonces`, `call` carry requests and keep what was seen.
 //! - `signed`, `key`, `directory` and `link` make the requests that `instant-acme` cannot; `status` has it read what it would not.
-//! - `register`, `rollover`, `account`, `order` and `renewal` are the acts.
+//! - `register`, `rollover`, `account`, `order`, `renewal` and `revocation` are the acts.
 //! - `fault`, `document` and `unreachable` turn failures into what to do and what to tell people.
 
 mod account;
@@ -29,6 +29,7 @@ mod nonces;
 mod order;
 mod register;
 mod renewal;
+mod revocation;
 mod rollover;
 mod signed;
 mod status;
@@ -38,6 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use cap_core::certificate::RevocationReason;
 use cap_core::clock::Clock;
 use cap_core::limits;
 use cap_core::order::{CaAccount, CaError, CaRequest, CertificateAuthority};
@@ -111,6 +113,16 @@ impl CertificateAuthority for Acme {
 
     async fn deactivate(&self, request: &CaRequest, account_url: &str) -> Result<(), CaError> {
         rollover::deactivate(&self.http(request)?, request, account_url).await
+    }
+
+    async fn revoke_by_key(
+        &self,
+        request: &CaRequest,
+        certificate: &[u8],
+        key: &SecretSlice<u8>,
+        reason: RevocationReason,
+    ) -> Result<(), CaError> {
+        revocation::by_key(&self.http(request)?, certificate, key, reason).await
     }
 
     async fn account(&self, request: &CaRequest, account_url: &str) -> Result<Arc<dyn CaAccount>, CaError> {

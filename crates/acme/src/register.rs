@@ -17,6 +17,9 @@ use crate::http::Http;
 use crate::key::Jws;
 use crate::signed::Signing;
 
+/// Characters of an account's status that are quoted: enough for any of RFC 8555's.
+const STATUS_CHARS: usize = 20;
+
 /// A request for an account (RFC 8555, 7.3).
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -47,11 +50,23 @@ struct Account {
     status: String,
 }
 
-/// Registers the account of this key, or finds it and sets its contacts; answers its URL.
+/// Registers the account of this key, or finds it and sets its contacts; answers its URL. There are CAs that take a binding once and
+/// refuse it of an account that has one, so that which is to be bound is looked for first.
 pub(crate) async fn register(http: &Arc<Http>, request: &CaRequest) -> Result<String, CaError> {
     let directory = Directory::fetch(http).await?;
     let by_key = Signing::new(http.clone(), directory.clone(), request, None)?;
     let contact = request.spec.contacts.as_slice();
+    if request.external.is_some() {
+        match existing(&by_key).await {
+            Ok(Some(url)) => {
+                tell_contacts(http, directory, request, &url).await?;
+                return Ok(url);
+            }
+            Err(error @ (CaError::Transient(_) | CaError::Later { .. })) => return Err(error),
+            // Whatever it says of a key that it does not know.
+            Ok(None) | Err(_) => {}
+        }
+    }
     let (action, binding) = match &request.external {
         Some(external) => (Action::Binding, Some(by_key.bound_to(external)?)),
         None => (Action::Account, None),
@@ -62,20 +77,39 @@ pub(crate) async fn register(http: &Arc<Http>, request: &CaRequest) -> Result<St
     check_valid(&answer)?;
     // An account that was there already (RFC 8555, 7.3.1) may have contacts that are not wanted any more.
     if answer.status == Some(StatusCode::OK) {
-        let by_account = Signing::new(http.clone(), directory, request, Some(url.clone()))?;
-        check_valid(&by_account.post(Action::Account, &url, &Contacts { contact }).await?)?;
+        tell_contacts(http, directory, request, &url).await?;
     }
     Ok(url)
+}
+
+/// Sets the contacts of the account at `url`.
+async fn tell_contacts(
+    http: &Arc<Http>,
+    directory: Directory,
+    request: &CaRequest,
+    url: &str,
+) -> Result<(), CaError> {
+    let by_account = Signing::new(http.clone(), directory, request, Some(url.to_owned()))?;
+    let contact = request.spec.contacts.as_slice();
+    check_valid(&by_account.post(Action::Account, url, &Contacts { contact }).await?)
 }
 
 /// The URL of the account that has the request's key, if the CA knows one.
 pub(crate) async fn find(http: &Arc<Http>, request: &CaRequest) -> Result<Option<String>, CaError> {
     let directory = Directory::fetch(http).await?;
-    let endpoint = directory.new_account.clone();
-    let by_key = Signing::new(http.clone(), directory, request, None)?;
-    match by_key.post(Action::Account, &endpoint, &Existing { only_return_existing: true }).await {
+    existing(&Signing::new(http.clone(), directory, request, None)?).await
+}
+
+/// The same, of whoever signs. A CA that would have a new account bound knows none by this key.
+async fn existing(by_key: &Signing) -> Result<Option<String>, CaError> {
+    let endpoint = &by_key.directory.new_account;
+    match by_key.post(Action::Account, endpoint, &Existing { only_return_existing: true }).await {
         Ok(answer) => check_valid(&answer).and_then(|()| location(&answer)).map(Some),
-        Err(CaError::Account(problem)) if document::is_unknown_account(&problem.kind) => Ok(None),
+        Err(CaError::Account(problem) | CaError::Refused(problem))
+            if document::is_unknown_account(&problem.kind) =>
+        {
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }
@@ -93,7 +127,7 @@ fn location(answer: &Answer) -> Result<String, CaError> {
 fn check_valid(answer: &Answer) -> Result<(), CaError> {
     match serde_json::from_slice(&answer.body) {
         Ok(Account { status }) if status != "valid" => {
-            let status: String = status.chars().take(20).collect();
+            let status: String = status.chars().take(STATUS_CHARS).collect();
             let detail = format!("the CA says that the account is {status}; make a new issuer");
             Err(CaError::Account(Problem::new(Class::Configuration, "account-closed", detail)))
         }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::call::{Action, Answer};
 use crate::directory::Directory;
 use crate::http::Http;
-use crate::key::{AccountKey, Jwk, Signer};
+use crate::key::{Jwk, Signer, SigningKey};
 use crate::signed::Signing;
 
 /// What the new key signs (RFC 8555, 7.3.5).
@@ -40,7 +40,7 @@ pub(crate) async fn change_key(
     let directory = Directory::fetch(http).await?;
     let Some(endpoint) = directory.key_change.clone() else { return Err(not_offered()) };
     let old = Signing::new(http.clone(), directory, request, Some(url.to_owned()))?;
-    let new = AccountKey::read(new_key)?;
+    let new = SigningKey::of_account(new_key)?;
     let (new_jwk, change) = (new.jwk(), KeyChange { account: url, old_key: old.jwk() });
     let payload = serde_json::to_vec(&change).map_err(|_| crate::fault::unusable_key())?;
     let signed = new.sign(Signer::Jwk(&new_jwk), None, &endpoint, &payload);

@@ -19,7 +19,7 @@ use crate::directory::Directory;
 use crate::document;
 use crate::fault;
 use crate::http::{Handle, Http, REPLAY_NONCE};
-use crate::key::{self, AccountKey, Jwk, Jws, Signer};
+use crate::key::{self, Jwk, Jws, Signer, SigningKey};
 
 /// How often a request is sent when its nonces are refused: as often as `instant-acme` sends one.
 const TRIES: u32 = 3;
@@ -29,7 +29,7 @@ const JOSE: HeaderValue = HeaderValue::from_static("application/jose+json");
 pub(crate) struct Signing {
     http: Arc<Http>,
     pub(crate) directory: Directory,
-    key: AccountKey,
+    key: SigningKey,
     jwk: Jwk,
     /// The account's URL; nothing for a key by itself.
     account: Option<String>,
@@ -46,8 +46,17 @@ impl Signing {
         request: &CaRequest,
         account: Option<String>,
     ) -> Result<Self, CaError> {
-        let key = AccountKey::read(&request.account_key)?;
-        Ok(Self { http, directory, jwk: key.jwk(), key, account })
+        Ok(Self::with(http, directory, SigningKey::of_account(&request.account_key)?, account))
+    }
+
+    /// Signs with `key`, for `account` if it is known.
+    pub(crate) fn with(
+        http: Arc<Http>,
+        directory: Directory,
+        key: SigningKey,
+        account: Option<String>,
+    ) -> Self {
+        Self { http, directory, jwk: key.jwk(), key, account }
     }
 
     /// The public key.

@@ -82,7 +82,9 @@ pub const INLINE_WAIT: Duration = Duration::from_millis(300);
 pub const POLL_WAIT_FIRST: Duration = Duration::from_secs(1);
 /// The longest wait between two looks at an order, where the CA does not say otherwise.
 pub const POLL_WAIT_MAX: Duration = Duration::from_secs(60);
-/// The shortest wait that is cut short where somebody asked for the job while it ran: behind a shorter one the same attempt goes on.
+/// The longest that such a CA may ask to be left alone at first; twice as long each time.
+pub const ASKED_WAIT_FIRST: Duration = Duration::from_secs(3_600);
+/// A wait of at least this long is skipped when somebody asked for the job while it ran. After a shorter one the same attempt goes on.
 pub const WISH_WAIT: Duration = Duration::from_secs(5);
 /// The wait before a fact that the database did not take is written again.
 pub const PERSIST_WAIT: Duration = Duration::from_millis(100);
@@ -103,19 +105,19 @@ pub const OVERDUE_MIN: Duration = Duration::from_secs(600);
 pub const OVERDUE_FIRST: Duration = Duration::from_secs(3_600);
 /// And this part of the life that is left of the version in use, where that is longer.
 pub const OVERDUE_LIFE_DIVISOR: u32 = 10;
+/// How many times longer such an order is waited for where the CA does not say what became of it: half of the life left.
+pub const UNHEARD_FACTOR: u32 = 5;
 /// Steps of one run of an order: several times as many as any needs.
 pub const RUN_STEPS: u32 = 100;
 /// Faults of a CA that says each time that an overdue order can be finalized, or its certificate fetched, before another one is
 /// placed: more than pass by chance.
 pub const STUCK_FAULTS: u32 = 20;
-/// So many times as long where the CA does not say what became of the order: half of that life.
-pub const UNHEARD_FACTOR: u32 = 5;
 /// How often it is noted for the audit that the CA gave something else than the certificate that was asked for.
 pub const MIX_UPS_NOTED: u32 = 3;
 /// Passing faults of an order that was set aside, after which it is not asked for any more before a younger one is finalized:
 /// some minutes of them.
 pub const ELDER_FAULTS: u32 = 8;
-/// The longest that a CA may ask to be left alone with it, each time.
+/// The longest `Retry-After` that is obeyed of an order that was set aside, before a younger one is finalized.
 pub const ELDER_WAIT: Duration = Duration::from_secs(600);
 /// Orders of one certificate that are watched beside its attempt: a CA that is stuck with them all gets no more.
 pub const WATCHED_ORDERS: usize = 2;

@@ -130,6 +130,8 @@ pub enum Registration {
     Ready(String),
     /// It failed, and is tried again then.
     Failing(Problem, Timestamp),
+    /// The CA accepts the account at this URL, and not what it was told of it; that is tried again then.
+    Accepted(String, Problem, Timestamp),
     /// The CA does not accept the account, which is on hold from now on; it is asked again then.
     Refused(Problem, Timestamp),
 }
@@ -383,6 +385,10 @@ impl Store {
                 "status": "failing", "problem": bson("issuers", problem)?, "next_attempt_at": date(*next),
                 "fence": claim.fence, "last_event": event,
             },
+            Registration::Accepted(url, problem, next) => doc! {
+                "status": "failing", "account_url": url, "problem": bson("issuers", problem)?,
+                "next_attempt_at": date(*next), "hold": null, "fence": claim.fence, "last_event": event,
+            },
             Registration::Refused(problem, next) => {
                 let mut change = account::refused(account_url, problem, *next)?;
                 change.extend(doc! { "fence": claim.fence, "last_event": event });
@@ -393,9 +399,9 @@ impl Store {
         let fact = Fact::new("record a registration").give("issuers", filter, change, vec![]);
         let fact = match registration {
             Registration::Ready(_) => fact.ending(claim, "succeeded"),
-            Registration::Failing(problem, next) | Registration::Refused(problem, next) => {
-                fact.postponing(claim, *next, now, problem)?
-            }
+            Registration::Failing(problem, next)
+            | Registration::Accepted(_, problem, next)
+            | Registration::Refused(problem, next) => fact.postponing(claim, *next, now, problem)?,
         };
         self.write(fact.audited(audit)).await
     }

@@ -85,6 +85,15 @@ impl VersionRecord {
     pub fn is_revoked(&self) -> bool {
         self.revocation.as_ref().is_some_and(|revocation| revocation.revoked_at.is_some())
     }
+
+    /// What it is to its certificate, whose current version is `current`.
+    #[must_use]
+    pub fn beside(&self, current: &Self) -> Affected {
+        Affected {
+            is_current: current.id == self.id,
+            shares_key: self.spki_sha256.is_some() && current.spki_sha256 == self.spki_sha256,
+        }
+    }
 }
 
 impl Store {
@@ -284,11 +293,7 @@ impl VersionRecord {
         let (Some(revocation), Some(current)) = (&self.revocation, &certificate.version) else {
             return false;
         };
-        let affected = Affected {
-            is_current: current.id == self.id,
-            shares_key: self.spki_sha256.is_some() && current.spki_sha256 == self.spki_sha256,
-        };
-        is_replaced(revocation.reason, affected, revocation.replace, certificate.spec.auto_renew)
+        is_replaced(revocation.reason, self.beside(current), revocation.replace, certificate.spec.auto_renew)
     }
 }
 

@@ -89,7 +89,7 @@ fn each_answer_has_its_class() {
         (Order, 404, "html", again),
         (NewOrder, 409, "alreadyReplaced", refused(Class::Protocol)),
         (RenewalInfo, 404, "malformed", refused(Class::Protocol)),
-        (RenewalInfo, 404, "html", again),
+        (RenewalInfo, 404, "html", refused(Class::Protocol)),
         (RenewalInfo, 500, "", again),
         (RenewalInfo, 429, "", later),
         (Directory, 404, "html", refused(Class::Configuration)),

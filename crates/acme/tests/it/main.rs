@@ -7,6 +7,7 @@ mod bench;
 mod external;
 mod issuance;
 mod renewal;
+mod revocation;
 mod rollover;
 mod stub;
 mod trouble;

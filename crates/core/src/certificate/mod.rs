@@ -11,7 +11,7 @@ pub use issued::{BadChain, Issued, Presented, leaf_der, presented, spki_sha256};
 pub use key::{CannotMakeKey, KeyMaterial, KeyType, account_key};
 pub(crate) use renewal::left_at_renewal;
 pub use renewal::{due_time, renewal_time};
-pub use revocation::{Affected, BadReason, RevocationReason, is_replaced};
+pub use revocation::{Affected, BadReason, RevocationReason, is_replaced, may_ask_by_key};
 pub use spec::{BadSpec, ChainName, ChallengeType, Names, Profile, Spec};
 
 use jiff::Timestamp;

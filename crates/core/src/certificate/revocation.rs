@@ -84,7 +84,7 @@ impl FromStr for RevocationReason {
 }
 
 /// What a revoked version was to its certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Affected {
     /// It is the current one.
     pub is_current: bool,
@@ -105,6 +105,13 @@ pub fn is_replaced(
     is_useless && asked.unwrap_or(auto_renew)
 }
 
+/// Whether the version's own key may ask for its revocation where no account can. CAs may take such a request as proof that the
+/// key is compromised, whatever the reason says, and then revoke all certificates that have it.
+#[must_use]
+pub fn may_ask_by_key(reason: RevocationReason, affected: Affected) -> bool {
+    reason.is_about_key() || affected.is_current || !affected.shares_key
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +125,17 @@ mod tests {
         for wrong in ["", "keycompromise", "caCompromise", "certificateHold", "removeFromCRL", "1"] {
             let refused = wrong.parse::<RevocationReason>().unwrap_err().to_string();
             assert!(refused.contains("cessationOfOperation") && refused.contains(wrong), "{refused}");
+        }
+    }
+
+    #[test]
+    fn no_key_that_is_in_use_by_another_version_asks_unless_it_is_to_blame() {
+        for reason in RevocationReason::ALL {
+            for (is_current, shares_key) in [(true, true), (false, false), (true, false)] {
+                assert!(may_ask_by_key(reason, Affected { is_current, shares_key }));
+            }
+            let in_use = Affected { is_current: false, shares_key: true };
+            assert_eq!(may_ask_by_key(reason, in_use), reason == RevocationReason::KeyCompromise);
         }
     }
 

@@ -135,6 +135,16 @@ pub trait CertificateAuthority: Send + Sync {
     /// Deactivates the account at `account_url`, for ever (RFC 8555, 7.3.6).
     async fn deactivate(&self, request: &CaRequest, account_url: &str) -> Result<(), CaError>;
 
+    /// Has a certificate revoked, DER, by the word of its own key, PKCS #8 DER, without an account (RFC 8555, 7.6). It is done as
+    /// well when it was done before.
+    async fn revoke_by_key(
+        &self,
+        request: &CaRequest,
+        certificate: &[u8],
+        key: &SecretSlice<u8>,
+        reason: RevocationReason,
+    ) -> Result<(), CaError>;
+
     /// The account at `account_url`.
     async fn account(&self, request: &CaRequest, account_url: &str) -> Result<Arc<dyn CaAccount>, CaError>;
 }

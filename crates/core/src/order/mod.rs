@@ -31,7 +31,9 @@ pub use ledger::{FailedAttempt, IssuedVersion, Ledger, LedgerError};
 pub use park::{Bucket, Park, buckets, goes_past};
 pub use picture::{moves, order_states_markdown};
 pub use replaces::{is_doubted, predecessor};
-pub use retry::{attempt_delay, deferred, limit_wait_max, poll_delay, postponed, transient_delay};
+pub use retry::{
+    asked_wait_max, attempt_delay, deferred, limit_wait_max, poll_delay, postponed, transient_delay,
+};
 pub use standing::{Standing, Steady};
 pub use state::{Duty, Order, OrderKey, OrderState, Placed};
 pub use step::{Knowledge, Step, may_issue, next_step};

@@ -20,8 +20,11 @@ const ATTEMPT_WAIT_MAX: Duration = Duration::from_secs(86_400);
 const LIFE_LEFT_DIVISOR: u32 = 10;
 /// The wait after it has expired: nothing is served any more, and CAs count failures by the hour.
 const EXPIRED_WAIT_MAX: Duration = Duration::from_secs(3_600);
-/// The shortest wait between two attempts, however little life is left: CAs count failures by the hour.
+/// The shortest wait between two attempts, however little life is left: a CA that refuses at once is not asked in a circle.
 const ATTEMPT_WAIT_MIN: Duration = Duration::from_secs(15);
+
+/// How often a wait is doubled at most: by then it is beyond any bound.
+const DOUBLINGS_MAX: u32 = 16;
 
 /// How long to wait after the `failures`-th failed attempt in a row (1 is the first), with up to a tenth of jitter.
 #[must_use]
@@ -46,7 +49,7 @@ pub fn attempt_delay(
 /// by jitter.
 #[must_use]
 pub fn transient_delay(count: u32, entropy: &dyn Entropy) -> Duration {
-    let doublings = count.saturating_sub(1).min(16);
+    let doublings = count.saturating_sub(1).min(DOUBLINGS_MAX);
     let wait = (limits::TRANSIENT_WAIT_FIRST * 2_u32.pow(doublings)).min(limits::TRANSIENT_WAIT_MAX);
     entropy::between(entropy, wait / 2, wait)
 }
@@ -81,11 +84,27 @@ pub fn poll_delay(
     now: Timestamp,
     entropy: &dyn Entropy,
 ) -> Duration {
-    let wait = (limits::POLL_WAIT_FIRST * 2_u32.pow(waits.min(16))).min(limits::POLL_WAIT_MAX);
+    let wait = (limits::POLL_WAIT_FIRST * 2_u32.pow(waits.min(DOUBLINGS_MAX))).min(limits::POLL_WAIT_MAX);
     let ends = ends.into_iter().flatten().filter(|end| *end > now);
     let most = ends.map(|end| until(now, end) / LIFE_LEFT_DIVISOR).min().unwrap_or(limits::POLL_WAIT_MAX);
     let wait = wait.min(most).max(limits::POLL_WAIT_FIRST);
     wait - entropy::between(entropy, Duration::ZERO, wait / 10)
+}
+
+/// The longest that a CA which is busy with an order may ask to be left alone, after so many `waits` before, where the order and the
+/// version in use end then. Some ask for a day and are done in minutes, so it is an hour at first, and twice as long each time; half
+/// of what is left of the order, which is of no use once it has expired; and as with rate limits a part of the version's life.
+#[must_use]
+pub fn asked_wait_max(
+    waits: u32,
+    order_ends: Option<Timestamp>,
+    expires: Option<Timestamp>,
+    now: Timestamp,
+) -> Duration {
+    let trusted = limits::ASKED_WAIT_FIRST * 2_u32.pow(waits.min(DOUBLINGS_MAX));
+    let left = order_ends.filter(|end| *end > now).map(|end| until(now, end) / 2);
+    let most = trusted.min(limits::RETRY_AFTER_MAX).min(limit_wait_max(expires, now));
+    left.map_or(most, |left| most.min(left))
 }
 
 /// What becomes of a job after one more passing fault than `before`: the same step again, later.
@@ -131,6 +150,20 @@ mod tests {
     use super::*;
     use crate::clock::later;
     use crate::entropy::tests::Seeded;
+
+    #[test]
+    fn a_busy_ca_is_left_alone_for_an_hour_at_first_and_for_no_longer_than_the_order_is_of_use() {
+        let now = Timestamp::from_second(1_790_000_000).unwrap();
+        let hours = |hours: u64| Duration::from_secs(hours * 3_600);
+        let end = |after| Some(later(now, hours(after)));
+        for (waits, most) in [(0, 1), (1, 2), (4, 16), (5, 24), (u32::MAX, 24)] {
+            assert_eq!(asked_wait_max(waits, None, None, now), hours(most), "after {waits} waits");
+        }
+        assert_eq!(asked_wait_max(9, end(8), None, now), hours(4), "half of the order's life");
+        assert_eq!(asked_wait_max(9, end(8), end(20), now), hours(2), "a tenth of the version's");
+        let over = Some(now - Duration::from_secs(1));
+        assert_eq!(asked_wait_max(0, over, over, now), hours(1));
+    }
 
     #[test]
     fn waits_grow_and_then_stay() {

@@ -3,18 +3,42 @@
 //! anywhere, whoever comes next asks the CA again, which says that it is done if it is.
 
 use cap_core::audit::{Action, Draft, Origin};
-use cap_core::certificate::leaf_der;
+use cap_core::certificate::{Affected, RevocationReason, leaf_der, may_ask_by_key};
+use cap_core::envelope::KeyOwner;
 use cap_core::fault;
 use cap_core::id::{CertificateId, JobId, VersionId};
 use cap_core::issuer::Hold;
 use cap_core::job::{Claim, Mandate, Settlement};
 use cap_core::limits;
-use cap_core::order::{CaError, Outcome, Standing, deferred};
+use cap_core::order::{CaError, CaRequest, Outcome, Standing, deferred};
 use cap_core::problem::{Class, Problem};
 use cap_store::{IssuedChain, IssuerRecord, Revoked, StoreError};
 
 use super::account::{self, IssuerStanding};
 use super::{Trouble, World};
+
+/// One run: what is to be revoked, and under which claim.
+struct Run<'a> {
+    world: &'a World,
+    claim: &'a Claim,
+    mandate: &'a Mandate,
+    issuer: IssuerRecord,
+    version: VersionId,
+    affected: Affected,
+    reason: RevocationReason,
+    /// DER.
+    leaf: Vec<u8>,
+}
+
+/// Whose word the CA took, or how the run ends without.
+type Asked = Result<Result<By, Outcome>, Trouble>;
+
+/// Who asks the CA.
+#[derive(Debug, Clone, Copy)]
+enum By {
+    Account,
+    Key,
+}
 
 pub(super) async fn run(
     world: &World,
@@ -32,33 +56,16 @@ pub(super) async fn run(
     };
     let issuer = record.issuer.unwrap_or(found.issuer);
     let Some(issuer) = world.store.issuer(claim.project, &issuer.to_string()).await? else {
-        return Ok(Outcome::Settle(Settlement::Dead(no_account())));
-    };
-    let Some(account_url) = issuer.account_url.clone() else {
-        return Ok(Outcome::Settle(without_account(world, claim, &issuer)));
+        return Ok(Outcome::Settle(Settlement::Dead(no_issuer())));
     };
     let Ok(leaf) = leaf_der(&chain_pem) else { return Ok(Outcome::Settle(Settlement::Dead(unreadable()))) };
-    let request = world.ca_request(&issuer).await?;
-    let account = match world.account(&request, &account_url).await {
-        Ok(account) => account,
-        Err(error) => return Ok(Outcome::Settle(world.passing(claim, error, None))),
+    let affected = found.version.as_ref().map(|current| record.beside(current)).unwrap_or_default();
+    let reason = wanted.reason;
+    let run = Run { world, claim, mandate, issuer, version, affected, reason, leaf };
+    let by = match run.ask().await? {
+        Ok(by) => by,
+        Err(outcome) => return Ok(outcome),
     };
-    fault::point("revoke.before");
-    let done = world.while_held(mandate, account.revoke(&leaf, wanted.reason)).await;
-    fault::point("revoke.after");
-    let standing = IssuerStanding { world, issuer: &issuer, request: &request };
-    match done {
-        None => return Ok(Outcome::Lost),
-        Some(Ok(())) => {}
-        Some(Err(CaError::Account(problem))) => {
-            return Ok(Outcome::Settle(not_accepted(&standing, claim, problem).await?));
-        }
-        // A CA that was told of the next key already does not know the one that this was signed with.
-        Some(Err(CaError::Refused(problem) | CaError::Gone(problem))) if standing.is_moving().await => {
-            return Ok(Outcome::Settle(world.again(claim, problem)));
-        }
-        Some(Err(error)) => return Ok(Outcome::Settle(not_done(world, claim, error))),
-    }
     let (clock, entropy) = (world.clock.as_ref(), world.entropy.as_ref());
     let revoked =
         Revoked { certificate, version, at: clock.now(), replacement: JobId::generate(clock, entropy) };
@@ -66,8 +73,120 @@ pub(super) async fn run(
         .names(&found.spec.names)
         .detail("version", version.to_string())
         .detail("serial", record.serial.clone())
-        .detail("reason", wanted.reason.as_str());
+        .detail("reason", reason.as_str())
+        .detail("by", by.as_str());
     record_it(world, claim, mandate, &revoked, &draft).await
+}
+
+impl Run<'_> {
+    /// Asks by the account, and by the version's own key where no account can.
+    async fn ask(&self) -> Asked {
+        let request = self.world.ca_request(&self.issuer).await?;
+        match (&self.issuer.account_url, self.issuer.why_held()) {
+            (Some(url), _) => self.by_account(&request, url).await,
+            (None, Some(Hold::Deactivating | Hold::Deactivated)) => {
+                self.by_key(&request, Settlement::Dead).await
+            }
+            // The account may be accepted again, but such a key does not wait for that.
+            (None, Some(Hold::Refused)) if self.reason.is_about_key() => {
+                self.by_key(&request, |_| self.without_account()).await
+            }
+            (None, Some(Hold::Refused) | None) => settled(self.without_account()),
+        }
+    }
+
+    async fn by_account(&self, request: &CaRequest, url: &str) -> Asked {
+        let (world, issuer) = (self.world, &self.issuer);
+        let account = match world.account(request, url).await {
+            Ok(account) => account,
+            Err(error) => return settled(world.passing(self.claim, error, None)),
+        };
+        let standing = IssuerStanding { world, issuer, request };
+        match self.told(account.revoke(&self.leaf, self.reason)).await {
+            None => Ok(Err(Outcome::Lost)),
+            Some(Ok(())) => Ok(Ok(By::Account)),
+            Some(Err(CaError::Account(problem))) => self.not_accepted(&standing, problem).await,
+            // A CA that was told of the next key already does not know the one that this was signed with.
+            Some(Err(CaError::Refused(problem) | CaError::Gone(problem))) if standing.is_moving().await => {
+                settled(world.again(self.claim, problem))
+            }
+            Some(Err(error)) => settled(not_done(world, self.claim, error)),
+        }
+    }
+
+    /// What becomes of it when the CA says that the account may not. One that it does not accept at all is put on hold, and the
+    /// revocation waits for it; one whose key is being changed is asked again; where it is accepted, the key itself may do.
+    async fn not_accepted(&self, standing: &IssuerStanding<'_>, problem: Problem) -> Asked {
+        let (world, claim) = (self.world, self.claim);
+        if standing.is_moving().await {
+            return settled(world.again(claim, problem));
+        }
+        match standing.is_accepted().await {
+            Ok(true) => self.by_key(standing.request, Settlement::Dead).await,
+            Ok(false) => {
+                account::halt(world, standing.issuer, &problem).await?;
+                settled(world.again(claim, problem))
+            }
+            Err(CaError::Later { at, .. }) => {
+                settled(deferred(claim.setbacks, problem, at, world.clock.now(), world.entropy.as_ref()))
+            }
+            Err(_) => settled(world.again(claim, problem)),
+        }
+    }
+
+    /// Asks by the version's own key; where that cannot be, or is refused, `instead` says what becomes of the job.
+    async fn by_key(&self, request: &CaRequest, instead: impl FnOnce(Problem) -> Settlement) -> Asked {
+        let world = self.world;
+        if !may_ask_by_key(self.reason, self.affected) {
+            return settled(instead(key_in_use()));
+        }
+        let Some((_, sealed)) = world.store.version_material(self.version).await? else {
+            return Ok(Err(Outcome::Settle(Settlement::Superseded)));
+        };
+        let place = ("certificate_versions", &*self.version.to_string(), "key");
+        let key = world.keyring.open(KeyOwner::Project(self.claim.project), place, 1, &sealed).await?;
+        match self.told(world.ca.revoke_by_key(request, &self.leaf, &key, self.reason)).await {
+            None => Ok(Err(Outcome::Lost)),
+            Some(Ok(())) => Ok(Ok(By::Key)),
+            Some(Err(
+                CaError::Account(problem)
+                | CaError::Refused(problem)
+                | CaError::NeedsPerson(problem)
+                | CaError::Gone(problem),
+            )) => settled(instead(problem.advised(NEITHER))),
+            Some(Err(error)) => settled(not_done(world, self.claim, error)),
+        }
+    }
+
+    /// Tells the CA, for no longer than the lease lasts.
+    async fn told(&self, act: impl Future<Output = Result<(), CaError>>) -> Option<Result<(), CaError>> {
+        fault::point("revoke.before");
+        let done = self.world.while_held(self.mandate, act).await;
+        fault::point("revoke.after");
+        done
+    }
+
+    /// What becomes of the job while the CA may accept the account again.
+    fn without_account(&self) -> Settlement {
+        let issuer = &self.issuer;
+        let why = issuer.problem.as_ref().map_or("it registers its account anew", |problem| &problem.detail);
+        let detail = format!("issuer {} cannot revoke now, and is asked again: {why}", issuer.name);
+        let class = issuer.problem.as_ref().map_or(Class::Transient, |problem| problem.class);
+        self.world.again(self.claim, Problem::new(class, "issuer-not-ready", detail))
+    }
+}
+
+impl By {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Account => "account",
+            Self::Key => "certificate-key",
+        }
+    }
+}
+
+fn settled(settlement: Settlement) -> Asked {
+    Ok(Err(Outcome::Settle(settlement)))
 }
 
 /// What becomes of the job when the CA did not do it. What it refused it would refuse again: that is for a person.
@@ -82,30 +201,6 @@ fn not_done(world: &World, claim: &Claim, error: CaError) -> Settlement {
         | CaError::NeedsPerson(problem)
         | CaError::Gone(problem) => Settlement::Dead(problem),
     }
-}
-
-/// What becomes of it when the CA says that the account may not. One that it does not accept at all is put on hold, and the
-/// revocation waits for it; one whose key is being changed is asked again.
-async fn not_accepted(
-    standing: &IssuerStanding<'_>,
-    claim: &Claim,
-    problem: Problem,
-) -> Result<Settlement, Trouble> {
-    let world = standing.world;
-    if standing.is_moving().await {
-        return Ok(world.again(claim, problem));
-    }
-    Ok(match standing.is_accepted().await {
-        Ok(true) => Settlement::Dead(problem),
-        Ok(false) => {
-            account::halt(world, standing.issuer, &problem).await?;
-            world.again(claim, problem)
-        }
-        Err(CaError::Later { at, .. }) => {
-            deferred(claim.setbacks, problem, at, world.clock.now(), world.entropy.as_ref())
-        }
-        Err(_) => world.again(claim, problem),
-    })
 }
 
 /// Writes it down, again and again while the database does not answer and the lease lasts.
@@ -135,20 +230,20 @@ async fn record_it(
     Ok(Outcome::Stored)
 }
 
-/// What becomes of the job while the issuer's account is of no use: one that the CA may accept again is waited for.
-fn without_account(world: &World, claim: &Claim, issuer: &IssuerRecord) -> Settlement {
-    if matches!(issuer.why_held(), Some(Hold::Deactivating | Hold::Deactivated)) {
-        return Settlement::Dead(no_account());
-    }
-    let why = issuer.problem.as_ref().map_or("it registers its account anew", |problem| &problem.detail);
-    let detail = format!("issuer {} cannot revoke now, and is asked again: {why}", issuer.name);
-    let class = issuer.problem.as_ref().map_or(Class::Transient, |problem| problem.class);
-    world.again(claim, Problem::new(class, "issuer-not-ready", detail))
+/// What to do where the CA refuses the key's word as well.
+const NEITHER: &str = "the CA takes the revocation neither from the issuer's account nor by the certificate's own key; ask the CA to \
+                       revoke it, or mend that and retry the job";
+
+fn key_in_use() -> Problem {
+    let detail = "the issuer's account cannot revoke this version, and its key, which could, is that of the version in use: CAs may \
+                  revoke that one with it; have the certificate renewed with a new key and retry the job, or revoke this one for \
+                  keyCompromise";
+    Problem::new(Class::Configuration, "key-in-use", detail)
 }
 
-fn no_account() -> Problem {
-    let detail = "the issuer that issued this version is gone, or its account is deactivated, so the CA cannot be asked by its \
-                  account; revoke it at the CA with the certificate's own key";
+fn no_issuer() -> Problem {
+    let detail = "the issuer that issued this version is gone, so nobody knows which CA to ask; revoke it at the CA with the \
+                  certificate's own key and another client";
     Problem::new(Class::Configuration, "issuer-missing", detail)
 }
 

@@ -141,6 +141,8 @@ async fn a_revocation_waits_while_the_account_is_on_hold_and_goes_on_when_it_is_
     let (stack, bench) = bench::own(bench::workers(1)).await;
     let id = bench.request("hold.example.test").await;
     bench.valid(&id).await;
+    let compromised = bench.request("compromised-hold.example.test").await;
+    bench.valid(&compromised).await;
     let database = Client::with_uri_str(stack.mongo_uri()).await.unwrap().default_database().unwrap();
     let issuers = database.collection::<Document>("issuers");
     let good = issuers.find_one(doc! { "name": "pebble" }).await.unwrap().unwrap();
@@ -149,6 +151,18 @@ async fn a_revocation_waits_while_the_account_is_on_hold_and_goes_on_when_it_is_
         "account_url": null, "status": "failing", "hold": { "why": "refused", "account_url": good.get("account_url") },
     } };
     issuers.update_one(own.clone(), hold).await.unwrap();
+    let compromised = bench.get(&compromised).await;
+    let now = revoke(
+        &bench,
+        compromised["id"].as_str().unwrap(),
+        json!({ "reason": "keyCompromise", "replace": false }),
+    );
+    job_succeeded(&bench, &now.await).await;
+    assert_eq!(
+        at_the_ca(&bench, &compromised["version"]).await,
+        (true, Some(KEY_COMPROMISE)),
+        "its key needs no account"
+    );
     let job = revoke(&bench, &id, json!({ "reason": "superseded", "replace": false })).await;
     let path = bench.path(&format!("jobs/{}", job["id"].as_str().unwrap()));
     wait::until("the job to wait", PATIENCE, || async {
@@ -171,6 +185,51 @@ async fn a_revocation_waits_while_the_account_is_on_hold_and_goes_on_when_it_is_
     let shown = bench.get(&id).await;
     let revocation = &shown["version"]["revocation"];
     assert!(revocation["problem"].is_null() && revocation["revoked_at"].is_string(), "{revocation}");
+}
+
+/// An account that is closed for ever signs nothing any more, but each certificate has a key. One that another version has as well
+/// does not ask, since CAs may revoke all certificates of a key that asked.
+#[tokio::test]
+async fn what_a_closed_account_ordered_is_revoked_by_its_own_key() {
+    let (_stack, bench) = bench::own(bench::workers(1)).await;
+    let body = json!({
+        "names": ["shared.example.test"], "issuer": "pebble", "key": { "reuse": true }, "profile": bench.profile(),
+    });
+    let shared = bench.api.post(&bench.path("certificates"), &body).await.unwrap();
+    let shared = shared["id"].as_str().unwrap();
+    let first = bench.valid(shared).await["version"].clone();
+    bench.api.post(&bench.path(&format!("certificates/{shared}/renew")), &json!({})).await.unwrap();
+    bench.until_so(shared, "version 2", |record| record["version"]["number"] == 2).await;
+    let id = bench.request("closed.example.test").await;
+    let version = bench.valid(&id).await["version"].clone();
+    let close = json!({ "even_if_used": true });
+    bench.api.post(&bench.path("issuers/pebble/deactivate"), &close).await.unwrap();
+    wait::until("the account to be closed", PATIENCE, || async {
+        let issuer = bench.api.get(&bench.path("issuers/pebble")).await.map_err(Pending::not_yet)?;
+        if issuer["status"] == "deactivated" { Ok(()) } else { Err(Pending::not_yet(issuer)) }
+    })
+    .await
+    .unwrap();
+
+    let job = revoke(&bench, &id, json!({ "reason": "superseded", "replace": false })).await;
+    job_succeeded(&bench, &job).await;
+    assert_eq!(at_the_ca(&bench, &version).await, (true, Some(SUPERSEDED)));
+    assert_eq!(bench.get(&id).await["status"], "revoked");
+
+    let asked = |reason: &str| json!({ "reason": reason, "version": first["id"], "replace": false });
+    let job = revoke(&bench, shared, asked("superseded")).await;
+    let path = bench.path(&format!("jobs/{}", job["id"].as_str().unwrap()));
+    wait::until("the revocation to be given up", PATIENCE, || async {
+        let job = bench.api.get(&path).await.map_err(Pending::not_yet)?;
+        let is_so = job["state"] == "dead" && job["problem"]["type"] == "key-in-use";
+        if is_so { Ok(()) } else { Err(Pending::not_yet(job)) }
+    })
+    .await
+    .unwrap();
+    assert!(!at_the_ca(&bench, &first).await.0, "the key of the version in use asked for it");
+    let job = revoke(&bench, shared, asked("keyCompromise")).await;
+    job_succeeded(&bench, &job).await;
+    assert_eq!(at_the_ca(&bench, &first).await, (true, Some(KEY_COMPROMISE)));
 }
 
 /// Until a peer goes on with the account, whoever revokes signs with a key that the CA does not know any more.

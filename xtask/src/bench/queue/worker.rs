@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use async_trait::async_trait;
 use cap_connectors::lookout::TlsLookout;
+use cap_core::certificate::RevocationReason;
 use cap_core::clock::Clock;
 use cap_core::entropy::{self, Entropy};
 use cap_core::id::ClaimId;
@@ -147,6 +148,16 @@ impl CertificateAuthority for InstantCa {
     }
 
     async fn deactivate(&self, _: &CaRequest, _: &str) -> Result<(), CaError> {
+        Err(no_more())
+    }
+
+    async fn revoke_by_key(
+        &self,
+        _: &CaRequest,
+        _: &[u8],
+        _: &SecretSlice<u8>,
+        _: RevocationReason,
+    ) -> Result<(), CaError> {
         Err(no_more())
     }
 

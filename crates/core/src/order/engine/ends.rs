@@ -14,8 +14,8 @@ use crate::job::{Cause, Setbacks, Settlement, Sort, count_of};
 use crate::limits;
 use crate::order::retry::needs_new_key;
 use crate::order::{
-    CaError, FailedAttempt, LedgerError, Order, OrderState, Park, attempt_delay, deferred, limit_wait_max,
-    may_issue, overdue_at, poll_delay, postponed,
+    CaError, FailedAttempt, LedgerError, Order, OrderState, Park, asked_wait_max, attempt_delay, deferred,
+    limit_wait_max, may_issue, overdue_at, poll_delay, postponed,
 };
 use crate::problem::{Class, Problem};
 
@@ -185,7 +185,7 @@ impl Engine<'_> {
     pub(super) fn is_stuck(&self, order: &Order, progressed: bool) -> bool {
         let OrderState::Ready { since, .. } = &order.state else { return false };
         let faults = count_of(self.setbacks(progressed), Sort::Stuck);
-        faults >= limits::STUCK_FAULTS && overdue_at(*since, self.expires) <= self.clock.now()
+        faults >= limits::STUCK_FAULTS && overdue_at(*since, self.expires) <= self.clock.surely()
     }
 
     /// Ends an order that the CA says can be finalized, and that cannot.
@@ -287,11 +287,10 @@ impl Engine<'_> {
     /// The CA is busy with the order: it is asked again when it wants to be, and less and less often.
     pub(super) fn waiting(&self, order: &Order, progressed: bool, asked: Duration) -> Settlement {
         let (before, now) = (self.setbacks(progressed), self.clock.now());
-        let ends = [order.state.placed().and_then(|placed| placed.expires), self.expires];
-        let own = poll_delay(before.map_or(0, |before| before.waits), ends, now, self.entropy);
-        // As with rate limits: some CAs ask for longer than a certificate lives.
-        let most = limits::RETRY_AFTER_MAX.min(limit_wait_max(self.expires, now));
-        let after = own.max(asked.min(most));
+        let order_ends = order.state.placed().and_then(|placed| placed.expires);
+        let waits = before.map_or(0, |before| before.waits);
+        let own = poll_delay(waits, [order_ends, self.expires], now, self.entropy);
+        let after = own.max(asked.min(asked_wait_max(waits, order_ends, self.expires, now)));
         let problem = Problem::waiting(later(now, after));
         Settlement::Again { after, problem: Some(problem), setbacks: Some(Setbacks::waited(before, now)) }
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Asks the CA whether it accepts an account again that it has refused.
+//! Asks the CA whether it accepts an account again that it has refused, and tells it the contacts, which may have changed meanwhile.
 
 use cap_core::order::CaError;
 use cap_core::problem::{Class, Problem};
@@ -13,7 +13,7 @@ impl Run<'_> {
         }
         let request = self.world.ca_request(&self.issuer).await?;
         match self.world.ca.find(&request).await {
-            Ok(Some(url)) => self.ready(url).await,
+            Ok(Some(_)) => self.told(request).await,
             Ok(None) => self.failed(CaError::Account(unknown())).await,
             Err(error) => self.failed(error).await,
         }

@@ -8,9 +8,11 @@ mod register;
 mod roll;
 mod standing;
 
+use std::time::Duration;
+
 use cap_core::audit::{Action, Draft, Origin};
 use cap_core::clock::later;
-use cap_core::entropy::Entropy;
+use cap_core::entropy::{self, Entropy};
 use cap_core::id::IssuerId;
 use cap_core::issuer::{AccountStep, Hold};
 use cap_core::job::{Cause, Claim, JobDraft, Mandate, Settlement, Work};
@@ -24,6 +26,9 @@ use super::{Trouble, World};
 use crate::place::Place;
 
 pub(super) use standing::IssuerStanding;
+
+/// The longest wait before a CA is asked again that was at fault for an hour and more.
+const FAULTY_WAIT: Duration = Duration::from_secs(600);
 
 /// Steps of one run: a rollover, what was asked for meanwhile, and room for one more of each.
 const STEPS: usize = 6;
@@ -64,7 +69,7 @@ pub(super) async fn run(
             return Ok(Outcome::Settle(Settlement::HandedBack));
         }
     }
-    let after = std::time::Duration::ZERO;
+    let after = Duration::ZERO;
     Ok(Outcome::Settle(Settlement::Again { after, problem: None, setbacks: None }))
 }
 
@@ -88,6 +93,11 @@ pub(super) async fn halt(
     world.store.halt_account(issuer, &halted(problem), next, &job, &audit).await?;
     tracing::warn!(issuer = %issuer.id, %problem, "the CA does not accept the account; it is not used for orders");
     Ok(next)
+}
+
+/// Whether the CA was at fault for so long that an order's attempt would count as failed.
+fn was_faulty_for_long(claim: &Claim) -> bool {
+    claim.setbacks.is_some_and(|setbacks| setbacks.faulty() > limits::TRANSIENT_SPAN_MAX)
 }
 
 /// What an issuer shows whose account its CA does not accept.
@@ -116,12 +126,21 @@ impl Run<'_> {
         let (world, now) = (self.world, self.world.clock.now());
         let (registration, problem) = match judge(error, self.claim, now, world.entropy.as_ref()) {
             Verdict::Passing(settlement) => return Ok(Some(Outcome::Settle(settlement))),
-            Verdict::Failed(problem, next) => (Registration::Failing(problem.clone(), next), problem),
-            Verdict::NotAccepted(problem, next) if self.was_accepted() => {
-                let problem = halted(&problem);
-                (Registration::Refused(problem.clone(), next), problem)
+            Verdict::Failed(problem, next) if self.issuer.why_held() != Some(Hold::Refused) => {
+                (Registration::Failing(problem.clone(), next), problem)
             }
-            Verdict::NotAccepted(problem, next) => (Registration::Failing(problem.clone(), next), problem),
+            Verdict::NotAccepted(problem, next) if !self.was_accepted() => {
+                (Registration::Failing(problem.clone(), next), problem)
+            }
+            Verdict::Failed(problem, next) | Verdict::NotAccepted(problem, next) => {
+                match self.accepted().await? {
+                    Some(url) => (Registration::Accepted(url, problem.clone(), next), problem),
+                    None => {
+                        let problem = halted(&problem);
+                        (Registration::Refused(problem.clone(), next), problem)
+                    }
+                }
+            }
         };
         let draft = Draft::new(Action::IssuerFailed, Some(self.issuer.project), self.issuer.id)
             .failed()
@@ -134,6 +153,13 @@ impl Run<'_> {
     /// the CA accepts it again.
     fn was_accepted(&self) -> bool {
         self.issuer.known_url().is_some() && self.issuer.why_held() != Some(Hold::Deactivating)
+    }
+
+    /// Where the account is, if its CA says that it accepts it: then what it refused is not the account, and its orders go on.
+    async fn accepted(&self) -> Result<Option<String>, Trouble> {
+        let found = self.world.ca.find(&self.world.ca_request(&self.issuer).await?).await;
+        let known = self.issuer.known_url();
+        Ok(found.ok().flatten().filter(|url| known == Some(url)))
     }
 
     async fn ready(&self, url: String) -> Step {
@@ -179,10 +205,14 @@ fn next_attempt(failures: u32, problem: &Problem, now: Timestamp, entropy: &dyn 
 }
 
 /// Only what the CA refused is a failed attempt: an outage, however long, must not make the first refusal after it
-/// wait like the tenth.
+/// wait like the tenth. One that lasts is asked about less often.
 fn judge(error: CaError, claim: &Claim, now: Timestamp, entropy: &dyn Entropy) -> Verdict {
     let next = |problem: &Problem| next_attempt(claim.failures.saturating_add(1), problem, now, entropy);
     match error {
+        CaError::Transient(problem) | CaError::OutOfStep(problem) if was_faulty_for_long(claim) => {
+            let at = later(now, entropy::between(entropy, FAULTY_WAIT / 2, FAULTY_WAIT));
+            Verdict::Passing(deferred(claim.setbacks, problem, at, now, entropy))
+        }
         CaError::Transient(problem) | CaError::OutOfStep(problem) => {
             Verdict::Passing(postponed(claim.setbacks, Cause::Ca, problem, now, entropy))
         }
@@ -202,8 +232,6 @@ fn judge(error: CaError, claim: &Claim, now: Timestamp, entropy: &dyn Entropy) -
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use cap_core::clock::{Clock, until};
     use cap_core::id::{ClaimId, JobId, ProjectId};
     use cap_core::job::Work;
@@ -256,6 +284,23 @@ mod tests {
         let refused = judge(CaError::Refused(problem()), &claim, now, &OsEntropy);
         let Verdict::Failed(_, next) = refused else { panic!("{refused:?}") };
         assert!(until(now, next) <= Duration::from_secs(60), "{next}");
+    }
+
+    #[test]
+    fn a_ca_that_is_at_fault_for_more_than_an_hour_is_asked_less_often() {
+        let (mut claim, mut now) = (claim(), SystemClock.now());
+        let started = now;
+        let mut asked = 0;
+        while until(started, now) < Duration::from_secs(10 * 3_600) {
+            let Verdict::Passing(Settlement::Again { after, setbacks, .. }) =
+                judge(CaError::Transient(problem()), &claim, now, &OsEntropy)
+            else {
+                panic!("an outage is no failed attempt");
+            };
+            assert!(after <= FAULTY_WAIT, "{after:?}");
+            (claim.setbacks, now, asked) = (setbacks, later(now, after), asked + 1);
+        }
+        assert!((100..260).contains(&asked), "asked {asked} times in ten hours");
     }
 
     #[test]

@@ -6,13 +6,12 @@ use std::sync::Arc;
 
 use cap_core::clock::until;
 use cap_core::entropy::Entropy;
-
 use cap_core::envelope::{KeyOwner, KeyringError};
 use cap_core::id::IssuerId;
 use cap_core::issuer::ExternalAccount;
 use cap_core::job::Claim;
 use cap_core::limits;
-use cap_core::order::{Bucket, CaError, Outcome, Park, deferred};
+use cap_core::order::{Bucket, CaError, CaRequest, Outcome, Park, deferred};
 use cap_core::problem::{Class, Problem};
 use jiff::Timestamp;
 
@@ -20,18 +19,30 @@ use super::{Run, Step};
 
 impl Run<'_> {
     pub(super) async fn register(&self) -> Step {
-        let kept = self.world.parked(self.claim, self.issuer.id, &[Bucket::Account], |_| false).await?;
+        let kept =
+            self.world.parked(self.claim, self.issuer.id, &[Bucket::Account], |_| self.is_known()).await?;
         if let Some(settlement) = kept {
             return Ok(Some(Outcome::Settle(settlement)));
         }
         if let Some(known) = self.known_by_next_key().await? {
             return known;
         }
-        let mut request = self.world.ca_request(&self.issuer).await?;
+        self.told(self.world.ca_request(&self.issuer).await?).await
+    }
+
+    /// Whether it was registered before, so that a limit on registrations says nothing of its orders.
+    fn is_known(&self) -> bool {
+        self.issuer.known_url().is_some()
+    }
+
+    /// Registers the account, or finds it, with its contacts.
+    pub(super) async fn told(&self, mut request: CaRequest) -> Step {
         request.external = self.external().await?;
         match self.world.ca.register(&request).await {
             Ok(url) => self.ready(url).await,
-            Err(CaError::Later { problem, at }) if problem.class == Class::RateLimited => {
+            Err(CaError::Later { problem, at })
+                if problem.class == Class::RateLimited && !self.is_known() =>
+            {
                 let (now, entropy) = (self.world.clock.now(), self.world.entropy.as_ref());
                 Ok(Some(limited(problem, at, self.claim, self.issuer.id, now, entropy)))
             }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use cap_core::audit::{Action, Draft, Origin};
 use cap_core::envelope::KeyOwner;
 use cap_core::fault;
+use cap_core::issuer::KEY_IN_USE;
 use cap_core::order::{CaError, CaRequest};
 use cap_core::problem::{Class, Problem};
 use cap_store::{Rolled, RolloverRecord};
@@ -49,6 +50,12 @@ impl Run<'_> {
                 | CaError::NeedsPerson(problem)
                 | CaError::Account(problem),
             ) => self.decided(rollover, &with_next, problem).await,
+            // Meanwhile nobody knows which key the account has, and refusals of its orders count for nothing.
+            Err(
+                CaError::Transient(problem) | CaError::OutOfStep(problem) | CaError::Later { problem, .. },
+            ) if super::was_faulty_for_long(self.claim) => {
+                self.decided(rollover, &with_next, not_changed(&problem)).await
+            }
             Err(error @ (CaError::Transient(_) | CaError::OutOfStep(_) | CaError::Later { .. })) => {
                 self.failed(error).await
             }
@@ -70,6 +77,9 @@ impl Run<'_> {
     /// may arrive when nobody expects it any more. Nothing where there is none to take up.
     pub(super) async fn known_by_next_key(&self) -> Result<Option<Step>, Trouble> {
         let Some(rollover) = &self.issuer.rollover else { return Ok(None) };
+        if rollover.problem.as_ref().is_some_and(|problem| problem.kind == KEY_IN_USE) {
+            return Ok(None);
+        }
         let with_next = self.with_next(rollover).await?;
         Ok(match self.known(&with_next).await {
             Ok(Known::Ours) => Some(self.record(rollover, Rolled::Over).await),
@@ -91,7 +101,8 @@ impl Run<'_> {
         match self.world.ca.find(with_next).await {
             Ok(Some(url)) if ours.is_none_or(|ours| ours == url) => Ok(Known::Ours),
             Ok(Some(_)) => Ok(Known::Another),
-            Ok(None) => Ok(Known::No),
+            // What a CA says of a key that it does not know is no word on the account.
+            Ok(None) | Err(CaError::Account(_)) => Ok(Known::No),
             Err(error) => Err(error),
         }
     }
@@ -127,13 +138,22 @@ impl Run<'_> {
 fn in_use() -> Problem {
     let detail = "another account at the CA has this key, so this one keeps the key that it has; ask for a rollover again, and \
                   another key is made";
-    Problem::new(Class::Protocol, cap_core::issuer::KEY_IN_USE, detail)
+    Problem::new(Class::Protocol, KEY_IN_USE, detail)
 }
 
 fn not_taken() -> Problem {
     let detail = "the CA says that it changed the account's key, and does not know the account by it; the account keeps the key \
                   that it has";
     Problem::new(Class::Protocol, "account-key-not-taken", detail)
+}
+
+fn not_changed(last: &Problem) -> Problem {
+    let detail = format!(
+        "for more than an hour the CA did not change the account's key (its last answer: {}), so the account keeps the key that it \
+         has; ask again when the CA is well",
+        last.kind
+    );
+    Problem::new(Class::Protocol, "account-key-not-changed", detail)
 }
 
 fn unregistered() -> Problem {
