@@ -140,6 +140,14 @@ pub(crate) fn certificate(seen: &Certificate, deadline: Timestamp) -> Verdict {
     }
 }
 
+/// Whether its CA was asked when it wants a certificate renewed since it was asked `before`.
+pub(crate) fn looked(seen: &Certificate, before: Option<Timestamp>) -> Verdict {
+    match &seen.renewal_info {
+        Some(info) if info.looked_at <= before => Verdict::pending("not asked"),
+        Some(_) | None => Verdict::Done,
+    }
+}
+
 /// Whether a certificate that was asked for is there; with it its newest job, where that was looked at.
 pub(crate) fn requested((seen, newest): &(Certificate, Option<Job>), deadline: Timestamp) -> Verdict {
     let queue = || format!("`certautopilot cert renew {} --wait` queues another job", seen.id);

@@ -149,6 +149,18 @@ impl Client {
         self.exchange(self.below(Method::POST, project, id, Some("renew"))?).await?.json()
     }
 
+    /// Has a certificate's CA asked now when it wants it renewed (RFC 9773).
+    ///
+    /// # Errors
+    /// When the API refuses or cannot be reached.
+    pub async fn ask_renewal_info(
+        &self,
+        project: &str,
+        id: CertificateId,
+    ) -> Result<Certificate, ClientError> {
+        self.exchange(self.below(Method::POST, project, id, Some("renewal-info"))?).await?.json()
+    }
+
     /// Has a version of a certificate revoked; answers the job that does it.
     ///
     /// # Errors

@@ -49,6 +49,7 @@ pub enum Action {
     CertificateUpdated,
     CertificateDeleted,
     CertificateRenewalRequested,
+    CertificateRenewalInfoRequested,
     CertificateRenewalPlanned,
     CertificateIssued,
     CertificateRefused,
@@ -66,7 +67,7 @@ pub enum Action {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::AdminBootstrapped,
         Self::AdminTokenRecovered,
         Self::TokenCreated,
@@ -88,6 +89,7 @@ impl Action {
         Self::CertificateUpdated,
         Self::CertificateDeleted,
         Self::CertificateRenewalRequested,
+        Self::CertificateRenewalInfoRequested,
         Self::CertificateRenewalPlanned,
         Self::CertificateIssued,
         Self::CertificateRefused,
@@ -128,6 +130,7 @@ impl Action {
             Self::CertificateUpdated => "certificate.updated",
             Self::CertificateDeleted => "certificate.deleted",
             Self::CertificateRenewalRequested => "certificate.renewal_requested",
+            Self::CertificateRenewalInfoRequested => "certificate.renewal_info_requested",
             Self::CertificateRenewalPlanned => "certificate.renewal_planned",
             Self::CertificateIssued => "certificate.issued",
             Self::CertificateRefused => "certificate.refused",

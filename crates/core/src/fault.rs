@@ -2,8 +2,8 @@
 //! Failpoints: named places where a drill may kill the process; and mutants: guards that a drill may take away, to see
 //! that it fails without them.
 //!
-//! Each remote act and each commit on the way to a certificate has a point before it and one after it; where a transaction
-//! would hold up others if its process died, there is one within. Failed attempts, and orders that are set aside, have none.
+//! Each remote act and each commit on the way to a certificate, or away from one, has a point before it and one after it; where a
+//! transaction would hold up others if its process died, there is one within.
 //! Without the `drill` feature [`point`] is empty and nothing of this is in the binary; with it, the hook that the process
 //! installed is called.
 
@@ -63,6 +63,20 @@ pub const ACCOUNT_POINTS: &[&str] = &[
     "record-rolled.before",
     "record-rolled.within",
     "record-rolled.after",
+];
+
+/// Failpoints where an order is given up, or set aside and what becomes of it after all.
+pub const GIVEN_UP_POINTS: &[&str] = &[
+    "record-failed.before",
+    "record-failed.after",
+    "set-aside.before",
+    "set-aside.after",
+    "take-back.before",
+    "take-back.after",
+    "end-watch.before",
+    "end-watch.after",
+    "withdraw.before",
+    "withdraw.after",
 ];
 
 /// Every failpoint of an issuance, in the order in which it passes them; the CA is asked for its authorizations while the order's URL
@@ -130,7 +144,7 @@ pub fn install(hook: fn(&'static str)) {
 
 /// Every failpoint there is.
 pub fn points() -> impl Iterator<Item = &'static str> {
-    [POINTS, LEADER_POINTS, REVOKE_POINTS, ACCOUNT_POINTS].into_iter().flatten().copied()
+    [POINTS, LEADER_POINTS, REVOKE_POINTS, ACCOUNT_POINTS, GIVEN_UP_POINTS].into_iter().flatten().copied()
 }
 
 /// Passes the failpoint `name`, one of [`points`].

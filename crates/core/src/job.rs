@@ -35,7 +35,8 @@ pub enum Work {
         /// The version that was current when this was asked for; if another one is by now, there is nothing to do.
         made_for: Option<VersionId>,
     },
-    /// Register an issuer's account at its CA.
+    /// Bring an issuer's account at its CA to what is recorded of it: register it, tell its contacts, roll its key, find it again, or
+    /// deactivate it. The stored word stays `register-issuer`.
     RegisterIssuer {
         /// Which issuer.
         issuer: IssuerId,
@@ -60,20 +61,31 @@ pub enum Work {
 }
 
 impl Work {
+    /// The kind of [`Self::Issue`], as shown and counted.
+    pub const ISSUE: &'static str = "issue";
+    /// That of [`Self::RegisterIssuer`].
+    pub const REGISTER_ISSUER: &'static str = "register-issuer";
+    /// That of [`Self::DriftScan`].
+    pub const DRIFT_SCAN: &'static str = "drift-scan";
+    /// That of [`Self::RenewalLook`].
+    pub const RENEWAL_LOOK: &'static str = "renewal-look";
+    /// That of [`Self::Revoke`].
+    pub const REVOKE: &'static str = "revoke";
     /// The kinds of work there are.
-    pub const KINDS: [&'static str; 5] = ["issue", "register-issuer", "drift-scan", "renewal-look", "revoke"];
+    pub const KINDS: [&'static str; 5] =
+        [Self::ISSUE, Self::REGISTER_ISSUER, Self::DRIFT_SCAN, Self::RENEWAL_LOOK, Self::REVOKE];
     /// Those of them that only look, and are not kept for long.
-    pub const LOOKS: [&'static str; 2] = [Self::KINDS[2], Self::KINDS[3]];
+    pub const LOOKS: [&'static str; 2] = [Self::DRIFT_SCAN, Self::RENEWAL_LOOK];
 
     /// The kind, as shown and counted.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Issue { .. } => "issue",
-            Self::RegisterIssuer { .. } => "register-issuer",
-            Self::DriftScan { .. } => "drift-scan",
-            Self::RenewalLook { .. } => "renewal-look",
-            Self::Revoke { .. } => "revoke",
+            Self::Issue { .. } => Self::ISSUE,
+            Self::RegisterIssuer { .. } => Self::REGISTER_ISSUER,
+            Self::DriftScan { .. } => Self::DRIFT_SCAN,
+            Self::RenewalLook { .. } => Self::RENEWAL_LOOK,
+            Self::Revoke { .. } => Self::REVOKE,
         }
     }
 
@@ -293,6 +305,12 @@ pub enum Settlement {
 }
 
 impl Settlement {
+    /// The same job again, after so long, for no fault of anybody's.
+    #[must_use]
+    pub fn after(after: Duration, problem: Option<Problem>) -> Self {
+        Self::Again { after, problem, setbacks: None }
+    }
+
     /// Whether what is in the way is to be shown on the certificate or issuer, not on the job alone.
     #[must_use]
     pub fn is_shown(&self) -> bool {

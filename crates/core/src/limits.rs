@@ -73,6 +73,10 @@ pub const TRANSIENT_WAIT_FIRST: Duration = Duration::from_secs(1);
 pub const TRANSIENT_WAIT_MAX: Duration = Duration::from_secs(60);
 /// How long a step may fail transiently before the attempt counts as failed.
 pub const TRANSIENT_SPAN_MAX: Duration = Duration::from_secs(3_600);
+/// No wait between two attempts is longer than this part of the life that the version in use has left.
+pub const LIFE_LEFT_DIVISOR: u32 = 10;
+/// The shortest wait between two attempts, however little life is left: a CA that refuses at once is not asked in a circle.
+pub const ATTEMPT_WAIT_MIN: Duration = Duration::from_secs(15);
 /// The first wait in place between two looks at an order that the CA is still busy with; it doubles from there.
 pub const INLINE_WAIT_FIRST: Duration = Duration::from_millis(10);
 /// How long one claim may wait in place for a CA that is busy, in all: a CA that issues in a moment is waited for, and any

@@ -23,7 +23,7 @@ use crate::document::{as_date, as_date_option, document, read};
 use crate::drift::DriftRecord;
 use crate::error::StoreError;
 use crate::fact::Fact;
-use crate::idempotency::{Mutation, Request};
+use crate::idempotency::Mutation;
 use crate::jobs::JobRecord;
 use crate::renewal_info::{RenewalInfoRecord, RenewalInfoSeen};
 use crate::revocations::RevocationRecord;
@@ -192,20 +192,8 @@ impl Store {
     /// Has a certificate renewed now: queues the job, or brings forward the one that waits. Answers the job.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when the certificate got another version meanwhile.
+    /// [`StoreError::Conflict`] when the certificate got another version meanwhile, or is not as it was `seen`, where that matters.
     pub async fn request_renewal(
-        &self,
-        job: &JobDraft,
-        mutation: Mutation<'_>,
-    ) -> Result<JobRecord, StoreError> {
-        self.request_renewal_of(None, job, mutation).await
-    }
-
-    /// The same of a certificate that must be as it was `seen`, where that matters.
-    ///
-    /// # Errors
-    /// As [`Store::request_renewal`], and [`StoreError::Conflict`] when it is not as `seen` any more.
-    pub async fn request_renewal_of(
         &self,
         seen: Option<&CertificateRecord>,
         job: &JobDraft,
@@ -225,18 +213,14 @@ impl Store {
                     job.id
                 }
             };
-            // A repeated request is answered with the job that does the work, whichever that is.
-            let request =
-                mutation.request.map(|request| Request { resource: id.to_string(), ..request.clone() });
+            let request = mutation.request.map(|request| request.answered_by(id));
             let mutation = Mutation { audit: mutation.audit, request: request.as_ref() };
             self.write_within(&mut transaction, &[Fact::new(DOING).accompanied(&mutation)]).await?;
             transaction.commit().await?;
             Ok(id)
         });
         let id = self.replayed(&mutation, result).await?;
-        let gone =
-            || StoreError::Corrupt { collection: "jobs", cause: format!("{id} was queued and is gone") };
-        self.job(job.project, id).await?.ok_or_else(gone)
+        self.queued_job(job.project, id).await
     }
 
     /// How many certificates of a project wait for their first attempt, counted no further than `most`. Those whose job was

@@ -23,7 +23,7 @@ use crate::drift::enrolment::ProjectDrift;
 use crate::duties::{DueBy, in_turn};
 use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
-use crate::idempotency::{Mutation, Request};
+use crate::idempotency::Mutation;
 use crate::jobs::JobRecord;
 use crate::renewals::Planned;
 use crate::transaction::{Transaction, transact};
@@ -235,18 +235,14 @@ impl Store {
                     (job.id, wanted.queueing(&JobDraft { after, fence, ..job.clone() })?)
                 }
             };
-            // A repeated request is answered with the job that does the work, whichever that is.
-            let request =
-                mutation.request.map(|request| Request { resource: id.to_string(), ..request.clone() });
+            let request = mutation.request.map(|request| request.answered_by(id));
             let mutation = Mutation { audit: mutation.audit, request: request.as_ref() };
             self.write_within(&mut transaction, &[wanted.accompanied(&mutation)]).await?;
             transaction.commit().await?;
             Ok(id)
         });
         let id = self.replayed(&mutation, result).await?;
-        let gone =
-            || StoreError::Corrupt { collection: "jobs", cause: format!("{id} was queued and is gone") };
-        self.job(job.project, id).await?.ok_or_else(gone)
+        self.queued_job(job.project, id).await
     }
 
     /// How long the next scan has to wait because the last one ended just now, by the database's clock, and the fence that it left
@@ -310,8 +306,7 @@ impl Store {
         };
         match self.write(seen(fact().ending_unasked(claim, "succeeded"))).await {
             Err(StoreError::Fenced) => {
-                let again =
-                    Settlement::Again { after: limits::DRIFT_SCAN_AGAIN, problem: None, setbacks: None };
+                let again = Settlement::after(limits::DRIFT_SCAN_AGAIN, None);
                 self.write(seen(fact().settling(claim, &again, found.seen.scanned_at)?)).await
             }
             recorded => recorded,

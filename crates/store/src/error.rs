@@ -17,7 +17,6 @@ const DUPLICATE_KEY: i32 = 11_000;
 const WRITE_CONFLICT: i32 = 112;
 /// The code of a conversion that failed: how a statement for many records says that one of them is not as it must be.
 const CONVERSION_FAILURE: i32 = 241;
-
 /// The code of a command that its user may not run, or that wants a user.
 const UNAUTHORIZED: i32 = 13;
 /// What the server quotes behind these words is the command, with everything in it.
@@ -159,9 +158,11 @@ pub(crate) fn is_duplicate(error: &DriverError) -> bool {
 /// Server errors that pass by themselves: elections, interruptions, time limits (the retryable codes of the driver
 /// specification, and those of an exceeded time limit and a write conflict).
 fn is_passing(code: i32) -> bool {
-    const PASSING: [i32; 20] =
-        [6, 7, 24, 43, 50, 64, 89, 91, 112, 133, 134, 189, 202, 246, 251, 262, 9001, 10_107, 11_600, 11_602];
-    PASSING.contains(&code) || matches!(code, 13_435 | 13_436 | 10_058 | 211 | 317)
+    const PASSING: [i32; 25] = [
+        6, 7, 24, 43, 50, 64, 89, 91, 112, 133, 134, 189, 202, 211, 246, 251, 262, 317, 9_001, 10_058,
+        10_107, 11_600, 11_602, 13_435, 13_436,
+    ];
+    PASSING.contains(&code)
 }
 
 /// Whether a login failed for good: user or password are wrong (the server says nothing more exact, whatever the

@@ -3,6 +3,7 @@
 
 use bson::{DateTime, Document, doc};
 use cap_core::audit::Row;
+use cap_core::id::JobId;
 use jiff::Timestamp;
 use mongodb::options::ReadConcern;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,13 @@ pub struct Request {
     pub resource: String,
     /// Until when it is remembered: longer than any client goes on repeating it.
     pub remembered_until: Timestamp,
+}
+
+impl Request {
+    /// A repeated request is answered with the job that does the work, whichever that is.
+    pub(crate) fn answered_by(&self, job: JobId) -> Self {
+        Self { resource: job.to_string(), ..self.clone() }
+    }
 }
 
 /// A request that was carried out before.
@@ -110,6 +118,15 @@ impl Store {
         result: Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         self.replayed_request(mutation.request, result).await
+    }
+
+    /// A refusal may be the trace of the same request carried out before, too.
+    pub(crate) async fn refused<T>(&self, mutation: &Mutation<'_>, refusal: T) -> Result<T, StoreError> {
+        let Some(request) = mutation.request else { return Ok(refusal) };
+        match self.replay_of_refused(&request.id).await? {
+            Some(replay) => Err(StoreError::Replayed(Box::new(replay))),
+            None => Ok(refusal),
+        }
     }
 
     async fn replayed_request<T>(

@@ -16,11 +16,12 @@ use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::certificates::VersionRecord;
+use crate::certificates::{CertificateRecord, VersionRecord};
 use crate::document::{as_date, as_date_option, bson, database_now_plus, date, millis, read};
 use crate::duties::{DueBy, in_turn};
 use crate::error::StoreError;
 use crate::fact::Fact;
+use crate::idempotency::Mutation;
 use crate::renewals::{Planned, plan};
 use crate::transaction::transact;
 use crate::{Store, bounded};
@@ -204,6 +205,37 @@ impl Store {
             Err(StoreError::Conflict { .. } | StoreError::Fenced) => Ok(Planned::Unneeded),
             result => result,
         }
+    }
+
+    /// Has the CA asked now when it wants the certificate renewed, by the leader's next look at what is due.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when there is nothing to ask: no version, another one than was `seen`, or a CA that offers no
+    /// renewal information.
+    pub async fn request_renewal_look(
+        &self,
+        seen: &CertificateRecord,
+        mutation: Mutation<'_>,
+    ) -> Result<(), StoreError> {
+        const DOING: &str = "ask for renewal information";
+        let version = seen.version.as_ref().map(|version| version.id.to_string());
+        let Some(version) = version else {
+            return Err(StoreError::Conflict { doing: DOING, what: "there is no version".to_owned() });
+        };
+        let offered = doc! {
+            "_id": seen.id.to_string(), "version.id": version, "ari_at": { "$exists": true },
+        };
+        let now =
+            vec![doc! { "$set": { "ari_at": "$$NOW", "last_event": mutation.audit.event.to_string() } }];
+        let fact = Fact::new(DOING).must("certificates", offered, now).accompanied(&mutation);
+        let result = match self.write(fact).await {
+            Err(StoreError::Fenced) => {
+                let what = "its CA offers none, or the certificate was renewed in the same moment".to_owned();
+                Err(StoreError::Conflict { doing: DOING, what })
+            }
+            result => result,
+        };
+        self.replayed(&mutation, result).await
     }
 
     /// Up to `limit` certificates of an issuer whose look is due before `before`, those first that have been due the longest.

@@ -17,7 +17,7 @@ use crate::certificates::{CertificateRecord, VersionDocument, VersionRecord};
 use crate::document::{as_date, as_date_option, bson, date, read};
 use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
-use crate::idempotency::{Mutation, Request};
+use crate::idempotency::Mutation;
 use crate::jobs::JobRecord;
 use crate::transaction::{Transaction, transact};
 use crate::{Store, bounded};
@@ -145,9 +145,7 @@ impl Store {
                 },
                 None => (job.id, Fact::new(DOING).intending(certificate, version, wanted)?.queueing(job)?),
             };
-            // A repeated request is answered with the job that does the work, whichever that is.
-            let request =
-                mutation.request.map(|request| Request { resource: id.to_string(), ..request.clone() });
+            let request = mutation.request.map(|request| request.answered_by(id));
             let mutation = Mutation { audit: mutation.audit, request: request.as_ref() };
             self.write_within(&mut transaction, &[fact.accompanied(&mutation)]).await?;
             transaction.commit().await?;
@@ -157,23 +155,8 @@ impl Store {
             Ok(id) => id,
             Err(refusal) => return self.refused(&mutation, refusal).await,
         };
-        let gone =
-            || StoreError::Corrupt { collection: "jobs", cause: format!("{id} was queued and is gone") };
-        let job = self.job(job.project, id).await?.ok_or_else(gone)?;
+        let job = self.queued_job(job.project, id).await?;
         Ok(RevocationAsked::Job(Box::new(job)))
-    }
-
-    /// A refusal may be what the same request itself has left behind.
-    async fn refused(
-        &self,
-        mutation: &Mutation<'_>,
-        refusal: RevocationAsked,
-    ) -> Result<RevocationAsked, StoreError> {
-        let Some(request) = mutation.request else { return Ok(refusal) };
-        match self.replay_of_refused(&request.id).await? {
-            Some(replay) => Err(StoreError::Replayed(Box::new(replay))),
-            None => Ok(refusal),
-        }
     }
 
     /// Writes down that the CA has revoked a version, and has the certificate issued anew where that is to be: version,

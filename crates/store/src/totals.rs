@@ -21,7 +21,7 @@ use crate::document::{database_now_plus, date, read, time};
 use crate::duties::Duty;
 use crate::error::{Failure, StoreError};
 use crate::fact::Fact;
-use crate::jobs::{SCAN_KEPT, lists};
+use crate::jobs::{LOOK_KEPT, lists};
 use crate::transaction::{Transaction, transact};
 
 /// Jobs counted in one transaction at most: few enough that a slow database still does them within one try.
@@ -149,7 +149,7 @@ impl Store {
         let ids: Vec<String> = finished.iter().map(|job| job.id.to_string()).collect();
         let kept = |time: std::time::Duration| database_now_plus(time.min(self.retention.jobs));
         let is_look = doc! { "$in": ["$work.kind", Work::LOOKS.to_vec()] };
-        let expire_at = doc! { "$cond": [is_look, kept(SCAN_KEPT), kept(self.retention.jobs)] };
+        let expire_at = doc! { "$cond": [is_look, kept(LOOK_KEPT), kept(self.retention.jobs)] };
         // A build from before there were lists did not change them with the state.
         let counted = doc! { "expire_at": expire_at, "lists": lists::when("$state") };
         let counted = vec![doc! { "$set": counted }, doc! { "$unset": "uncounted" }];

@@ -39,7 +39,7 @@ struct Held {
     token: ClaimId,
     attempt: i32,
     mandate: Mandate,
-    /// Nothing for what only looks: it has places of its own.
+    /// None for work that stands apart: it has places of its own.
     lane: Option<ProjectLane>,
 }
 

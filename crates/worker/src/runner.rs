@@ -13,12 +13,12 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::apart;
 use crate::grace::Grace;
 use crate::handlers::{World, run};
 use crate::heart::Heart;
 use crate::metrics::Metrics;
 use crate::place::{Place, Places};
-use crate::scans;
 use crate::sight::Sight;
 
 /// The slow poll behind the wake-up stream, and the wait after the database failed; up to half of it more by jitter.
@@ -34,9 +34,9 @@ const GATHER_SHARED: Duration = Duration::from_millis(50);
 const SHARED: Duration = Duration::from_secs(60);
 /// Partitions of a narrow look: claimers that look at different ones do not meet.
 const NARROW: u16 = 8;
-
 /// The part of the places that jobs of side lanes may take together; one at least.
 const SIDE_DIVISOR: usize = 4;
+
 /// Runs jobs until it is told to stop.
 pub struct Runner {
     pub(crate) world: Arc<World>,
@@ -130,9 +130,9 @@ impl Runner {
                 }
             }
         };
-        let scanning = self.scan(&scans::DRIFT, &stop, &wake_scans, &heart, &mut scans);
-        let looking = self.scan(&scans::RENEWAL_INFO, &stop, &wake_looks, &heart, &mut looks);
-        let revoking = self.scan(&scans::REVOCATION, &stop, &wake_revocations, &heart, &mut revocations);
+        let scanning = self.run_apart(&apart::DRIFT, &stop, &wake_scans, &heart, &mut scans);
+        let looking = self.run_apart(&apart::RENEWAL_INFO, &stop, &wake_looks, &heart, &mut looks);
+        let revoking = self.run_apart(&apart::REVOCATION, &stop, &wake_revocations, &heart, &mut revocations);
         let beating = heart.clone();
         let wakes = [wake.as_ref(), &wake_scans, &wake_looks, &wake_revocations];
         let background = async { tokio::join!(beating.beat(), self.listen(wakes, &heart), self.sweep()) };

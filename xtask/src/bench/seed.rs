@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use cap_core::certificate::{ChallengeType, KeyType, Names, Spec, Status};
 use cap_core::clock::later;
-use cap_core::envelope::KeyOwner;
+use cap_core::envelope::Slot;
 use cap_core::id::{CertificateId, IssuerId, JobId, ProjectId, VersionId};
 use cap_core::issuer::{IssuerSpec, IssuerStatus};
 use cap_core::job::{JobDraft, Work, partition};
@@ -40,14 +40,14 @@ impl World {
     /// A new issuer whose account is not registered yet; its key opens in its own place only.
     pub(crate) async fn issuer(&self) -> anyhow::Result<IssuerRecord> {
         let id = IssuerId::generate(self.clock.as_ref(), self.entropy.as_ref());
-        let place = ("issuers", &*id.to_string(), "account_key");
+        let slot = Slot::account_key(self.project, id);
         let keyring = &self.cluster.keyring;
         Ok(IssuerRecord {
             id,
             project: self.project,
             name: id.to_string().replace('_', "-").parse()?,
             spec: IssuerSpec::new("https://ca.bench.invalid/directory".parse()?, None, vec![])?,
-            account_key: keyring.seal(KeyOwner::Project(self.project), place, 1, &[7; 138]).await?,
+            account_key: keyring.seal(&slot, &[7; 138]).await?,
             external: None,
             rollover: None,
             rolled_at: None,
@@ -87,9 +87,9 @@ impl World {
         let (mut issuers, mut jobs) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for _ in 0..count {
             let id = IssuerId::generate(self.clock.as_ref(), self.entropy.as_ref());
-            let place = ("issuers", &*id.to_string(), "account_key");
+            let slot = Slot::account_key(project, id);
             let keyring = &self.cluster.keyring;
-            let account_key = keyring.seal(KeyOwner::Project(project), place, 1, &[7; 138]).await?;
+            let account_key = keyring.seal(&slot, &[7; 138]).await?;
             let name = id.to_string().replace('_', "-").parse()?;
             let issuer = IssuerRecord { id, project, name, account_key, ..template.issuer.clone() };
             issuers.push(serialize_to_document(&issuer)?);

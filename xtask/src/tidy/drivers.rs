@@ -8,6 +8,7 @@ const DRIVERS: &[(&str, &[&str])] = &[
     ("mongodb", &["cap-store"]),
     ("bson", &["cap-store"]),
     ("instant-acme", &["cap-acme"]),
+    // Walled off before they come.
     ("kube", &[]),
     ("k8s-openapi", &[]),
 ];

@@ -50,9 +50,18 @@ fn body(route: &Route) -> Option<Value> {
     Some(match (route.method, route.path.as_str()) {
         ("GET" | "DELETE", _) => return None,
         ("POST", path)
-            if ["/renew", "/pause", "/resume", "/retry", "/cancel", "/drift-scan", "/roll-key"]
-                .iter()
-                .any(|verb| path.ends_with(verb)) =>
+            if [
+                "/renew",
+                "/renewal-info",
+                "/pause",
+                "/resume",
+                "/retry",
+                "/cancel",
+                "/drift-scan",
+                "/roll-key",
+            ]
+            .iter()
+            .any(|verb| path.ends_with(verb)) =>
         {
             return None;
         }

@@ -17,6 +17,7 @@ mod metrics;
 mod overload;
 mod paging;
 mod pause;
+mod renewal_info;
 mod replicas;
 mod revoke;
 mod secrets;

@@ -47,6 +47,7 @@ async fn api(state: &'static str, seen: impl Fn(usize) -> Value + Send + 'static
         }
         _ if asked.starts_with("POST") && asked.ends_with("/issuers") => (201, issuer("registering")),
         _ if asked.contains("/issuers/") => (200, issuer("failing")),
+        _ if asked.starts_with("POST") && asked.ends_with("/renewal-info") => (200, seen(0)),
         _ if asked.starts_with("POST") => (201, certificate(1)),
         _ => (200, seen(looks.fetch_add(1, Ordering::Relaxed))),
     })
@@ -85,6 +86,34 @@ async fn an_issuer_whose_registration_is_dead_is_waited_for_no_longer() {
     dead.cli.run(&[&create[..], &["--timeout=5s", "-p", "demo"]].concat()).await.refuses(1, &told);
     let asked = dead.seen("GET /api/v1/projects/demo/jobs?");
     assert!(asked.iter().all(|asked| asked.contains("kind=register-issuer")), "{asked:?}");
+}
+
+#[tokio::test]
+async fn the_cas_word_on_renewal_is_waited_for_and_told() {
+    let looked = |at: &str, problem: Value| {
+        let mut seen = certificate(1);
+        seen["renew_at"] = json!("2026-02-02T00:00:00Z");
+        seen["renewal_info"] = json!({
+            "window": { "start": "2026-02-01T00:00:00Z", "end": "2026-02-03T00:00:00Z", "renew_at": "2026-02-02T00:00:00Z" },
+            "explanation_url": null, "looked_at": at, "next_look_at": "2026-02-01T00:00:00Z", "problem": problem,
+        });
+        seen
+    };
+    let (before, since) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
+    let ask = ["cert", "renewal-info", &id("crt", 1), "--timeout=5s", "-p", "demo"];
+    let waiting = [&ask[..], &["--wait"]].concat();
+    let problem = json!({ "class": "protocol", "type": "renewal-window-ignored", "detail": "it ends before it begins" });
+    for (problem, told) in [(Value::Null, "It suggests"), (problem, "it ends before it begins")] {
+        let api = api("queued", move |look| match look {
+            0 | 1 => looked(before, Value::Null),
+            _ => looked(since, problem.clone()),
+        })
+        .await;
+        api.cli.run(&waiting).await.ends(0).tells(&[told]);
+    }
+    let silent = api("queued", move |_| looked(before, Value::Null)).await;
+    silent.cli.run(&waiting).await.refuses(7, &["it is still not asked"]);
+    silent.cli.run(&ask).await.ends(0).tells(&["within a minute"]);
 }
 
 #[tokio::test]

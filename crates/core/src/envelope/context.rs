@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Associated data: what a ciphertext is bound to, so that it opens nowhere else.
 
-use crate::envelope::KeyOwner;
+use crate::envelope::{KeyOwner, Slot};
 use crate::id::ClusterId;
 
 /// The place of a sealed field.
@@ -21,7 +21,14 @@ pub struct Context<'a> {
     pub format: u32,
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    /// Of a slot in this cluster.
+    #[must_use]
+    pub fn of(cluster: ClusterId, slot: &'a Slot) -> Self {
+        let Slot { owner, collection, record, field, format } = slot;
+        Self { cluster, owner: *owner, collection, record, field, format: *format }
+    }
+
     /// The associated data: every part behind its length (u32, big endian), so that no two places share an encoding.
     #[must_use]
     pub fn associated_data(&self) -> Vec<u8> {

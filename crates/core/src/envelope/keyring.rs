@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
 use crate::entropy::{self, Entropy};
-use crate::envelope::{CannotOpen, Context, Kek, KekError, KekVersion, KeyId, KeyOwner, Sealed, open, seal};
+use crate::envelope::{
+    CannotOpen, Context, Kek, KekError, KekVersion, KeyId, KeyOwner, Sealed, Slot, open, seal,
+};
 use crate::id::ClusterId;
 use crate::limits;
 use crate::secret::{SecretKey, secret_key};
@@ -117,42 +119,30 @@ impl Keyring {
         self.cluster
     }
 
-    /// Seals `secret` for one field of one record.
+    /// Seals `secret` for this slot.
     ///
     /// # Errors
     /// When the project key cannot be had.
-    pub async fn seal(
-        &self,
-        owner: KeyOwner,
-        (collection, record, field): (&str, &str, &str),
-        format: u32,
-        secret: &[u8],
-    ) -> Result<Sealed, KeyringError> {
-        let id = KeyId { owner, purpose: crate::envelope::Purpose::Secrets };
+    pub async fn seal(&self, slot: &Slot, secret: &[u8]) -> Result<Sealed, KeyringError> {
+        let id = KeyId { owner: slot.owner, purpose: crate::envelope::Purpose::Secrets };
         let held = self.newest(id).await?;
-        let context = Context { cluster: self.cluster, owner, collection, record, field, format };
+        let context = Context::of(self.cluster, slot);
         let name = (id.to_string(), held.version);
         Ok(seal(&held.key, name, &context.associated_data(), secret, self.entropy.as_ref()))
     }
 
-    /// Opens what [`Keyring::seal`] sealed for the same field of the same record.
+    /// Opens what [`Keyring::seal`] sealed for the same slot.
     ///
     /// # Errors
-    /// When the project key cannot be had, or the value does not open in this place.
-    pub async fn open(
-        &self,
-        owner: KeyOwner,
-        (collection, record, field): (&str, &str, &str),
-        format: u32,
-        sealed: &Sealed,
-    ) -> Result<SecretSlice<u8>, KeyringError> {
-        let id = KeyId { owner, purpose: crate::envelope::Purpose::Secrets };
+    /// When the project key cannot be had, or the value does not open in this slot.
+    pub async fn open(&self, slot: &Slot, sealed: &Sealed) -> Result<SecretSlice<u8>, KeyringError> {
+        let id = KeyId { owner: slot.owner, purpose: crate::envelope::Purpose::Secrets };
         // The key's name comes from the database: a value that names another owner's key is refused, not tried.
         if sealed.pk_id != id.to_string() {
             return Err(CannotOpen.into());
         }
         let key = self.version(id, sealed.pk_ver).await?;
-        let context = Context { cluster: self.cluster, owner, collection, record, field, format };
+        let context = Context::of(self.cluster, slot);
         Ok(open(&key, &context.associated_data(), sealed)?)
     }
 

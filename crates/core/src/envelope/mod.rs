@@ -9,11 +9,13 @@ mod context;
 mod kek;
 mod keyring;
 mod seal;
+mod slot;
 
 pub use context::Context;
 pub use kek::{Kek, KekError, KekVersion};
 pub use keyring::{Canary, KeyStore, KeyStoreError, Keyring, KeyringError, WrappedKey};
 pub use seal::{CannotOpen, Sealed, open, seal, unwrap_key, wrap_key};
+pub use slot::Slot;
 
 use std::fmt;
 

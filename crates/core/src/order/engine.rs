@@ -67,7 +67,7 @@ pub struct Engine<'a> {
     /// The chain that is taken where the CA offers it.
     pub preferred_chain: Option<&'a ChainName>,
     /// The URLs of orders for the same version that were set aside: what the CA issues for one of them is not bought again.
-    pub watched: &'a [String],
+    pub set_aside: &'a [String],
 }
 
 /// How a run ended.
@@ -310,7 +310,11 @@ impl Engine<'_> {
         if !run.answered && self.standing.is_rekeyed(order.id.made_at()) {
             match order.state {
                 OrderState::Ready { .. } => self.answer_anew(order, run).await?,
-                _ => {
+                OrderState::Keyed { .. }
+                | OrderState::Ordered { .. }
+                | OrderState::Challenged { .. }
+                | OrderState::Stored { .. }
+                | OrderState::Failed { .. } => {
                     // The same answers, with another key in them: it is as far as it was.
                     let progressed = run.progressed;
                     let prepared = self.prepare(order, run).await;
@@ -365,10 +369,10 @@ impl Engine<'_> {
     /// Ends the run where the CA has issued for an order that was set aside: the next run takes that one. A CA that does not
     /// say is asked again some times, and then keeps nobody from going on.
     async fn look_back(&self, order: &Order, progressed: bool) -> Result<(), Halt> {
-        for url in self.watched {
+        for url in self.set_aside {
             match self.ask(order, self.account.resume(url)).await {
                 Ok((reply, _)) if reply.said == Seen::Valid => {
-                    let again = Settlement::Again { after: Duration::ZERO, problem: None, setbacks: None };
+                    let again = Settlement::after(Duration::ZERO, None);
                     return Err(Halt::Done(Outcome::Settle(again)));
                 }
                 Ok(_) => {}

@@ -16,15 +16,12 @@ const ATTEMPT_WAITS: [Duration; 3] =
     [Duration::from_secs(60), Duration::from_secs(600), Duration::from_secs(6_000)];
 /// The wait after every later failed attempt.
 const ATTEMPT_WAIT_MAX: Duration = Duration::from_secs(86_400);
-/// No wait is longer than this part of the life that the current version has left.
-const LIFE_LEFT_DIVISOR: u32 = 10;
 /// The wait after it has expired: nothing is served any more, and CAs count failures by the hour.
 const EXPIRED_WAIT_MAX: Duration = Duration::from_secs(3_600);
-/// The shortest wait between two attempts, however little life is left: a CA that refuses at once is not asked in a circle.
-const ATTEMPT_WAIT_MIN: Duration = Duration::from_secs(15);
-
 /// How often a wait is doubled at most: by then it is beyond any bound.
 const DOUBLINGS_MAX: u32 = 16;
+/// The part of a wait by which it is shorter at most: what waits together comes back apart.
+const JITTER_DIVISOR: u32 = 10;
 
 /// How long to wait after the `failures`-th failed attempt in a row (1 is the first), with up to a tenth of jitter.
 #[must_use]
@@ -37,20 +34,27 @@ pub fn attempt_delay(
     let index = usize::try_from(failures.saturating_sub(1)).unwrap_or(usize::MAX);
     let wait = ATTEMPT_WAITS.get(index).copied().unwrap_or(ATTEMPT_WAIT_MAX);
     let wait = match expires {
-        Some(expires) if expires > now => wait.min(until(now, expires) / LIFE_LEFT_DIVISOR),
+        Some(expires) if expires > now => wait.min(until(now, expires) / limits::LIFE_LEFT_DIVISOR),
         Some(_) => wait.min(EXPIRED_WAIT_MAX),
         None => wait,
     };
-    let wait = wait.max(ATTEMPT_WAIT_MIN);
-    wait - entropy::between(entropy, Duration::ZERO, wait / 10)
+    let wait = wait.max(limits::ATTEMPT_WAIT_MIN);
+    jittered(wait, entropy)
+}
+
+fn jittered(wait: Duration, entropy: &dyn Entropy) -> Duration {
+    wait - entropy::between(entropy, Duration::ZERO, wait / JITTER_DIVISOR)
+}
+
+fn doubled(first: Duration, times: u32) -> Duration {
+    first * 2_u32.pow(times.min(DOUBLINGS_MAX))
 }
 
 /// How long to wait after the `count`-th passing fault in a row (1 is the first): 1, 2, 4 up to 60 s, halved at most
 /// by jitter.
 #[must_use]
 pub fn transient_delay(count: u32, entropy: &dyn Entropy) -> Duration {
-    let doublings = count.saturating_sub(1).min(DOUBLINGS_MAX);
-    let wait = (limits::TRANSIENT_WAIT_FIRST * 2_u32.pow(doublings)).min(limits::TRANSIENT_WAIT_MAX);
+    let wait = doubled(limits::TRANSIENT_WAIT_FIRST, count.saturating_sub(1)).min(limits::TRANSIENT_WAIT_MAX);
     entropy::between(entropy, wait / 2, wait)
 }
 
@@ -59,7 +63,7 @@ pub fn transient_delay(count: u32, entropy: &dyn Entropy) -> Duration {
 #[must_use]
 pub fn limit_wait_max(expires: Option<Timestamp>, now: Timestamp) -> Duration {
     match expires {
-        Some(expires) if expires > now => (until(now, expires) / LIFE_LEFT_DIVISOR)
+        Some(expires) if expires > now => (until(now, expires) / limits::LIFE_LEFT_DIVISOR)
             .clamp(limits::TRANSIENT_WAIT_MAX, limits::RATE_LIMIT_MAX),
         _ => limits::RATE_LIMIT_MAX,
     }
@@ -84,11 +88,12 @@ pub fn poll_delay(
     now: Timestamp,
     entropy: &dyn Entropy,
 ) -> Duration {
-    let wait = (limits::POLL_WAIT_FIRST * 2_u32.pow(waits.min(DOUBLINGS_MAX))).min(limits::POLL_WAIT_MAX);
+    let wait = doubled(limits::POLL_WAIT_FIRST, waits).min(limits::POLL_WAIT_MAX);
     let ends = ends.into_iter().flatten().filter(|end| *end > now);
-    let most = ends.map(|end| until(now, end) / LIFE_LEFT_DIVISOR).min().unwrap_or(limits::POLL_WAIT_MAX);
+    let most =
+        ends.map(|end| until(now, end) / limits::LIFE_LEFT_DIVISOR).min().unwrap_or(limits::POLL_WAIT_MAX);
     let wait = wait.min(most).max(limits::POLL_WAIT_FIRST);
-    wait - entropy::between(entropy, Duration::ZERO, wait / 10)
+    jittered(wait, entropy)
 }
 
 /// The longest that a CA which is busy with an order may ask to be left alone, after so many `waits` before, where the order and the
@@ -101,10 +106,16 @@ pub fn asked_wait_max(
     expires: Option<Timestamp>,
     now: Timestamp,
 ) -> Duration {
-    let trusted = limits::ASKED_WAIT_FIRST * 2_u32.pow(waits.min(DOUBLINGS_MAX));
     let left = order_ends.filter(|end| *end > now).map(|end| until(now, end) / 2);
-    let most = trusted.min(limits::RETRY_AFTER_MAX).min(limit_wait_max(expires, now));
+    let most = doubled(limits::ASKED_WAIT_FIRST, waits)
+        .min(limits::RETRY_AFTER_MAX)
+        .min(limit_wait_max(expires, now));
     left.map_or(most, |left| most.min(left))
+}
+
+/// Which fault in a row it is, behind these.
+fn nth(before: Option<Setbacks>) -> u32 {
+    before.map_or(0, |before| before.count).saturating_add(1)
 }
 
 /// What becomes of a job after one more passing fault than `before`: the same step again, later.
@@ -116,7 +127,7 @@ pub fn postponed(
     now: Timestamp,
     entropy: &dyn Entropy,
 ) -> Settlement {
-    let after = transient_delay(before.map_or(0, |earlier| earlier.count).saturating_add(1), entropy);
+    let after = transient_delay(nth(before), entropy);
     let setbacks = Some(Setbacks::met(before, cause, after, now));
     Settlement::Again { after, problem: Some(problem), setbacks }
 }
@@ -139,8 +150,7 @@ pub fn deferred(
         }
     };
     let asked = until(now, at).min(most);
-    let after =
-        asked.max(transient_delay(before.map_or(0, |earlier| earlier.count).saturating_add(1), entropy));
+    let after = asked.max(transient_delay(nth(before), entropy));
     let setbacks = Some(Setbacks::met(before, cause, after, now));
     Settlement::Again { after, problem: Some(problem), setbacks }
 }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use cap_core::clock::later;
-use cap_core::envelope::KeyOwner;
+use cap_core::envelope::Slot;
 use cap_core::id::{CertificateId, VersionId};
 use cap_core::limits;
 use secrecy::ExposeSecret;
@@ -176,9 +176,8 @@ fn mismatch(cluster: &Cluster, version: &Version) -> Option<String> {
     let clock = Arc::new(Hands { world: cluster.world.clone(), process: 0, ahead_s: 0 });
     let keyring = keyring(cluster.id, cluster.wrapped.clone(), clock, Arc::new(Dice::new(0)));
     let (id, version) = (version.version.id, &version.version);
-    let place = ("certificate_versions", &*id.to_string(), "key");
-    let project = cluster.world.inner().database.project;
-    let opened = std::pin::pin!(keyring.open(KeyOwner::Project(project), place, 1, &version.key));
+    let slot = Slot::version_key(cluster.world.inner().database.project, id);
+    let opened = std::pin::pin!(keyring.open(&slot, &version.key));
     let opened = match opened.poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Ok(opened)) => opened,
         Poll::Ready(Err(error)) => return Some(format!("the key of {id} does not open: {error}")),

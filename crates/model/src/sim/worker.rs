@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use cap_core::audit::{Auditor, Row};
 use cap_core::challenge::ChallengeAnswer;
 use cap_core::clock::Clock;
-use cap_core::envelope::{KeyOwner, Keyring};
+use cap_core::envelope::{Keyring, Slot};
 use cap_core::id::{CertificateId, ClaimId, ClusterId, IssuerId, OrderId, ProjectId, VersionId};
 use cap_core::job::{Cause, Claim, Mandate, Settlement, Work};
 use cap_core::limits;
@@ -345,7 +345,7 @@ impl Worker {
             in_use: None,
             number: look.versions + 1,
             preferred_chain: None,
-            watched: &[],
+            set_aside: &[],
         };
         Ok(engine.run(order).await)
     }
@@ -387,8 +387,8 @@ impl Worker {
             inner.tally.keys.insert(index, (certificate, made_for));
             self.cluster.keys.nth(index)
         };
-        let place = ("orders", &*order.to_string(), "key");
-        let sealed = self.keyring.seal(KeyOwner::Project(project), place, 1, &key.pkcs8).await;
+        let slot = Slot::order_key(project, order);
+        let sealed = self.keyring.seal(&slot, &key.pkcs8).await;
         let sealed = sealed.map_err(|_| Trouble::Unavailable)?;
         Ok(OrderKey { sealed, csr: key.csr.clone(), spki_sha256: key.spki_sha256.to_vec(), kept: false })
     }

@@ -7,10 +7,7 @@ mod reference;
 pub use reference::{Section, reference_markdown};
 
 use prometheus::core::Collector;
-use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
-};
+use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::args::VERSION;
 use crate::role::Role;
@@ -76,21 +73,6 @@ impl Metrics {
     /// As [`Metrics::counter`].
     pub fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, MetricError> {
         self.register(IntGaugeVec::new(opts(name, help), labels)?)
-    }
-
-    /// Histograms by label. Seconds, where it is a time; `buckets` are upper bounds, ascending.
-    ///
-    /// # Errors
-    /// As [`Metrics::counter`].
-    pub fn histograms(
-        &self,
-        name: &str,
-        help: &str,
-        buckets: &[f64],
-        labels: &[&str],
-    ) -> Result<HistogramVec, MetricError> {
-        let opts = HistogramOpts::from(opts(name, help)).buckets(buckets.to_vec());
-        self.register(HistogramVec::new(opts, labels)?)
     }
 
     /// Everything, as Prometheus reads it.

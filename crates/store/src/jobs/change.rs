@@ -248,11 +248,7 @@ impl Store {
         let Err(refusal) = self.replayed(mutation, result).await? else {
             return Ok(self.job(project, id).await?.ok_or(JobRefusal::Missing));
         };
-        let Some(request) = mutation.request else { return Ok(Err(refusal)) };
-        match self.replay_of_refused(&request.id).await? {
-            Some(replay) => Err(StoreError::Replayed(Box::new(replay))),
-            None => Ok(Err(refusal)),
-        }
+        self.refused(mutation, Err(refusal)).await
     }
 
     async fn seen_job(

@@ -25,15 +25,10 @@ const QUEUE: &str = "queue";
 /// The kinds of work for CAs, and where they stand in [`Work::KINDS`].
 const ISSUING: usize = 0;
 const REGISTERING: usize = 1;
-const ISSUE: &str = Work::KINDS[ISSUING];
-const REGISTER: &str = Work::KINDS[REGISTERING];
-const SCAN: &str = Work::KINDS[2];
-const LOOK: &str = Work::KINDS[3];
-const REVOKE: &str = Work::KINDS[4];
 /// Everything that works for a CA.
 const FOR_CAS: &str = "for-cas";
 /// The parts of the queue that have partitions of their own.
-const PARTS: [&str; 4] = [FOR_CAS, SCAN, LOOK, REVOKE];
+const PARTS: [&str; 4] = [FOR_CAS, Work::DRIFT_SCAN, Work::RENEWAL_LOOK, Work::REVOKE];
 
 #[derive(Deserialize)]
 struct GaugeDocument {
@@ -61,8 +56,8 @@ struct KindDocument {
 /// How many jobs workers have.
 #[derive(Debug, Default)]
 struct Running {
-    /// Of those that work for a CA: what only looks is in no depth, waiting or running, since who scales workers by it would
-    /// scale for what has places of its own.
+    /// Of those in the main queue: what stands apart (scans, looks, revocations) is in no depth, waiting or running, since who scales
+    /// workers by it would scale for what has places of its own.
     for_cas: u64,
     kinds: BTreeMap<String, u64>,
 }
@@ -79,12 +74,8 @@ struct Registrations {
 
 impl Registrations {
     fn of(found: &Document) -> Self {
-        let number = |field| natural(found.get_i64(field).unwrap_or(0));
-        Self {
-            seen: number("seen"),
-            due: number("due"),
-            oldest: found.get_datetime("claim_at").ok().copied(),
-        }
+        let of = |field| natural(found.get_i64(field).unwrap_or(0));
+        Self { seen: of("seen"), due: of("due"), oldest: found.get_datetime("claim_at").ok().copied() }
     }
 }
 
@@ -101,13 +92,8 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn sample_queue(&self) -> Result<Sample, StoreError> {
-        const DOING: &str = "read the database's time";
-        let hello = bounded(DOING, self.database.run_command(doc! { "hello": 1 })).await?;
-        let now = *hello.get_datetime("localTime").map_err(|error| StoreError::Unavailable {
-            doing: DOING,
-            cause: format!("its answer has no time: {error}"),
-        })?;
-        let measured_at = time(now);
+        let measured_at = self.database_time().await?;
+        let now = date(measured_at);
         let (mut oldest, living) = self.oldest_due(now).await?;
         let running = self.count_running(now).await?;
         let waiting = if oldest.contains_key(FOR_CAS) {
@@ -120,13 +106,13 @@ impl Store {
             if counted.is_capped() { self.count_due(due(now, 0..1), QUEUE_COUNT_IN_ONE).await? } else { 0 };
         let depth = counted.depth(due_in_one);
         let registrations = self.registrations(living, depth, now).await?;
-        oldest.extend(registrations.oldest.map(|since| (REGISTER.to_owned(), since)));
+        oldest.extend(registrations.oldest.map(|since| (Work::REGISTER_ISSUER.to_owned(), since)));
         let age = |part| oldest.get(part).map_or(Duration::ZERO, |since| until(time(*since), measured_at));
         let mut kinds = ByKind::default();
         for (kind, of_kind) in Work::KINDS.into_iter().zip(&mut kinds) {
-            if kind != ISSUE {
+            if kind != Work::ISSUE {
                 let due = match kind {
-                    REGISTER => registrations.due,
+                    Work::REGISTER_ISSUER => registrations.due,
                     _ if oldest.contains_key(kind) => self.count_due(due_of(kind, now), QUEUE_COUNT).await?,
                     _ => 0,
                 };
@@ -141,7 +127,7 @@ impl Store {
             due,
             running: counted.running.saturating_sub(registering.running),
             capped: due > QUEUE_COUNT,
-            oldest_age: match (oldest.get(FOR_CAS), oldest.get(REGISTER)) {
+            oldest_age: match (oldest.get(FOR_CAS), oldest.get(Work::REGISTER_ISSUER)) {
                 (Some(all), Some(register)) if register <= all => self.oldest_to_issue(now).await?,
                 _ => age(FOR_CAS),
             },
@@ -243,7 +229,7 @@ impl Store {
         let (partitions, most) =
             if depth.capped { (0..1, QUEUE_COUNT_IN_ONE) } else { (0..JOB_PARTITIONS, QUEUE_COUNT) };
         let times = u64::from(JOB_PARTITIONS / partitions.end);
-        let is_one = doc! { "$eq": ["$work.kind", REGISTER] };
+        let is_one = doc! { "$eq": ["$work.kind", Work::REGISTER_ISSUER] };
         let stages = [
             doc! { "$match": due(now, partitions) },
             doc! { "$limit": number(most) },
@@ -265,7 +251,7 @@ impl Store {
             doc! { "$match": due(now, 0..JOB_PARTITIONS) },
             doc! { "$sort": { "claim_at": 1 } },
             doc! { "$limit": number(QUEUE_COUNT) },
-            doc! { "$match": { "work.kind": { "$ne": REGISTER } } },
+            doc! { "$match": { "work.kind": { "$ne": Work::REGISTER_ISSUER } } },
             doc! { "$limit": 1 },
             doc! { "$project": { "claim_at": 1 } },
         ];
@@ -292,12 +278,12 @@ impl Store {
         let count = jobs.aggregate(stages).hint(Hint::Name("due".to_owned()));
         let found: Vec<Document> =
             bounded("count what runs", async { count.await?.try_collect().await }).await?;
-        let number = |found: &Document, field| found.get_i64(field).ok().and_then(|n| u64::try_from(n).ok());
+        let of = |found: &Document, field| natural(found.get_i64(field).unwrap_or(0));
         let mut running = Running::default();
         for found in found {
-            running.for_cas += number(&found, "for_cas").unwrap_or(0);
-            let kind = found.get_str("_id").unwrap_or(ISSUE).to_owned();
-            running.kinds.insert(kind, number(&found, "jobs").unwrap_or(0));
+            running.for_cas += of(&found, "for_cas");
+            let kind = found.get_str("_id").unwrap_or(Work::ISSUE).to_owned();
+            running.kinds.insert(kind, of(&found, "jobs"));
         }
         Ok(running)
     }
@@ -342,9 +328,9 @@ fn whole_millis(time: Duration) -> i64 {
 /// Jobs of this part whose time has come at `now`, the database's: in an index alone, without a look at the jobs.
 fn due_of(part: &str, now: DateTime) -> Document {
     match part {
-        SCAN => due(now, JOB_PARTITIONS..ARI_PARTITION),
-        LOOK => due(now, ARI_PARTITION..REVOCATION_PARTITION),
-        REVOKE => due(now, REVOCATION_PARTITION..PARTITIONS),
+        Work::DRIFT_SCAN => due(now, JOB_PARTITIONS..ARI_PARTITION),
+        Work::RENEWAL_LOOK => due(now, ARI_PARTITION..REVOCATION_PARTITION),
+        Work::REVOKE => due(now, REVOCATION_PARTITION..PARTITIONS),
         _ => due(now, 0..JOB_PARTITIONS),
     }
 }
@@ -353,7 +339,8 @@ fn due_of(part: &str, now: DateTime) -> Document {
 /// less than an index more.
 fn living_registrations(now: DateTime) -> Vec<Document> {
     // Their keys are the kind, `/` and an id; `0` comes next after `/`.
-    let keys = doc! { "$gte": format!("{REGISTER}/"), "$lt": format!("{REGISTER}0") };
+    let keys =
+        doc! { "$gte": format!("{}/", Work::REGISTER_ISSUER), "$lt": format!("{}0", Work::REGISTER_ISSUER) };
     vec![
         doc! { "$match": { "alive": true, "key": keys } },
         doc! { "$limit": number(QUEUE_COUNT + 1) },
@@ -369,7 +356,7 @@ fn registrations(is_one: &Document) -> Document {
     }
 }
 
-/// The same of these partitions.
+/// Jobs of these partitions whose time has come at `now`.
 fn due(now: DateTime, partitions: std::ops::Range<u16>) -> Document {
     let partitions = self::partitions(partitions);
     doc! { "p": { "$in": partitions }, "state": { "$in": ["queued", "running"] }, "claim_at": { "$lte": now } }

@@ -35,7 +35,6 @@ const LANES: usize = 16;
 const LANE_ROUNDS: usize = 4;
 /// So many times the free places are read from all lanes together, so that one may leave its share to another.
 const SPARE: usize = 4;
-
 /// Jobs in no lane that one look goes through for those of projects that have places left.
 const APART_SEEN: i64 = 5_000;
 /// Jobs that the database answers at once: all that are wanted of some lanes. It would answer 101, and the rest when asked again.

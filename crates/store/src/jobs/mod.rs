@@ -40,7 +40,7 @@ pub use watch::JobWatch;
 
 /// How long a job that only looks is kept when it is over, and its attempt: there are many of them, and what they saw is on
 /// the certificate. Longer than a request for one is remembered.
-pub(crate) const SCAN_KEPT: std::time::Duration = std::time::Duration::from_secs(2 * 86_400);
+pub(crate) const LOOK_KEPT: std::time::Duration = std::time::Duration::from_secs(2 * 86_400);
 
 /// How long the worker of another job holds one up at most: the longest lease there can be, whatever a wrong clock stamped.
 const HELD_MAX: std::time::Duration = std::time::Duration::from_secs(10 * 60);
@@ -60,7 +60,7 @@ struct JobDocument<W = Work> {
     alive: bool,
     p: i32,
     work: W,
-    /// Beside whom it waits; scans, and jobs of earlier versions, are in none.
+    /// Beside whom it waits. None for work that stands apart, and for jobs that were queued before there were lanes.
     #[serde(default)]
     lane: Option<ProjectLane>,
     /// Before whom it goes, of those in its lane.
@@ -176,6 +176,13 @@ impl Store {
         let found = self.record_of("read a job", "jobs", project, &id.to_string()).await?;
         let found = found.map(|document| read::<JobDocument<Listed>>("jobs", document)).transpose()?;
         Ok(found.map(JobRecord::from))
+    }
+
+    /// A job that was queued just now.
+    pub(crate) async fn queued_job(&self, project: ProjectId, id: JobId) -> Result<JobRecord, StoreError> {
+        let gone =
+            || StoreError::Corrupt { collection: "jobs", cause: format!("{id} was queued and is gone") };
+        self.job(project, id).await?.ok_or_else(gone)
     }
 
     /// Whether a living job has this key, seen from inside `transaction`.

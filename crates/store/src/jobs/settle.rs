@@ -16,11 +16,6 @@ use crate::fact::Fact;
 use crate::jobs::{fence_field, hasten, lists, rank, subject};
 use crate::renewals::plan;
 
-/// What needs a person is tried again after this part of the life that is left, where that is sooner than a day.
-const DEAD_LIFE_DIVISOR: i64 = 10;
-/// And not before this.
-const DEAD_WAIT_MIN: Duration = Duration::from_secs(15);
-
 /// A stage that takes a job out of the claimers' sight and gives its key free. It is kept until the leader has counted it:
 /// the time at which it goes is set with that.
 pub(super) fn over(state: &str) -> Vec<Document> {
@@ -186,10 +181,8 @@ impl Fact {
         } }];
         if let Work::Issue { .. } = claim.work {
             // As after any failed attempt, sooner where little life is left; and only what is renewed by itself.
-            let left =
-                doc! { "$divide": [{ "$subtract": ["$version.not_after", date(now)] }, DEAD_LIFE_DIVISOR] };
-            let wait =
-                doc! { "$max": [millis(DEAD_WAIT_MIN), { "$min": [left, millis(limits::DEAD_WAIT)] }] };
+            let left = doc! { "$divide": [{ "$subtract": ["$version.not_after", date(now)] }, i64::from(limits::LIFE_LEFT_DIVISOR)] };
+            let wait = doc! { "$max": [millis(limits::ATTEMPT_WAIT_MIN), { "$min": [left, millis(limits::DEAD_WAIT)] }] };
             let has_life = doc! { "$gt": ["$version.not_after", date(now)] };
             let wait = doc! { "$cond": [has_life, wait, millis(limits::DEAD_WAIT)] };
             let again_at = doc! { "$add": [date(now), { "$toLong": wait }] };

@@ -146,7 +146,7 @@ async fn a_dead_job_is_not_revived_beside_another_or_for_what_is_gone() {
     let draft = JobDraft::now(world.project, work, 9, world.clock.as_ref(), world.entropy.as_ref());
     let audit = world.row().await;
     let mutation = Mutation { audit: &audit, request: None };
-    let other = world.store.request_renewal(&draft, mutation).await.unwrap();
+    let other = world.store.request_renewal(None, &draft, mutation).await.unwrap();
     let before = audited(&world).await;
     assert_eq!(retry(&world, first.job).await.unwrap(), Err(JobRefusal::Doubled));
     die(&world, other.id).await;
@@ -208,7 +208,7 @@ async fn a_cancelled_job_runs_no_more_and_the_next_one_goes_on_with_an_order_tha
     let draft = JobDraft::now(world.project, work, 0, world.clock.as_ref(), world.entropy.as_ref());
     let audit = world.row().await;
     let mutation = Mutation { audit: &audit, request: None };
-    let next = world.store.request_renewal(&draft, mutation).await.unwrap();
+    let next = world.store.request_renewal(None, &draft, mutation).await.unwrap();
     assert_ne!(next.id, claim.job);
     let next = world.claim("three", LEASE).await.remove(0);
     assert!(next.fence > claim.fence, "{} after {}", next.fence, claim.fence);

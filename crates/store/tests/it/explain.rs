@@ -392,7 +392,7 @@ async fn of_what_waits_only_that_counts_for_which_a_job_lives_and_what_was_cance
     let work = Work::Issue { certificate: made[0].id, made_for: None };
     let job = JobDraft::now(world.project, work, 1, world.clock.as_ref(), world.entropy.as_ref());
     let audit = world.row().await;
-    world.store.request_renewal(&job, Mutation { audit: &audit, request: None }).await.unwrap();
+    world.store.request_renewal(None, &job, Mutation { audit: &audit, request: None }).await.unwrap();
     assert_eq!(waiting(60).await, 10);
 }
 

@@ -105,7 +105,7 @@ async fn a_renewal_asked_for_twice_is_one_job_and_comes_forward() {
         cap_core::job::JobDraft::now(world.project, work, 5, world.clock.as_ref(), world.entropy.as_ref());
     let audit = world.row().await;
     let mutation = cap_store::Mutation { audit: &audit, request: None };
-    let job = world.store.request_renewal(&draft, mutation).await.unwrap();
+    let job = world.store.request_renewal(None, &draft, mutation).await.unwrap();
     assert_eq!(job.id, claim.job);
     let page = Page::parse::<JobId>(None, None).unwrap();
     let of_subject = JobFilter { subject: Some(certificate.id.to_string()), ..JobFilter::default() };

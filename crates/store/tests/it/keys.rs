@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use cap_core::envelope::{KeyId, KeyOwner, Keyring};
+use cap_core::envelope::{KeyId, KeyOwner, Keyring, Slot};
+use cap_core::id::IssuerId;
 use cap_core::secret::ExposeSecret;
 
 use crate::world::World;
@@ -11,21 +12,24 @@ use crate::world::World;
 #[tokio::test(flavor = "multi_thread")]
 async fn another_process_opens_what_this_one_sealed_in_its_place_only() {
     let world = World::new().await;
-    let owner = KeyOwner::Project(world.project);
-    let place = ("issuers", "iss_1", "account_key");
-    let sealed = world.keyring.seal(owner, place, 1, b"secret").await.unwrap();
+    let issuer = IssuerId::generate(world.clock.as_ref(), world.entropy.as_ref());
+    let slot = Slot::account_key(world.project, issuer);
+    let sealed = world.keyring.seal(&slot, b"secret").await.unwrap();
 
     let canary = world.store.canary().await.unwrap().unwrap();
     let keys = Arc::new(world.store.clone());
     let other = Keyring::new(&canary, world.kek.clone(), keys, world.clock.clone(), world.entropy.clone());
-    assert_eq!(other.open(owner, place, 1, &sealed).await.unwrap().expose_secret(), b"secret");
-    for elsewhere in
-        [("issuers", "iss_2", "account_key"), ("issuers", "iss_1", "eab"), ("orders", "iss_1", "account_key")]
-    {
-        assert!(other.open(owner, elsewhere, 1, &sealed).await.is_err());
+    assert_eq!(other.open(&slot, &sealed).await.unwrap().expose_secret(), b"secret");
+    let others = [
+        Slot { record: "iss_2".into(), ..slot.clone() },
+        Slot { field: "eab_hmac_key", ..slot.clone() },
+        Slot { collection: "orders", ..slot.clone() },
+        Slot { format: 2, ..slot.clone() },
+        Slot { owner: KeyOwner::Cluster, ..slot.clone() },
+    ];
+    for elsewhere in others {
+        assert!(other.open(&elsewhere, &sealed).await.is_err(), "{elsewhere:?}");
     }
-    assert!(other.open(owner, place, 2, &sealed).await.is_err());
-    assert!(other.open(KeyOwner::Cluster, place, 1, &sealed).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cap_core::certificate::{Issued, Status};
 use cap_core::clock::{later, until};
-use cap_core::envelope::KeyOwner;
+use cap_core::envelope::Slot;
 use cap_core::expiry::{self, NoticeId, Reason, Threshold};
 use cap_core::id::VersionId;
 use cap_core::job::{Claim, Work};
@@ -34,8 +34,8 @@ pub(crate) async fn issue(world: &World, claim: &Claim, age: Duration, life: Dur
     let placed = Placed { url: "https://ca.example.test/order/1".into(), expires: None };
     let order = world.store.advance(&order, OrderState::Ordered { placed }, &[]).await.unwrap();
     let id = VersionId::generate(world.clock.as_ref(), world.entropy.as_ref());
-    let place = ("certificate_versions", &*id.to_string(), "key");
-    let key = world.keyring.seal(KeyOwner::Project(world.project), place, 1, b"leaf key").await.unwrap();
+    let slot = Slot::version_key(world.project, id);
+    let key = world.keyring.seal(&slot, b"leaf key").await.unwrap();
     let not_before = Timestamp::from_second((world.clock.now() - age).as_second()).unwrap();
     let issued = Issued {
         chain_pem: "chain".into(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cap_core::certificate::{Issued, Names, Status};
 use cap_core::challenge::{ChallengeAnswer, ChallengeToken};
 use cap_core::clock::later;
-use cap_core::envelope::KeyOwner;
+use cap_core::envelope::Slot;
 use cap_core::id::{IssuerId, VersionId};
 use cap_core::job::{Claim, Work};
 use cap_core::order::{FailedAttempt, IssuedVersion, Ledger, LedgerError, Order, OrderState, Placed};
@@ -35,8 +35,8 @@ pub(crate) fn ordered() -> OrderState {
 pub(crate) async fn version(world: &World) -> IssuedVersion {
     let id = VersionId::generate(world.clock.as_ref(), world.entropy.as_ref());
     let now = world.clock.now();
-    let place = ("certificate_versions", &*id.to_string(), "key");
-    let key = world.keyring.seal(KeyOwner::Project(world.project), place, 1, b"leaf key").await.unwrap();
+    let slot = Slot::version_key(world.project, id);
+    let key = world.keyring.seal(&slot, b"leaf key").await.unwrap();
     let issued = Issued {
         chain_pem: "chain".into(),
         serial: "01".into(),

@@ -182,7 +182,7 @@ async fn renew(
     let work = Work::Issue { certificate: certificate.id, made_for: None };
     let job = JobDraft::now(world.project, work, 1, world.clock.as_ref(), world.entropy.as_ref());
     let audit = world.row().await;
-    world.store.request_renewal_of(seen, &job, Mutation { audit: &audit, request: None }).await
+    world.store.request_renewal(seen, &job, Mutation { audit: &audit, request: None }).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

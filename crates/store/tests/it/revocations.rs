@@ -183,7 +183,7 @@ async fn ask_renewal(world: &World, certificate: &CertificateRecord) {
     let (clock, entropy) = (world.clock.as_ref(), world.entropy.as_ref());
     let job = JobDraft::now(world.project, work, certificate.fence, clock, entropy).awaited();
     let audit = world.row().await;
-    world.store.request_renewal(&job, Mutation { audit: &audit, request: None }).await.unwrap();
+    world.store.request_renewal(None, &job, Mutation { audit: &audit, request: None }).await.unwrap();
 }
 
 pub(crate) async fn renewal_beside(world: &World, certificate: &CertificateRecord, beside: Beside) -> Claim {

@@ -23,7 +23,7 @@ async fn wish(world: &World, certificate: CertificateId) -> JobId {
     let work = Work::Issue { certificate, made_for: None };
     let job = JobDraft::now(world.project, work, 5, world.clock.as_ref(), world.entropy.as_ref());
     let audit = world.row().await;
-    world.store.request_renewal(&job, Mutation { audit: &audit, request: None }).await.unwrap().id
+    world.store.request_renewal(None, &job, Mutation { audit: &audit, request: None }).await.unwrap().id
 }
 
 fn again(after: Duration) -> Settlement {

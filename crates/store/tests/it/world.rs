@@ -10,7 +10,7 @@ use cap_core::audit::{Action, Auditor, Draft, Origin, Row};
 use cap_core::certificate::{KeyType, Names, Spec, Status};
 use cap_core::clock::Clock;
 use cap_core::entropy::Entropy;
-use cap_core::envelope::{Kek, KeyOwner, Keyring};
+use cap_core::envelope::{Kek, Keyring, Slot};
 use cap_core::id::{CertificateId, ClaimId, IssuerId, JobId, OrderId, ProjectId};
 use cap_core::issuer::{IssuerSpec, IssuerStatus};
 use cap_core::job::{Claim, JobDraft, ProjectLane, Room, Work};
@@ -163,14 +163,14 @@ impl World {
     pub(crate) async fn issuer(&self, name: &str) -> IssuerId {
         let (clock, entropy) = (self.clock.as_ref(), self.entropy.as_ref());
         let id = IssuerId::generate(clock, entropy);
-        let place = ("issuers", &*id.to_string(), "account_key");
+        let slot = Slot::account_key(self.project, id);
         let spec = IssuerSpec::new("https://ca.example.test/dir".parse().unwrap(), None, vec![]).unwrap();
         let issuer = IssuerRecord {
             id,
             project: self.project,
             name: name.parse().unwrap(),
             spec,
-            account_key: self.keyring.seal(KeyOwner::Project(self.project), place, 1, b"key").await.unwrap(),
+            account_key: self.keyring.seal(&slot, b"key").await.unwrap(),
             external: None,
             rollover: None,
             rolled_at: None,
@@ -212,15 +212,15 @@ impl World {
         let (clock, entropy) = (self.clock.as_ref(), self.entropy.as_ref());
         let job = JobDraft::now(self.project, work, certificate.fence, clock, entropy);
         let audit = self.row().await;
-        self.store.request_renewal(&job, Mutation { audit: &audit, request: None }).await.unwrap();
+        self.store.request_renewal(None, &job, Mutation { audit: &audit, request: None }).await.unwrap();
         self.claim("one", LEASE).await.remove(0)
     }
 
     /// An order for a certificate, as `claim` would begin it.
     pub(crate) async fn order(&self, certificate: &CertificateRecord, claim: &Claim) -> Order {
         let id = OrderId::generate(self.clock.as_ref(), self.entropy.as_ref());
-        let place = ("orders", &*id.to_string(), "key");
-        let sealed = self.keyring.seal(KeyOwner::Project(self.project), place, 1, b"leaf key").await.unwrap();
+        let slot = Slot::order_key(self.project, id);
+        let sealed = self.keyring.seal(&slot, b"leaf key").await.unwrap();
         Order {
             id,
             project: self.project,

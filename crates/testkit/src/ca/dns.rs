@@ -48,46 +48,6 @@ impl DnsServer {
         self.tell("clear-a", json!({ "host": name })).await
     }
 
-    /// Adds a TXT value at a name.
-    ///
-    /// # Errors
-    /// When the server cannot be reached.
-    pub async fn add_txt(&self, name: &str, value: &str) -> anyhow::Result<()> {
-        self.tell("set-txt", json!({ "host": name, "value": value })).await
-    }
-
-    /// Removes every TXT value of a name.
-    ///
-    /// # Errors
-    /// When the server cannot be reached.
-    pub async fn clear_txt(&self, name: &str) -> anyhow::Result<()> {
-        self.tell("clear-txt", json!({ "host": name })).await
-    }
-
-    /// Makes a name an alias.
-    ///
-    /// # Errors
-    /// When the server cannot be reached.
-    pub async fn set_cname(&self, name: &str, target: &str) -> anyhow::Result<()> {
-        self.tell("set-cname", json!({ "host": name, "target": target })).await
-    }
-
-    /// Makes every question about a name fail.
-    ///
-    /// # Errors
-    /// When the server cannot be reached.
-    pub async fn set_servfail(&self, name: &str) -> anyhow::Result<()> {
-        self.tell("set-servfail", json!({ "host": name })).await
-    }
-
-    /// Ends [`DnsServer::set_servfail`].
-    ///
-    /// # Errors
-    /// When the server cannot be reached.
-    pub async fn clear_servfail(&self, name: &str) -> anyhow::Result<()> {
-        self.tell("clear-servfail", json!({ "host": name })).await
-    }
-
     async fn tell(&self, verb: &str, mut body: Value) -> anyhow::Result<()> {
         // It compares names byte by byte, and questions come in lower case.
         if let Some(host) = body["host"].as_str().map(str::to_lowercase) {

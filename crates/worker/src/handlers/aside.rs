@@ -2,7 +2,10 @@
 //! Orders that the CA processes, or says nothing of, for longer than their certificate can wait (ADR 13): they are set aside and
 //! another one is placed. Whoever goes on with the certificate looks at them first, so that what the CA issued after all is not bought again.
 
+use std::time::Duration;
+
 use cap_core::audit::{Action, Draft, Origin};
+use cap_core::fault;
 use cap_core::id::OrderId;
 use cap_core::job::{Claim, Mandate, Settlement};
 use cap_core::limits;
@@ -13,10 +16,7 @@ use cap_core::problem::{Class, Problem};
 use cap_store::{CertificateRecord, IssuerRecord};
 use jiff::Timestamp;
 
-use super::{Trouble, World};
-
-/// What a run goes on with, or how it is over.
-pub(super) type Review = Result<Reviewed, Outcome>;
+use super::{Stop, Trouble, World};
 
 /// What a run goes on with.
 #[derive(Default)]
@@ -50,33 +50,33 @@ impl Aside<'_> {
         issuer: &IssuerRecord,
         account_url: &str,
         in_flight: Option<Order>,
-    ) -> Result<Review, Trouble> {
+    ) -> Result<Reviewed, Stop> {
         let now = self.world.clock.surely();
         let may_issue = in_flight.as_ref().is_some_and(|order| may_issue(&order.state, now));
         let is_overdue = may_issue && in_flight.as_ref().is_some_and(|order| self.is_overdue(order));
         // While the CA issues in time for the order in flight, nobody needs the others.
         let looks_back = (!may_issue || is_overdue) && !self.certificate.watched.is_empty();
         if !is_overdue && !looks_back {
-            return Ok(Ok(Reviewed { in_flight, ..Reviewed::default() }));
+            return Ok(Reviewed { in_flight, ..Reviewed::default() });
         }
         let request = self.world.ca_request(issuer).await?;
-        let account = match self.world.account(&request, account_url).await {
+        let account = match self.world.ca.account(&request, account_url).await {
             Ok(account) => account,
             // What was set aside is asked for before anything is placed beside it; an order in flight goes on meanwhile.
             Err(error) if !may_issue => {
-                return Ok(Err(Outcome::Settle(self.world.passing(self.claim, error, self.expires()))));
+                return Err(Stop::settled(self.world.passing(self.claim, error, self.expires())));
             }
-            Err(_) => return Ok(Ok(Reviewed { in_flight, ..Reviewed::default() })),
+            Err(_) => return Ok(Reviewed { in_flight, ..Reviewed::default() }),
         };
         let reviewing = async {
             match in_flight {
                 Some(order) if is_overdue => self.overdue(order, account.as_ref()).await,
-                in_flight => self.look_back(in_flight, account.as_ref()).await.map(Ok),
+                in_flight => Ok(self.look_back(in_flight, account.as_ref()).await?),
             }
         };
         tokio::select! {
             reviewed = reviewing => reviewed,
-            outcome = self.world.ended(self.mandate) => Ok(Err(outcome)),
+            outcome = self.world.ended(self.mandate) => Err(Stop::end(outcome)),
         }
     }
 
@@ -96,11 +96,11 @@ impl Aside<'_> {
 
     /// What to go on with instead of an order that is overdue: itself where the CA has issued, one that was set aside where it has issued for
     /// that, and another one where it is stuck with this.
-    async fn overdue(&self, order: Order, account: &dyn CaAccount) -> Result<Review, Trouble> {
-        let OrderState::Ready { placed, .. } = &order.state else { return Ok(Ok(Reviewed::just(order))) };
+    async fn overdue(&self, order: Order, account: &dyn CaAccount) -> Result<Reviewed, Stop> {
+        let OrderState::Ready { placed, .. } = &order.state else { return Ok(Reviewed::just(order)) };
         let said = account.resume(&placed.url).await.map(|(reply, _)| reply.said);
         if said == Ok(Seen::Valid) {
-            return Ok(Ok(Reviewed::just(order)));
+            return Ok(Reviewed::just(order));
         }
         let id = order.id;
         let reviewed = self.look_back(Some(order), account).await?;
@@ -108,22 +108,22 @@ impl Aside<'_> {
         let is_stuck = |order: &Order| order.id == id && self.has_room() && !self.claim.is_last;
         match reviewed.in_flight {
             Some(order) if is_stuck(&order) => self.set_aside(order, said).await,
-            in_flight => Ok(Ok(Reviewed { in_flight, ..reviewed })),
+            in_flight => Ok(Reviewed { in_flight, ..reviewed }),
         }
     }
 
     /// Only what the CA says that it processes, and much later what it does not say anything of, whatever it answers instead: one that
     /// waits for something else, it may hand out again to whoever orders the same names, and of one that is gone the engine sees to it.
-    async fn set_aside(&self, order: Order, said: Result<Seen, CaError>) -> Result<Review, Trouble> {
+    async fn set_aside(&self, order: Order, said: Result<Seen, CaError>) -> Result<Reviewed, Stop> {
         let (world, OrderState::Ready { placed, since }) = (self.world, &order.state) else {
-            return Ok(Ok(Reviewed::just(order)));
+            return Ok(Reviewed::just(order));
         };
         let is_unheard = world.clock.surely() >= unheard_at(*since, self.expires());
         let why = match said {
             Ok(Seen::Processing) => "has been processing the order",
-            Ok(_) | Err(CaError::Gone(_)) => return Ok(Ok(Reviewed::just(order))),
+            Ok(_) | Err(CaError::Gone(_)) => return Ok(Reviewed::just(order)),
             Err(_) if is_unheard => "does not say what became of the order that it got",
-            Err(_) => return Ok(Ok(Reviewed::just(order))),
+            Err(_) => return Ok(Reviewed::just(order)),
         };
         let detail = format!(
             "the CA {why} since {since}, which is longer than the certificate can wait; it stays watched, and another one is \
@@ -136,14 +136,12 @@ impl Aside<'_> {
             .detail("problem", problem.kind.clone())
             .detail("order_url", placed.url.clone());
         let audit = world.auditor.row(&Origin::service("worker"), &draft).await?;
-        let again = Settlement::Again {
-            after: std::time::Duration::ZERO,
-            problem: Some(problem.clone()),
-            setbacks: None,
-        };
+        let again = Settlement::after(Duration::ZERO, Some(problem.clone()));
         let write = || world.store.set_aside(self.claim, &order, &again, world.clock.now(), &audit);
+        fault::point("set-aside.before");
         world.persisted(self.mandate, write).await?;
-        Ok(Err(Outcome::Failed(problem)))
+        fault::point("set-aside.after");
+        Err(Stop::end(Outcome::Failed(problem)))
     }
 
     /// What the CA has issued for after all is the order to go on with, and `in_flight` otherwise, beside those that are still watched.
@@ -163,7 +161,9 @@ impl Aside<'_> {
             };
             match account.resume(url).await.map(|(reply, _)| reply.said) {
                 Ok(Seen::Valid) => {
+                    fault::point("take-back.before");
                     let taken = store.take_back(self.claim, order, in_flight.as_ref(), clock.now()).await?;
+                    fault::point("take-back.after");
                     if let Some(order) = taken {
                         tracing::info!(order = %order.id, "the CA has issued for an order that was set aside");
                         return Ok(Reviewed::just(order));
@@ -187,7 +187,10 @@ impl Aside<'_> {
 
     async fn end_watch(&self, id: OrderId, order: Option<(&Order, &Problem)>) -> Result<(), Trouble> {
         let World { store, clock, .. } = self.world;
-        Ok(store.end_watch(self.claim, self.certificate.id, id, order, clock.now()).await?)
+        fault::point("end-watch.before");
+        store.end_watch(self.claim, self.certificate.id, id, order, clock.now()).await?;
+        fault::point("end-watch.after");
+        Ok(())
     }
 }
 
@@ -195,6 +198,10 @@ impl Aside<'_> {
 fn watched(order: &Order) -> Option<(&Order, &str)> {
     match &order.state {
         OrderState::Ready { placed, .. } => Some((order, &placed.url)),
-        _ => None,
+        OrderState::Keyed { .. }
+        | OrderState::Ordered { .. }
+        | OrderState::Challenged { .. }
+        | OrderState::Stored { .. }
+        | OrderState::Failed { .. } => None,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cap_core::clock::{later, until};
-use cap_core::envelope::KeyOwner;
+use cap_core::envelope::Slot;
 use cap_core::fault::{self, Mutant};
 use cap_core::id::{CertificateId, OrderId, VersionId};
 use cap_core::issuer::IssuerStatus;
@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use super::account::{self, IssuerStanding};
 use super::aside::{Aside, Reviewed};
 use super::key::{self, Made};
-use super::{Trouble, World, unreached};
+use super::{Stop, Trouble, World, unreached};
 use crate::place::{LeavingLedger, Place};
 
 /// How long after an issuer's next attempt a certificate that waits for it looks again.
@@ -32,6 +32,13 @@ const ISSUER_LOOK: Duration = Duration::from_secs(1);
 /// now and then all the same, as every certificate does.
 const DEACTIVATED_LOOK: Duration = Duration::from_secs(3_600);
 
+/// What an issuance is about, as it was when its run began.
+struct Ground {
+    certificate: CertificateRecord,
+    issuer: IssuerRecord,
+    account_url: String,
+}
+
 pub(super) async fn run(
     world: &World,
     claim: &Claim,
@@ -39,95 +46,124 @@ pub(super) async fn run(
     place: &Place,
     certificate: CertificateId,
     made_for: Option<VersionId>,
-) -> Result<Outcome, Trouble> {
-    let superseded = Ok(Outcome::Settle(Settlement::Superseded));
-    let Some(certificate) = world.store.certificate(claim.project, certificate).await? else {
-        return superseded;
-    };
+) -> Result<Outcome, Stop> {
+    let ground = ground(world, claim, certificate, made_for).await?;
+    let in_flight = in_flight(world, claim, &ground).await?;
+    let before = in_flight.as_ref().map(|order| order.id);
+    let aside = Aside { world, claim, mandate, certificate: &ground.certificate };
+    let reviewed = aside.review(&ground.issuer, &ground.account_url, in_flight).await?;
+    let Reviewed { in_flight, urls: watched, is_watching } = reviewed;
+    if claim.is_last {
+        end_last(world, claim, in_flight.as_ref(), is_watching).await?;
+    }
+    let order = order(world, claim, mandate, &ground, in_flight).await?;
+    // What was in the way of one order says nothing of another, which the CA has issued for after all.
+    let is_another = before.is_some_and(|before| before != order.id);
+    let claim = &Claim { setbacks: claim.setbacks.filter(|_| !is_another), ..claim.clone() };
+    place.enter(claim.project_lane(), mandate).await.map_err(Stop::end)?;
+    let _writer = world.store.writer();
+    Ok(drive(world, claim, mandate, place, &ground, order, &watched).await?)
+}
+
+/// The certificate and whoever issues it, unless there is nothing to issue, or nobody who can.
+async fn ground(
+    world: &World,
+    claim: &Claim,
+    certificate: CertificateId,
+    made_for: Option<VersionId>,
+) -> Result<Ground, Stop> {
+    let superseded = || Stop::settled(Settlement::Superseded);
+    let found = world.store.certificate(claim.project, certificate).await?;
+    let certificate = found.ok_or_else(superseded)?;
     if certificate.version.as_ref().map(|version| version.id) != made_for {
-        return superseded;
+        return Err(superseded());
     }
     let Some(issuer) = world.store.issuer(claim.project, &certificate.issuer.to_string()).await? else {
         let detail =
             format!("issuer {} is gone; request the certificate again from another one", certificate.issuer);
-        return Ok(Outcome::Settle(
-            world.again(claim, Problem::new(Class::Configuration, "issuer-missing", detail)),
-        ));
+        let problem = Problem::new(Class::Configuration, "issuer-missing", detail);
+        return Err(Stop::settled(world.again(claim, problem)));
     };
     // An account that was registered once serves while its contacts are being changed, and when they are refused.
-    let Some(account_url) = issuer.account_url.clone() else {
-        return Ok(Outcome::Settle(wait_for(world, claim, &issuer)));
-    };
-    // The certificate names the order in flight: without one there is nothing to take over.
-    let in_flight = match certificate.order {
-        Some(_) => world.store.take_order(certificate.id, claim.fence).await?,
-        None => None,
-    };
-    // Each order keeps the limits that it met itself, and what would be placed those that others met.
-    if let Some(order) = &in_flight
-        && let Some(settlement) =
-            world.parked(claim, issuer.id, &[Bucket::Order(order.id)], |_| false).await?
-    {
-        return Ok(Outcome::Settle(settlement));
+    let account_url = issuer.account_url.clone();
+    let account_url = account_url.ok_or_else(|| Stop::settled(wait_for(world, claim, &issuer)))?;
+    Ok(Ground { certificate, issuer, account_url })
+}
+
+/// The order in flight, if there is one, which the certificate names: without that there is nothing to take over. Each order keeps the
+/// limits that it met itself.
+async fn in_flight(world: &World, claim: &Claim, ground: &Ground) -> Result<Option<Order>, Stop> {
+    if ground.certificate.order.is_none() {
+        return Ok(None);
     }
-    let before = in_flight.as_ref().map(|order| order.id);
-    let aside = Aside { world, claim, mandate, certificate: &certificate };
-    let Reviewed { in_flight, urls: watched, is_watching } =
-        match aside.review(&issuer, &account_url, in_flight).await? {
-            Ok(reviewed) => reviewed,
-            Err(outcome) => return Ok(outcome),
-        };
-    if claim.is_last
-        && let Some(settlement) = end_last(world, claim, in_flight.as_ref(), is_watching).await?
-    {
-        return Ok(Outcome::Settle(settlement));
+    let order = world.store.take_order(ground.certificate.id, claim.fence).await?;
+    if let Some(order) = &order {
+        let own = [Bucket::Order(order.id)];
+        world.parked(claim, ground.issuer.id, &own, |_| false).await?.map_or(Ok(()), kept)?;
     }
-    let is_placed = in_flight.as_ref().is_some_and(|order| order.state.placed().is_some());
-    // One that the CA refused for what it replaces is an order like any other.
-    let is_doubted = is_doubted(claim.failures, certificate.problem.as_ref());
-    let replaces = in_flight.as_ref().map_or(!is_doubted, |order| order.state.replaces().is_some());
-    let goes_past = |until| certificate.goes_past_limit(until, world.clock.now(), replaces);
-    if !is_placed
-        && let Some(settlement) =
-            world.parked(claim, issuer.id, &buckets(&certificate.spec.names), goes_past).await?
-    {
-        return Ok(Outcome::Settle(settlement));
+    Ok(order)
+}
+
+/// The order to go on with: the one in flight, or one that is begun now. What is not placed yet keeps the limits that others met.
+async fn order(
+    world: &World,
+    claim: &Claim,
+    mandate: &Mandate,
+    ground: &Ground,
+    in_flight: Option<Order>,
+) -> Result<Order, Stop> {
+    let Ground { certificate, issuer, .. } = ground;
+    if in_flight.as_ref().is_none_or(|order| order.state.placed().is_none()) {
+        // One that the CA refused for what it replaces is an order like any other.
+        let is_doubted = is_doubted(claim.failures, certificate.problem.as_ref());
+        let replaces = in_flight.as_ref().map_or(!is_doubted, |order| order.state.replaces().is_some());
+        let goes_past = |until| certificate.goes_past_limit(until, world.clock.now(), replaces);
+        let buckets = buckets(&certificate.spec.names);
+        world.parked(claim, issuer.id, &buckets, goes_past).await?.map_or(Ok(()), kept)?;
     }
-    let order = match in_flight {
+    match in_flight {
         Some(order) if fault::is(Mutant::LateKey) => {
-            let made = key::make(world, &certificate).await?;
-            Order { key: seal(world, &certificate, order.id, made).await?, ..order }
+            let made = key::make(world, certificate).await?;
+            return Ok(Order { key: seal(world, certificate, order.id, made).await?, ..order });
         }
-        Some(order) => order,
-        None => {
-            let made = tokio::select! {
-                made = key::make(world, &certificate) => made?,
-                outcome = world.ended(mandate) => return Ok(outcome),
-            };
-            match begin(world, claim, &certificate, &issuer, made).await? {
-                Opened::Order(order) => *order,
-                Opened::Superseded => return superseded,
-                Opened::Blown(again_at) => return Ok(Outcome::Settle(blown(world, again_at))),
-                Opened::Busy(holder) => return Ok(Outcome::Settle(busy(world, claim, holder))),
-            }
-        }
-    };
-    // What was in the way of one order says nothing of another, which the CA has issued for after all.
-    let is_another = before.is_some_and(|before| before != order.id);
-    let claim = &Claim { setbacks: claim.setbacks.filter(|_| !is_another), ..claim.clone() };
-    if let Err(outcome) = place.enter(claim.project_lane(), mandate).await {
-        return Ok(outcome);
+        Some(order) => return Ok(order),
+        None => {}
     }
-    let _writer = world.store.writer();
-    let request = world.ca_request(&issuer).await?;
+    let made = tokio::select! {
+        made = key::make(world, certificate) => made?,
+        outcome = world.ended(mandate) => return Err(Stop::end(outcome)),
+    };
+    Err(Stop::settled(match begin(world, claim, certificate, issuer, made).await? {
+        Opened::Order(order) => return Ok(*order),
+        Opened::Superseded => Settlement::Superseded,
+        Opened::Blown(again_at) => blown(world, again_at),
+        Opened::Busy(holder) => busy(world, claim, holder),
+    }))
+}
+
+fn kept(limit: Settlement) -> Result<(), Stop> {
+    Err(Stop::settled(limit))
+}
+
+/// Has the engine drive the order as far as it goes now.
+async fn drive(
+    world: &World,
+    claim: &Claim,
+    mandate: &Mandate,
+    place: &Place,
+    Ground { certificate, issuer, account_url }: &Ground,
+    order: Order,
+    watched: &[String],
+) -> Result<Outcome, Trouble> {
+    let request = world.ca_request(issuer).await?;
     // Where the CA cannot be reached each act fails like that, and what then becomes of the order is said in one place.
-    let account = match world.account(&request, &account_url).await {
+    let account = match world.ca.account(&request, account_url).await {
         Ok(account) => account,
         Err(error) => Arc::new(unreached::Account::new(error)),
     };
     let engine = Engine {
         account: account.as_ref(),
-        standing: &IssuerStanding { world, issuer: &issuer, request: &request },
+        standing: &IssuerStanding { world, issuer, request: &request },
         ledger: &LeavingLedger { store: &world.store, place },
         keyring: &world.keyring,
         auditor: &world.auditor,
@@ -139,18 +175,18 @@ pub(super) async fn run(
         in_use: certificate.version.as_ref().map(|version| &*version.fingerprint_sha256),
         number: certificate.versions + 1,
         preferred_chain: certificate.spec.preferred_chain.as_ref(),
-        watched: &watched,
+        set_aside: watched,
     };
     if order.key.kept && certificate.new_key && !may_issue(&order.state, world.clock.surely()) {
         return Ok(engine.refuse_key(&order).await);
     }
     Ok(match engine.run(order).await {
         Outcome::Halted(problem) => {
-            let next = account::halt(world, &issuer, &problem).await?;
+            let next = account::halt(world, issuer, &problem).await?;
             Outcome::Settle(held_up(world, &issuer.name, &problem, Some(next)))
         }
         outcome => {
-            show_on_issuer(world, &issuer, &outcome).await;
+            show_on_issuer(world, issuer, &outcome).await;
             outcome
         }
     })
@@ -163,7 +199,13 @@ async fn show_on_issuer(world: &World, issuer: &IssuerRecord, outcome: &Outcome)
         Outcome::Failed(problem) if problem.class != Class::Configuration => return,
         Outcome::Failed(problem) => Some(problem),
         Outcome::Stored => None,
-        _ => return,
+        Outcome::Settle(_)
+        | Outcome::Parked(..)
+        | Outcome::Halted(_)
+        | Outcome::Buried(_)
+        | Outcome::Lost => {
+            return;
+        }
     };
     if let Err(error) = world.store.show_on_issuer(issuer, problem).await {
         tracing::warn!(issuer = %issuer.id, %error, "what the CA says of the issuer could not be shown on it");
@@ -214,9 +256,8 @@ async fn seal(
     order: OrderId,
     Made { material, kept }: Made,
 ) -> Result<OrderKey, Trouble> {
-    let place = ("orders", &*order.to_string(), "key");
-    let owner = KeyOwner::Project(certificate.project);
-    let sealed = world.keyring.seal(owner, place, 1, material.pkcs8.expose_secret()).await?;
+    let slot = Slot::order_key(certificate.project, order);
+    let sealed = world.keyring.seal(&slot, material.pkcs8.expose_secret()).await?;
     Ok(OrderKey { sealed, csr: material.csr, spki_sha256: material.spki_sha256.to_vec(), kept })
 }
 
@@ -236,22 +277,22 @@ async fn end_last(
     claim: &Claim,
     in_flight: Option<&Order>,
     is_watching: bool,
-) -> Result<Option<Settlement>, Trouble> {
+) -> Result<(), Stop> {
     if let Some(order) = in_flight {
         if order.state.may_be_finalized() {
-            return Ok(None);
+            return Ok(());
         }
         if !world.store.end_unwanted(claim, order, world.clock.now()).await? {
             // Somebody wants it again.
-            return Ok(Some(Settlement::HandedBack));
+            return Err(Stop::settled(Settlement::HandedBack));
         }
     }
     if !is_watching {
-        return Ok(Some(Settlement::Superseded));
+        return Err(Stop::settled(Settlement::Superseded));
     }
     let after = limits::POLL_WAIT_MAX;
-    let problem = Some(Problem::waiting(later(world.clock.now(), after)));
-    Ok(Some(Settlement::Again { after, problem, setbacks: None }))
+    let problem = Problem::waiting(later(world.clock.now(), after));
+    Err(Stop::settled(Settlement::after(after, Some(problem))))
 }
 
 /// The same job again when the fuse lets it.
@@ -263,7 +304,7 @@ fn blown(world: &World, again_at: Timestamp) -> Settlement {
         world.fuse
     );
     let problem = Some(Problem::new(Class::Configuration, "issuance-fuse", detail));
-    Settlement::Again { after: until(world.clock.now(), again_at), problem, setbacks: None }
+    Settlement::after(until(world.clock.now(), again_at), problem)
 }
 
 /// The same job again: after a moment while the issuer registers, and soon after its next attempt where it fails.
@@ -274,7 +315,7 @@ fn wait_for(world: &World, claim: &Claim, issuer: &IssuerRecord) -> Settlement {
             "issuer {name} is deactivated and issues no more; request the certificate again from another issuer"
         );
         let problem = Some(Problem::new(Class::Configuration, "issuer-deactivated", detail));
-        return Settlement::Again { after: DEACTIVATED_LOOK, problem, setbacks: None };
+        return Settlement::after(DEACTIVATED_LOOK, problem);
     }
     let Some(problem) = &issuer.problem else {
         let detail = format!("issuer {name} is registering its account; the certificate follows");
@@ -290,5 +331,5 @@ fn held_up(world: &World, name: &Label, problem: &Problem, next: Option<Timestam
     let after = next.map_or(limits::TRANSIENT_WAIT_MAX, |wait| wait.min(limits::TRANSIENT_WAIT_MAX));
     // Why an issuer fails is known: that is shown at once.
     let problem = Some(Problem::new(problem.class, &problem.kind, detail));
-    Settlement::Again { after, problem, setbacks: None }
+    Settlement::after(after, problem)
 }

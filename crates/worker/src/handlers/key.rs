@@ -3,7 +3,7 @@
 //! made in threads of their own, few at once: a worker that makes them still answers, extends its leases and talks to CAs.
 
 use cap_core::certificate::{CannotMakeKey, KeyMaterial, KeyType, Names};
-use cap_core::envelope::KeyOwner;
+use cap_core::envelope::Slot;
 use cap_core::limits;
 use cap_core::secret::SecretSlice;
 use cap_store::CertificateRecord;
@@ -58,7 +58,7 @@ async fn current(world: &World, certificate: &CertificateRecord) -> Result<Optio
         return Ok(None);
     }
     let Some((_, sealed)) = world.store.version_material(version.id).await? else { return Ok(None) };
-    let place = ("certificate_versions", &*version.id.to_string(), "key");
-    let key = world.keyring.open(KeyOwner::Project(certificate.project), place, 1, &sealed).await?;
+    let slot = Slot::version_key(certificate.project, version.id);
+    let key = world.keyring.open(&slot, &sealed).await?;
     Ok(Some(key))
 }

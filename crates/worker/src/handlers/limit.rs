@@ -14,7 +14,9 @@ use jiff::Timestamp;
 
 use super::World;
 
-/// Those that waited for a limit come back one after the other: over a tenth of the time that is left, and this at most.
+/// Those that waited for a limit come back one after the other: over this part of the time that is left.
+const SPREAD_DIVISOR: u32 = 10;
+/// And over no longer than this.
 const SPREAD_MAX: Duration = Duration::from_secs(60);
 
 impl World {
@@ -37,9 +39,9 @@ impl World {
             parked.problem.detail
         );
         let problem = Some(Problem::new(parked.problem.class, &parked.problem.kind, detail));
-        let spread = (parked.left / 10).min(SPREAD_MAX);
+        let spread = (parked.left / SPREAD_DIVISOR).min(SPREAD_MAX);
         let after = parked.left + entropy::between(self.entropy.as_ref(), Duration::ZERO, spread);
         tracing::debug!(job = %claim.job, ?after, "a rate limit is kept");
-        Ok(Some(Settlement::Again { after, problem, setbacks: None }))
+        Ok(Some(Settlement::after(after, problem)))
     }
 }

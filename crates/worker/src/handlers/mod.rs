@@ -18,11 +18,11 @@ use cap_core::audit::Auditor;
 use cap_core::clock::{Clock, later};
 use cap_core::drift::Lookout;
 use cap_core::entropy::{self, Entropy};
-use cap_core::envelope::{KeyOwner, Keyring, KeyringError};
+use cap_core::envelope::{Keyring, KeyringError, Slot};
 use cap_core::job::{Cause, Claim, Mandate, Settlement, Work};
 use cap_core::limits;
 use cap_core::order::{
-    CaAccount, CaError, CaRequest, CertificateAuthority, Outcome, Park, deferred, limit_wait_max, postponed,
+    CaError, CaRequest, CertificateAuthority, Outcome, Park, deferred, limit_wait_max, postponed,
 };
 use cap_core::problem::{Class, Problem};
 use cap_store::{IssuerRecord, Store, StoreError};
@@ -63,18 +63,7 @@ pub(crate) async fn run(world: &World, claim: &Claim, mandate: &Mandate, place: 
     if claim.lost >= limits::LOST_CLAIMS {
         return world.settle(claim, mandate, &Settlement::Dead(deadly(claim))).await.unwrap_or("dead");
     }
-    let result = match &claim.work {
-        Work::Issue { certificate, made_for } => {
-            issue::run(world, claim, mandate, place, *certificate, *made_for).await
-        }
-        Work::RegisterIssuer { issuer } => account::run(world, claim, mandate, place, *issuer).await,
-        Work::DriftScan { certificate } => drift::run(world, claim, mandate, *certificate).await,
-        Work::RenewalLook { issuer } => renewal::run(world, claim, mandate, *issuer).await,
-        Work::Revoke { certificate, version } => {
-            revoke::run(world, claim, mandate, *certificate, *version).await
-        }
-    };
-    let outcome = match result {
+    let outcome = match handled(world, claim, mandate, place).await {
         Ok(outcome) => outcome,
         Err(Trouble::Store(StoreError::Fenced)) => {
             world.let_go(claim).await;
@@ -85,42 +74,86 @@ pub(crate) async fn run(world: &World, claim: &Claim, mandate: &Mandate, place: 
             Outcome::Settle(world.again(claim, trouble.shown()))
         }
     };
-    let word = word(&outcome);
-    match &outcome {
-        Outcome::Failed(problem) | Outcome::Buried(problem) => {
-            tracing::warn!(job = %claim.job, kind = claim.work.kind(), %problem, "the attempt failed")
-        }
-        Outcome::Settle(Settlement::Again { problem: Some(problem), after, .. })
-        | Outcome::Parked(Settlement::Again { problem: Some(problem), after, .. }, _) => {
-            tracing::info!(job = %claim.job, kind = claim.work.kind(), %problem, ?after, "the job runs again");
-        }
-        Outcome::Stored => {
-            tracing::info!(job = %claim.job, kind = claim.work.kind(), attempt = claim.attempt, "done")
-        }
-        _ => tracing::debug!(job = %claim.job, kind = claim.work.kind(), outcome = word, "the run is over"),
-    }
-    let may_run_again = match &outcome {
-        Outcome::Settle(settlement) | Outcome::Parked(settlement, _) => settlement.yields_to_wish(),
-        Outcome::Failed(_) | Outcome::Halted(_) => true,
-        Outcome::Stored | Outcome::Buried(_) | Outcome::Lost => false,
-    };
-    let word = match outcome {
-        Outcome::Settle(settlement) => world.settle(claim, mandate, &settlement).await.unwrap_or(word),
-        // The handler has met it: this is what it means where nobody has.
-        Outcome::Halted(problem) => {
-            let settlement = world.again(claim, problem);
-            world.settle(claim, mandate, &settlement).await.unwrap_or(word)
-        }
-        Outcome::Parked(settlement, park) => {
-            tracing::warn!(job = %claim.job, bucket = ?park.bucket, time = ?park.time, "the CA's rate limit is kept by all");
-            world.settle_with(claim, mandate, &settlement, Some(&park)).await.unwrap_or(word)
-        }
-        Outcome::Stored | Outcome::Failed(_) | Outcome::Buried(_) | Outcome::Lost => word,
-    };
+    log(claim, &outcome);
+    let may_run_again = may_run_again(&outcome);
+    let word = world.conclude(claim, mandate, outcome).await;
     if may_run_again && !claim.work.is_look() {
         world.show_heeded(claim).await;
     }
     word
+}
+
+/// Has the work done by whoever does its kind.
+async fn handled(world: &World, claim: &Claim, mandate: &Mandate, place: &Place) -> Result<Outcome, Trouble> {
+    match &claim.work {
+        Work::Issue { certificate, made_for } => {
+            Stop::outcome(issue::run(world, claim, mandate, place, *certificate, *made_for).await)
+        }
+        Work::RegisterIssuer { issuer } => account::run(world, claim, mandate, place, *issuer).await,
+        Work::DriftScan { certificate } => drift::run(world, claim, mandate, *certificate).await,
+        Work::RenewalLook { issuer } => renewal::run(world, claim, mandate, *issuer).await,
+        Work::Revoke { certificate, version } => {
+            Stop::outcome(revoke::run(world, claim, mandate, *certificate, *version).await)
+        }
+    }
+}
+
+fn log(claim: &Claim, outcome: &Outcome) {
+    let (job, kind) = (claim.job, claim.work.kind());
+    match outcome {
+        Outcome::Failed(problem) | Outcome::Buried(problem) => {
+            tracing::warn!(%job, kind, %problem, "the attempt failed");
+        }
+        Outcome::Settle(Settlement::Again { problem: Some(problem), after, .. })
+        | Outcome::Parked(Settlement::Again { problem: Some(problem), after, .. }, _) => {
+            tracing::info!(%job, kind, %problem, ?after, "the job runs again");
+        }
+        Outcome::Stored => tracing::info!(%job, kind, attempt = claim.attempt, "done"),
+        Outcome::Settle(_) | Outcome::Parked(..) | Outcome::Halted(_) | Outcome::Lost => {
+            tracing::debug!(%job, kind, outcome = word(outcome), "the run is over");
+        }
+    }
+}
+
+/// Whether the job may run again by a wish of before it was settled.
+fn may_run_again(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Settle(settlement) | Outcome::Parked(settlement, _) => settlement.yields_to_wish(),
+        Outcome::Failed(_) | Outcome::Halted(_) => true,
+        Outcome::Stored | Outcome::Buried(_) | Outcome::Lost => false,
+    }
+}
+
+/// Why a handler goes no further.
+pub(crate) enum Stop {
+    /// The run is over like this.
+    End(Box<Outcome>),
+    /// Something kept it from its work.
+    Trouble(Trouble),
+}
+
+impl Stop {
+    fn end(outcome: Outcome) -> Self {
+        Self::End(Box::new(outcome))
+    }
+
+    fn settled(settlement: Settlement) -> Self {
+        Self::end(Outcome::Settle(settlement))
+    }
+
+    fn outcome(run: Result<Outcome, Self>) -> Result<Outcome, Trouble> {
+        match run {
+            Ok(outcome) => Ok(outcome),
+            Err(Self::End(outcome)) => Ok(*outcome),
+            Err(Self::Trouble(trouble)) => Err(trouble),
+        }
+    }
+}
+
+impl<T: Into<Trouble>> From<T> for Stop {
+    fn from(trouble: T) -> Self {
+        Self::Trouble(trouble.into())
+    }
 }
 
 /// What kept a handler from its work.
@@ -158,19 +191,14 @@ impl Trouble {
 impl World {
     /// The request that reaches the issuer's CA, its account's key opened.
     async fn ca_request(&self, issuer: &IssuerRecord) -> Result<CaRequest, KeyringError> {
-        let place = ("issuers", &*issuer.id.to_string(), "account_key");
-        let key = self.keyring.open(KeyOwner::Project(issuer.project), place, 1, &issuer.account_key).await?;
+        let slot = Slot::account_key(issuer.project, issuer.id);
+        let key = self.keyring.open(&slot, &issuer.account_key).await?;
         Ok(CaRequest {
             issuer: issuer.id,
             spec: issuer.spec.clone(),
             account_key: Arc::new(key),
             external: None,
         })
-    }
-
-    /// The issuer's account at its CA, or why the CA cannot be reached.
-    async fn account(&self, request: &CaRequest, url: &str) -> Result<Arc<dyn CaAccount>, CaError> {
-        self.ca.account(request, url).await
     }
 
     /// The same job again after what a CA said that ended a run which only looks: no later than after a part of the life that is
@@ -268,6 +296,24 @@ impl World {
         }
     }
 
+    /// Settles what a handler has not settled itself; answers the outcome as counted.
+    async fn conclude(&self, claim: &Claim, mandate: &Mandate, outcome: Outcome) -> &'static str {
+        let word = word(&outcome);
+        match outcome {
+            Outcome::Settle(settlement) => self.settle(claim, mandate, &settlement).await.unwrap_or(word),
+            // The handler has met it: this is what it means where nobody has.
+            Outcome::Halted(problem) => {
+                let settlement = self.again(claim, problem);
+                self.settle(claim, mandate, &settlement).await.unwrap_or(word)
+            }
+            Outcome::Parked(settlement, park) => {
+                tracing::warn!(job = %claim.job, bucket = ?park.bucket, time = ?park.time, "the CA's rate limit is kept by all");
+                self.settle_with(claim, mandate, &settlement, Some(&park)).await.unwrap_or(word)
+            }
+            Outcome::Stored | Outcome::Failed(_) | Outcome::Buried(_) | Outcome::Lost => word,
+        }
+    }
+
     /// Settles a claim, again and again while the database does not answer and the lease lasts. Answers the outcome
     /// that took its place, if one did.
     async fn settle(
@@ -325,13 +371,17 @@ impl World {
 fn was_answered(settlement: &Settlement) -> bool {
     match settlement {
         Settlement::Again { problem: Some(problem), .. } => problem.class != Class::Transient,
-        _ => true,
+        Settlement::Again { problem: None, .. }
+        | Settlement::Succeeded
+        | Settlement::Dead(_)
+        | Settlement::Superseded
+        | Settlement::HandedBack => true,
     }
 }
 
 /// The turns of jobs whose workers were lost again and again: one at a time of a kind, so that the next worker which is lost is
 /// lost with one of them, and the others are seen to be harmless.
-static ALONE: [Semaphore; 5] = [const { Semaphore::const_new(1) }; 5];
+static ALONE: [Semaphore; Work::KINDS.len()] = [const { Semaphore::const_new(1) }; Work::KINDS.len()];
 
 /// Jobs claimed together come for it in any order: else the same one would be first each time.
 const ALONE_SPREAD: Duration = Duration::from_millis(250);

@@ -24,7 +24,7 @@ pub(super) async fn run(
     };
     let Some(account_url) = &issuer.account_url else { return superseded };
     let request = world.ca_request(&issuer).await?;
-    let account = match world.account(&request, account_url).await {
+    let account = match world.ca.account(&request, account_url).await {
         Ok(account) => account,
         Err(error) => return Ok(Outcome::Settle(world.passing(claim, error, None))),
     };
@@ -44,7 +44,7 @@ pub(super) async fn run(
     }
     // The next issuer has its turn first.
     let after = std::time::Duration::ZERO;
-    Ok(Outcome::Settle(Settlement::Again { after, problem: None, setbacks: None }))
+    Ok(Outcome::Settle(Settlement::after(after, None)))
 }
 
 /// What a page of looks found, and why the rest of it was left.

@@ -4,7 +4,7 @@
 
 use cap_core::audit::{Action, Draft, Origin};
 use cap_core::certificate::{Affected, RevocationReason, leaf_der, may_ask_by_key};
-use cap_core::envelope::KeyOwner;
+use cap_core::envelope::Slot;
 use cap_core::fault;
 use cap_core::id::{CertificateId, JobId, VersionId};
 use cap_core::issuer::Hold;
@@ -15,7 +15,7 @@ use cap_core::problem::{Class, Problem};
 use cap_store::{IssuedChain, IssuerRecord, Revoked, StoreError};
 
 use super::account::{self, IssuerStanding};
-use super::{Trouble, World};
+use super::{Stop, Trouble, World};
 
 /// One run: what is to be revoked, and under which claim.
 struct Run<'a> {
@@ -30,9 +30,6 @@ struct Run<'a> {
     leaf: Vec<u8>,
 }
 
-/// Whose word the CA took, or how the run ends without.
-type Asked = Result<Result<By, Outcome>, Trouble>;
-
 /// Who asks the CA.
 #[derive(Debug, Clone, Copy)]
 enum By {
@@ -46,7 +43,7 @@ pub(super) async fn run(
     mandate: &Mandate,
     certificate: CertificateId,
     version: VersionId,
-) -> Result<Outcome, Trouble> {
+) -> Result<Outcome, Stop> {
     let superseded = Ok(Outcome::Settle(Settlement::Superseded));
     let Some(found) = world.store.certificate(claim.project, certificate).await? else { return superseded };
     let Some(issued) = world.store.issued_chain(certificate, version).await? else { return superseded };
@@ -62,10 +59,7 @@ pub(super) async fn run(
     let affected = found.version.as_ref().map(|current| record.beside(current)).unwrap_or_default();
     let reason = wanted.reason;
     let run = Run { world, claim, mandate, issuer, version, affected, reason, leaf };
-    let by = match run.ask().await? {
-        Ok(by) => by,
-        Err(outcome) => return Ok(outcome),
-    };
+    let by = run.ask().await?;
     let (clock, entropy) = (world.clock.as_ref(), world.entropy.as_ref());
     let revoked =
         Revoked { certificate, version, at: clock.now(), replacement: JobId::generate(clock, entropy) };
@@ -75,12 +69,12 @@ pub(super) async fn run(
         .detail("serial", record.serial.clone())
         .detail("reason", reason.as_str())
         .detail("by", by.as_str());
-    record_it(world, claim, mandate, &revoked, &draft).await
+    Ok(record_it(world, claim, mandate, &revoked, &draft).await?)
 }
 
 impl Run<'_> {
     /// Asks by the account, and by the version's own key where no account can.
-    async fn ask(&self) -> Asked {
+    async fn ask(&self) -> Result<By, Stop> {
         let request = self.world.ca_request(&self.issuer).await?;
         match (&self.issuer.account_url, self.issuer.why_held()) {
             (Some(url), _) => self.by_account(&request, url).await,
@@ -95,16 +89,16 @@ impl Run<'_> {
         }
     }
 
-    async fn by_account(&self, request: &CaRequest, url: &str) -> Asked {
+    async fn by_account(&self, request: &CaRequest, url: &str) -> Result<By, Stop> {
         let (world, issuer) = (self.world, &self.issuer);
-        let account = match world.account(request, url).await {
+        let account = match world.ca.account(request, url).await {
             Ok(account) => account,
             Err(error) => return settled(world.passing(self.claim, error, None)),
         };
         let standing = IssuerStanding { world, issuer, request };
         match self.told(account.revoke(&self.leaf, self.reason)).await {
-            None => Ok(Err(Outcome::Lost)),
-            Some(Ok(())) => Ok(Ok(By::Account)),
+            None => Err(Stop::end(Outcome::Lost)),
+            Some(Ok(())) => Ok(By::Account),
             Some(Err(CaError::Account(problem))) => self.not_accepted(&standing, problem).await,
             // A CA that was told of the next key already does not know the one that this was signed with.
             Some(Err(CaError::Refused(problem) | CaError::Gone(problem))) if standing.is_moving().await => {
@@ -116,7 +110,7 @@ impl Run<'_> {
 
     /// What becomes of it when the CA says that the account may not. One that it does not accept at all is put on hold, and the
     /// revocation waits for it; one whose key is being changed is asked again; where it is accepted, the key itself may do.
-    async fn not_accepted(&self, standing: &IssuerStanding<'_>, problem: Problem) -> Asked {
+    async fn not_accepted(&self, standing: &IssuerStanding<'_>, problem: Problem) -> Result<By, Stop> {
         let (world, claim) = (self.world, self.claim);
         if standing.is_moving().await {
             return settled(world.again(claim, problem));
@@ -135,19 +129,23 @@ impl Run<'_> {
     }
 
     /// Asks by the version's own key; where that cannot be, or is refused, `instead` says what becomes of the job.
-    async fn by_key(&self, request: &CaRequest, instead: impl FnOnce(Problem) -> Settlement) -> Asked {
+    async fn by_key(
+        &self,
+        request: &CaRequest,
+        instead: impl FnOnce(Problem) -> Settlement,
+    ) -> Result<By, Stop> {
         let world = self.world;
         if !may_ask_by_key(self.reason, self.affected) {
             return settled(instead(key_in_use()));
         }
         let Some((_, sealed)) = world.store.version_material(self.version).await? else {
-            return Ok(Err(Outcome::Settle(Settlement::Superseded)));
+            return settled(Settlement::Superseded);
         };
-        let place = ("certificate_versions", &*self.version.to_string(), "key");
-        let key = world.keyring.open(KeyOwner::Project(self.claim.project), place, 1, &sealed).await?;
+        let slot = Slot::version_key(self.claim.project, self.version);
+        let key = world.keyring.open(&slot, &sealed).await?;
         match self.told(world.ca.revoke_by_key(request, &self.leaf, &key, self.reason)).await {
-            None => Ok(Err(Outcome::Lost)),
-            Some(Ok(())) => Ok(Ok(By::Key)),
+            None => Err(Stop::end(Outcome::Lost)),
+            Some(Ok(())) => Ok(By::Key),
             Some(Err(
                 CaError::Account(problem)
                 | CaError::Refused(problem)
@@ -185,8 +183,8 @@ impl By {
     }
 }
 
-fn settled(settlement: Settlement) -> Asked {
-    Ok(Err(Outcome::Settle(settlement)))
+fn settled(settlement: Settlement) -> Result<By, Stop> {
+    Err(Stop::settled(settlement))
 }
 
 /// What becomes of the job when the CA did not do it. What it refused it would refuse again: that is for a person.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use cap_acme::Acme;
 use cap_boot::Cluster;
 use cap_core::clock::Clock;
-use cap_core::envelope::KeyOwner;
 use cap_core::envelope::Sealed;
+use cap_core::envelope::Slot;
 use cap_core::fault::ACCOUNT_POINTS;
 use cap_core::issuer::KEY_IN_USE;
 use cap_core::limits;
@@ -68,9 +68,8 @@ impl Stranger {
     }
 
     async fn with(&self, record: IssuerRecord, key: &Sealed) -> CaRequest {
-        let place = ("issuers", &*record.id.to_string(), "account_key");
-        let owner = KeyOwner::Project(record.project);
-        let key = self.cluster.keyring.open(owner, place, 1, key).await.unwrap();
+        let slot = Slot::account_key(record.project, record.id);
+        let key = self.cluster.keyring.open(&slot, key).await.unwrap();
         CaRequest { issuer: record.id, spec: record.spec, account_key: Arc::new(key), external: None }
     }
 }

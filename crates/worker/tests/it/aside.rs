@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! An order that the CA is stuck with holds up no certificate, and what the CA issues for it after all is not bought again.
 
-use cap_testkit::ca::{Asked, Fault, FaultRule};
+use cap_testkit::ca::{Asked, Fault, FaultRule, NameSetCounts};
 use cap_testkit::mongo::driver::bson::{Bson, Document, doc};
 use cap_testkit::mongo::driver::{Client, Database};
 use cap_testkit::process::Signal;
@@ -75,6 +75,49 @@ impl Stuck {
         .unwrap()
     }
 
+    /// It is set aside, and no other one can be placed.
+    async fn is_set_aside_alone(&self) {
+        let refused =
+            FaultRule::always(Fault::ServerError { status: 500, acts: false }).at(&[Asked::NewOrder]);
+        self.bench.ca.inject(&refused.names(self.name)).await.unwrap();
+        self.is_overdue().await;
+        self.until_watched().await;
+    }
+
+    /// The CA is well again, and somebody asks.
+    async fn heal(&self) {
+        self.stack.ca().heal().await.unwrap();
+        self.hasten().await;
+    }
+
+    /// The worker dies at this point of what `act` leads to.
+    async fn dies_at(&mut self, point: &str, act: impl AsyncFn(&Self)) {
+        let worker = &mut self.stack.workers[0];
+        worker.kill9().unwrap();
+        worker.set_env("CAP_DRILL_KILL", point);
+        worker.restart().unwrap();
+        act(self).await;
+        let worker = &mut self.stack.workers[0];
+        assert_eq!(worker.wait_exit(PATIENCE).await.unwrap(), None, "{point}: ended by a signal");
+        worker.set_env("CAP_DRILL_KILL", "");
+    }
+
+    /// A peer is started; answers how many orders the CA had for the certificate when it was there.
+    async fn peer_finishes(&mut self) -> NameSetCounts {
+        self.stack.workers[0].restart().unwrap();
+        wait::until("the certificate", PATIENCE, || async {
+            // What failed waits for its time unless somebody asks; what is there by now is refused.
+            let path = self.bench.path(&format!("certificates/{}/renew", self.certificate));
+            let _there = self.bench.api.call("POST", &path, Some(&json!({})), None).await;
+            let record = self.bench.get(&self.certificate).await;
+            if record["status"] == "valid" { Ok(()) } else { Err(Pending::not_yet(record)) }
+        })
+        .await
+        .unwrap();
+        assert!(self.watched().await.is_empty());
+        self.bench.counted(self.name).await
+    }
+
     async fn hasten(&self) {
         let path = self.bench.path(&format!("certificates/{}/renew", self.certificate));
         self.bench.api.post(&path, &json!({})).await.unwrap();
@@ -130,15 +173,11 @@ async fn another_order_is_placed_while_the_ca_is_stuck_with_the_first() {
 #[tokio::test]
 async fn what_the_ca_issues_after_all_is_stored_and_not_bought_again() {
     let stuck = Stuck::new("after-all.example.test").await;
-    // The next one cannot be placed, so that the first is the only one that can come of it.
-    let refused = FaultRule::always(Fault::ServerError { status: 500, acts: false }).at(&[Asked::NewOrder]);
-    stuck.bench.ca.inject(&refused.names(stuck.name)).await.unwrap();
-    stuck.is_overdue().await;
-    stuck.until_watched().await;
+    // The first is the only one that can come of it.
+    stuck.is_set_aside_alone().await;
     let record = stuck.bench.get(&stuck.certificate).await;
     assert!(record["version"].is_null(), "{record}");
-    stuck.stack.ca().heal().await.unwrap();
-    stuck.hasten().await;
+    stuck.heal().await;
     let record = stuck.bench.valid(&stuck.certificate).await;
     assert_eq!(record["version"]["number"], 1, "{record}");
     // The next one may have been placed in the moment at which it could be; it is not finalized.
@@ -228,5 +267,87 @@ async fn what_the_ca_issues_for_an_earlier_one_is_stored_while_the_last_is_overd
         let taken = if is_lost { orders.first() } else { orders.last() };
         assert_eq!(Some(&stuck.stored().await), taken, "{name}");
         assert_eq!(stuck.bench.counted(stuck.name).await.finalized, 3);
+    }
+}
+
+/// A worker killed in the middle of giving an order up leaves it to a peer, which buys nothing twice: what the CA may issue for stays
+/// watched, and what is over is over.
+#[tokio::test]
+async fn a_worker_killed_while_it_sets_an_order_aside_leaves_that_to_a_peer() {
+    for (name, point) in
+        [("aside-before.example.test", "set-aside.before"), ("aside-after.example.test", "set-aside.after")]
+    {
+        let mut stuck = Stuck::new(name).await;
+        stuck.dies_at(point, Stuck::is_overdue).await;
+        assert_eq!(stuck.watched().await.len(), usize::from(point == "set-aside.after"), "{point}");
+        let counted = stuck.peer_finishes().await;
+        assert_eq!((counted.orders, counted.finalized), (2, 2), "{point}");
+        assert_ne!(stuck.stored().await, stuck.order, "{point}");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_killed_while_it_takes_an_order_back_leaves_that_to_a_peer() {
+    for (name, point) in
+        [("back-before.example.test", "take-back.before"), ("back-after.example.test", "take-back.after")]
+    {
+        let mut stuck = Stuck::new(name).await;
+        stuck.is_set_aside_alone().await;
+        stuck.dies_at(point, Stuck::heal).await;
+        let counted = stuck.peer_finishes().await;
+        assert_eq!(counted.finalized, 1, "{point}: {counted:?}");
+        assert_eq!(stuck.stored().await, stuck.order, "{point}");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_killed_while_it_ends_the_watch_on_an_order_leaves_that_to_a_peer() {
+    for (name, point) in
+        [("watch-before.example.test", "end-watch.before"), ("watch-after.example.test", "end-watch.after")]
+    {
+        let mut stuck = Stuck::new(name).await;
+        stuck.is_set_aside_alone().await;
+        let expires = async |stuck: &Stuck| {
+            let expired = doc! { "$set": { "state.placed.expires": LONG_AGO } };
+            let orders = stuck.database.collection::<Document>("orders");
+            orders.update_one(doc! { "_id": &stuck.order }, expired).await.unwrap();
+            stuck.hasten().await;
+        };
+        stuck.dies_at(point, expires).await;
+        stuck.stack.ca().heal().await.unwrap();
+        // What the CA issued meanwhile is taken as long as anybody looks.
+        let is_ended = point == "end-watch.after";
+        let counted = stuck.peer_finishes().await;
+        assert_eq!(counted.finalized, 1 + u64::from(is_ended), "{point}: {counted:?}");
+        assert_eq!(stuck.stored().await != stuck.order, is_ended, "{point}");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_killed_while_it_gives_an_order_up_leaves_that_to_a_peer() {
+    for (name, point) in
+        [("up-before.example.test", "withdraw.before"), ("up-after.example.test", "withdraw.after")]
+    {
+        let mut stuck = Stuck::left_open(name).await;
+        stuck.dies_at(point, Stuck::is_overdue).await;
+        stuck.stack.ca().heal().await.unwrap();
+        let counted = stuck.peer_finishes().await;
+        assert_eq!(counted.finalized, 1, "{point}: {counted:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_killed_while_it_records_a_failed_attempt_leaves_that_to_a_peer() {
+    for (name, point) in [
+        ("failed-before.example.test", "record-failed.before"),
+        ("failed-after.example.test", "record-failed.after"),
+    ] {
+        let mut stuck = Stuck::new(name).await;
+        // Behind the one that is stuck, the CA finds fault with the order.
+        let invalid = FaultRule::always(Fault::LateFailure).at(&[Asked::Finalize]).times_each(1);
+        stuck.bench.ca.inject(&invalid.names(name)).await.unwrap();
+        stuck.dies_at(point, Stuck::is_overdue).await;
+        let counted = stuck.peer_finishes().await;
+        assert_eq!((counted.orders, counted.finalized), (3, 2), "{point}");
     }
 }

@@ -12,7 +12,7 @@ use cap_core::certificate::{ChallengeType, KeyType, Names, Spec, Status};
 use cap_core::clock::Clock;
 use cap_core::drift::{Look, Lookout, Seen};
 use cap_core::entropy::Entropy;
-use cap_core::envelope::{Kek, KeyOwner, Keyring, Sealed};
+use cap_core::envelope::{Kek, Keyring, Sealed, Slot};
 use cap_core::id::{CertificateId, IssuerId, ProjectId};
 use cap_core::issuer::{IssuerSpec, IssuerStatus};
 use cap_core::job::{JobDraft, Work};
@@ -91,8 +91,8 @@ impl House {
 
     /// A key of the account's, sealed.
     pub(crate) async fn account_key(&self, key: &[u8]) -> Sealed {
-        let place = ("issuers", &*self.issuer.to_string(), "account_key");
-        self.keyring().await.seal(KeyOwner::Project(self.project), place, 1, key).await.unwrap()
+        let slot = Slot::account_key(self.project, self.issuer);
+        self.keyring().await.seal(&slot, key).await.unwrap()
     }
 
     /// An issuer that is ready.

@@ -138,7 +138,8 @@ async fn a_limit_that_one_order_met_is_asked_for_by_no_other_worker() {
         let job =
             JobDraft::now(house.project, work, 0, house.clock.as_ref(), house.entropy.as_ref()).awaited();
         let audit = house.row().await;
-        let job = house.store.request_renewal(&job, Mutation { audit: &audit, request: None }).await.unwrap();
+        let job =
+            house.store.request_renewal(None, &job, Mutation { audit: &audit, request: None }).await.unwrap();
         wait::until("the wish to have been refused", PATIENCE, async || {
             let job = house.store.job(house.project, job.id).await.map_err(Pending::not_yet)?.unwrap();
             let said = job.problem.as_ref().is_some_and(|problem| problem.detail.contains("somebody asks"));

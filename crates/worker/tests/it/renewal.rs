@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cap_core::clock::{later, until};
 use cap_testkit::ca::{Pebble, PebbleOptions, Profile};
-use cap_testkit::mongo::driver::bson::{DateTime, Document, doc};
+use cap_testkit::mongo::driver::bson::{Document, doc};
 use cap_testkit::mongo::driver::{Client, Collection};
 use cap_testkit::progress::{say, skip};
 use cap_testkit::stack::{Stack, StackOptions};
@@ -47,11 +47,11 @@ impl Certificates {
     async fn ari_id(&self, id: &str) -> String {
         self.get(id).await.get_document("version").unwrap().get_str("ari_id").unwrap().to_owned()
     }
+}
 
-    /// Has the CA asked now, past the hours of waiting.
-    async fn ask_now(&self, id: &str) {
-        self.set(id, doc! { "ari_at": DateTime::from_millis(1) }).await;
-    }
+/// Has the CA asked now, past the hours of waiting.
+async fn ask_now(bench: &Bench, id: &str) {
+    bench.api.post(&bench.path(&format!("certificates/{id}/renewal-info")), &json!({})).await.unwrap();
 }
 
 fn time(value: &Value) -> Timestamp {
@@ -102,7 +102,7 @@ async fn a_window_that_the_ca_moves_into_the_past_has_the_certificate_replaced()
     assert!(first["renewal_info"]["window"].is_null() && first["renewal_info"]["next_look_at"].is_string());
 
     // Pebble suggests two days around two thirds of the life.
-    certificates.ask_now(&id).await;
+    ask_now(&bench, &id).await;
     let asked = bench.until_so(&id, "a window", |record| record["renewal_info"]["window"].is_object()).await;
     let (born, dies) = (time(&asked["version"]["not_before"]), time(&asked["version"]["not_after"]));
     let info = &asked["renewal_info"];
@@ -127,7 +127,7 @@ async fn a_window_that_the_ca_moves_into_the_past_has_the_certificate_replaced()
         ("<html>".to_owned(), "renewal-info-unreadable"),
     ] {
         ca.set_renewal_info(&leaf, &answer).await.unwrap();
-        certificates.ask_now(&id).await;
+        ask_now(&bench, &id).await;
         let ignored = bench
             .until_so(&id, kind, |record| {
                 record["renewal_info"]["problem"]["type"] == kind
@@ -142,7 +142,7 @@ async fn a_window_that_the_ca_moves_into_the_past_has_the_certificate_replaced()
     // Now it wants it renewed: at the next look it is.
     let past = window(born - DAY, later(born, Duration::from_secs(1)), "https://ca.example.test/incident");
     ca.set_renewal_info(&leaf, &past).await.unwrap();
-    certificates.ask_now(&id).await;
+    ask_now(&bench, &id).await;
     let second = until_version(&bench, &id, 2).await;
     assert_eq!(ca.counts().await.unwrap().replaced(&[name]), std::slice::from_ref(&first_id));
     assert!(

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cap_core::certificate::RevocationReason;
-use cap_core::clock::later;
+use cap_core::clock::{Clock, later};
 use cap_core::issuer::{Hold, IssuerStatus};
 use cap_core::order::{CaAccount, CaError, CaRequest, CertificateAuthority};
 use cap_core::problem::{Class, Problem};
 use cap_core::secret::{ExposeSecret, SecretSlice};
+use cap_runtime::clock::SystemClock;
 use cap_store::{HoldRecord, IssuerRecord, RolloverRecord};
 use cap_testkit::mongo::driver::Client;
 use cap_testkit::mongo::driver::bson::{Document, doc};
@@ -55,7 +56,7 @@ impl CertificateAuthority for Made {
                 "urn:ietf:params:acme:error:rateLimited",
                 "too many changes",
             );
-            return Err(CaError::Later { problem, at: later(jiff::Timestamp::now(), PATIENCE * 10) });
+            return Err(CaError::Later { problem, at: later(SystemClock.now(), PATIENCE * 10) });
         }
         *self.told.lock().unwrap() = request.spec.contacts.iter().map(ToString::to_string).collect();
         Ok(ACCOUNT_URL.to_owned())

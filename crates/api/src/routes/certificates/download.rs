@@ -8,7 +8,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use cap_core::access::Action;
 use cap_core::audit::{self, Draft};
-use cap_core::envelope::KeyOwner;
+use cap_core::envelope::Slot;
 use cap_core::secret::ExposeSecret;
 use serde::Deserialize;
 
@@ -60,8 +60,8 @@ pub(super) async fn download(
         Format::Leaf => split(&chain)?.0,
         Format::Chain => split(&chain)?.1,
         Format::Key => {
-            let place = ("certificate_versions", &*version.id.to_string(), "key");
-            let key = app.keyring.open(KeyOwner::Project(project), place, 1, &sealed).await?;
+            let slot = Slot::version_key(project, version.id);
+            let key = app.keyring.open(&slot, &sealed).await?;
             let draft = Draft::new(audit::Action::CertificateKeyExported, Some(project), certificate.id)
                 .detail("version", version.id.to_string());
             // Recorded before the key leaves: no entry, no key.

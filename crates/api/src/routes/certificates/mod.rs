@@ -8,6 +8,7 @@ pub(super) mod etag;
 mod pause;
 mod read;
 mod renew;
+mod renewal_info;
 mod revoke;
 
 use cap_core::actor::Role;
@@ -27,6 +28,11 @@ pub(super) fn routes() -> Vec<Route> {
         Route::delete("/projects/{p}/certificates/{c}", Access::Project(Role::Operator), change::remove),
         Route::get("/projects/{p}/certificates/{c}/versions", Access::Project(Role::Viewer), read::versions),
         Route::post("/projects/{p}/certificates/{c}/renew", Access::Project(Role::Operator), renew::renew),
+        Route::post(
+            "/projects/{p}/certificates/{c}/renewal-info",
+            Access::Project(Role::Operator),
+            renewal_info::ask,
+        ),
         Route::post("/projects/{p}/certificates/{c}/revoke", Access::Project(Role::Operator), revoke::revoke),
         Route::post("/projects/{p}/certificates/{c}/pause", Access::Project(Role::Operator), pause::pause),
         Route::post("/projects/{p}/certificates/{c}/resume", Access::Project(Role::Operator), pause::resume),

@@ -47,7 +47,7 @@ pub(super) async fn renew(
     let audit = app.audit(&caller, &draft).await?;
     let request = key.request(&app, &caller, &body.sha256, 202, job.id.to_string());
     let mutation = Mutation { audit: &audit, request: request.as_ref() };
-    match app.store.request_renewal_of(seen, &job, mutation).await {
+    match app.store.request_renewal(seen, &job, mutation).await {
         Ok(job) => Ok(answer(kept_waiting(&app, &certificate, job).await?)),
         Err(StoreError::Replayed(earlier)) => {
             let earlier = key.same(*earlier, &body.sha256)?;

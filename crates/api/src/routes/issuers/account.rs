@@ -9,7 +9,7 @@ use cap_client::wire;
 use cap_core::access::Action;
 use cap_core::audit::{self, Draft};
 use cap_core::certificate::account_key;
-use cap_core::envelope::KeyOwner;
+use cap_core::envelope::Slot;
 use cap_core::issuer::{Hold, IssuerStatus, KEY_IN_USE};
 use cap_core::secret::ExposeSecret;
 use cap_store::{IssuerRecord, Mutation, Request, RolloverRecord, StoreError};
@@ -91,9 +91,8 @@ async fn rollover(app: &App, issuer: &IssuerRecord) -> Result<RolloverRecord, Ap
     }
     let key = account_key().map_err(ApiError::internal)?;
     // Sealed for the place that it will have, so that taking that place is one write.
-    let place = ("issuers", &*issuer.id.to_string(), "account_key");
-    let owner = KeyOwner::Project(issuer.project);
-    let key = app.keyring.seal(owner, place, 1, key.expose_secret()).await?;
+    let slot = Slot::account_key(issuer.project, issuer.id);
+    let key = app.keyring.seal(&slot, key.expose_secret()).await?;
     Ok(RolloverRecord { key, requested_at, problem: None })
 }
 

@@ -2,7 +2,7 @@
 //! External account bindings: read as CAs hand them out, sealed, and never shown again.
 
 use cap_client::wire::SecretText;
-use cap_core::envelope::KeyOwner;
+use cap_core::envelope::Slot;
 use cap_core::id::{IssuerId, ProjectId};
 use cap_core::issuer::{BadIssuer, hmac_key};
 use cap_core::secret::ExposeSecret;
@@ -59,7 +59,7 @@ async fn sealed(
 ) -> Result<ExternalRecord, ApiError> {
     let kid = kid.parse().map_err(ApiError::invalid)?;
     let key = hmac_key(key.secret()).map_err(ApiError::invalid)?;
-    let place = ("issuers", &*issuer.to_string(), "eab_hmac_key");
-    let hmac_key = app.keyring.seal(KeyOwner::Project(project), place, 1, key.expose_secret()).await?;
+    let slot = Slot::eab_hmac_key(project, issuer);
+    let hmac_key = app.keyring.seal(&slot, key.expose_secret()).await?;
     Ok(ExternalRecord { kid, hmac_key })
 }

@@ -15,7 +15,7 @@ use cap_core::access::Action;
 use cap_core::actor::Role;
 use cap_core::audit::{self, Draft};
 use cap_core::certificate::account_key;
-use cap_core::envelope::KeyOwner;
+use cap_core::envelope::Slot;
 use cap_core::id::{IssuerId, ProjectId};
 use cap_core::issuer::{Contact, IssuerSpec, IssuerStatus, TrustRoots};
 use cap_core::job::{JobDraft, Work};
@@ -129,8 +129,8 @@ async fn new_issuer(
     let id = IssuerId::generate(app.clock.as_ref(), app.entropy.as_ref());
     let external = external::read(app, (project, id), asked.eab_kid, asked.eab_hmac_key).await?;
     let key = account_key().map_err(ApiError::internal)?;
-    let place = ("issuers", &*id.to_string(), "account_key");
-    let account_key = app.keyring.seal(KeyOwner::Project(project), place, 1, key.expose_secret()).await?;
+    let slot = Slot::account_key(project, id);
+    let account_key = app.keyring.seal(&slot, key.expose_secret()).await?;
     Ok(IssuerRecord {
         id,
         project,

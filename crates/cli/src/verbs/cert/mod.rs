@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `cert request|list|get|describe|update|renew|pause|resume|revoke|download|delete`.
+//! `cert request|list|get|describe|update|renew|renewal-info|pause|resume|revoke|download|delete`.
 
 mod describe;
 mod download;
 mod pause;
 mod renew;
+mod renewal_info;
 mod request;
 mod revoke;
 mod update;
@@ -44,6 +45,11 @@ pub(crate) enum Verb {
     Update(update::Args),
     /// Renew a certificate now
     Renew(renew::Args),
+    /// Ask the CA now when it wants a certificate renewed: it is asked by itself every few hours
+    ///
+    /// As when a CA is known to revoke certificates soon: it says so in its renewal information (ARI, RFC 9773), and what it wants
+    /// renewed at once is. For certificates of CAs that offer it, which `cert describe` shows.
+    RenewalInfo(renewal_info::Args),
     /// Have a certificate not renewed by itself until it is resumed: what is under way goes on, and it may expire
     ///
     /// As `cert update --no-auto-renew`. A job of it that lives goes on to its end, also one that waits for its next attempt
@@ -91,6 +97,7 @@ pub(super) async fn run(verb: Verb, app: &mut App) -> Result<(), Failure> {
         Verb::Describe { certificate } => describe::run(&certificate, app).await,
         Verb::Update(args) => update::run(args, app).await,
         Verb::Renew(args) => renew::run(args, app).await,
+        Verb::RenewalInfo(args) => renewal_info::run(args, app).await,
         Verb::Pause { certificate } => pause::pause(&certificate, app).await,
         Verb::Resume { certificate } => pause::resume(&certificate, app).await,
         Verb::Revoke(args) => revoke::run(args, app).await,

@@ -46,12 +46,13 @@ impl Engine<'_> {
                 let problem = Problem::new(Class::Transient, "account-changing", error.to_string());
                 Outcome::Settle(self.postponed(progressed, Cause::Other, problem))
             }
-            Halt::Asked(CaError::Refused(problem)) if self.is_watched(order) => {
+            Halt::Asked(CaError::Refused(problem)) if self.ends_by_the_ca_alone(order) => {
                 Outcome::Settle(self.postponed(progressed, Cause::Ca, problem))
             }
             // A replica that lags does not know it yet: that counts when it is said again.
             Halt::Asked(CaError::Gone(problem))
-                if self.is_watched(order) && count_of(self.setbacks(progressed), Sort::Gone) == 0 =>
+                if self.ends_by_the_ca_alone(order)
+                    && count_of(self.setbacks(progressed), Sort::Gone) == 0 =>
             {
                 let again = self.postponed(progressed, Cause::Ca, problem);
                 Outcome::Settle(again).of(Sort::Gone, self.setbacks(progressed))
@@ -84,7 +85,7 @@ impl Engine<'_> {
                 let settlement = deferred(before, problem.clone(), at, now, self.entropy);
                 self.setback(order, settlement, problem, Some(at)).await
             }
-            CaError::NeedsPerson(problem) if self.is_watched(order) => {
+            CaError::NeedsPerson(problem) if self.ends_by_the_ca_alone(order) => {
                 Outcome::Settle(self.postponed(progressed, Cause::Ca, problem))
             }
             // The CA has no such order, so there is nothing for anybody to go on with; and its lock would keep others waiting.
@@ -141,7 +142,7 @@ impl Engine<'_> {
         };
         match standing {
             Ok(false) => Outcome::Halted(problem.advised("the CA does not accept this account")),
-            Ok(true) if self.is_watched(order) => {
+            Ok(true) if self.ends_by_the_ca_alone(order) => {
                 Outcome::Settle(self.postponed(progressed, Cause::Ca, problem))
             }
             Ok(true) => {
@@ -158,7 +159,7 @@ impl Engine<'_> {
     }
 
     /// Whether nothing but the CA's own word ends the order, since it may have been finalized.
-    fn is_watched(&self, order: &Order) -> bool {
+    fn ends_by_the_ca_alone(&self, order: &Order) -> bool {
         may_issue(&order.state, self.clock.surely()) && !fault::is(Mutant::NoWatch)
     }
 
@@ -174,7 +175,7 @@ impl Engine<'_> {
         let expires = order.state.placed().and_then(|placed| placed.expires);
         let is_over = expires.is_some_and(|expires| expires <= self.clock.surely())
             || lasting(&settlement, Setbacks::faulty) > limits::TRANSIENT_SPAN_MAX;
-        if !is_over || self.is_watched(order) {
+        if !is_over || self.ends_by_the_ca_alone(order) {
             return Outcome::Settle(settlement);
         }
         let failure = Failure { not_before: before, ..Failure::of(problem) };
@@ -341,9 +342,11 @@ impl Engine<'_> {
         let audit = self.audit(&more(draft)).await?;
         let needs_new_key = needs_new_key(&problem);
         let failed = FailedAttempt { problem, next_attempt_at, needs_new_key, is_issued };
+        fault::point("record-failed.before");
         loop {
             let written = self.ledger.fail(self.claim, order, &failed, &audit).await;
             if let Some(result) = self.persisted(written).await {
+                fault::point("record-failed.after");
                 return Ok(result.map(|()| Outcome::Failed(failed.problem))?);
             }
         }
@@ -402,7 +405,11 @@ fn key_not_kept() -> Problem {
 fn lasting(settlement: &Settlement, measure: impl Fn(&Setbacks) -> Duration) -> Duration {
     match settlement {
         Settlement::Again { setbacks: Some(setbacks), .. } => measure(setbacks),
-        _ => Duration::ZERO,
+        Settlement::Again { setbacks: None, .. }
+        | Settlement::Succeeded
+        | Settlement::Dead(_)
+        | Settlement::Superseded
+        | Settlement::HandedBack => Duration::ZERO,
     }
 }
 

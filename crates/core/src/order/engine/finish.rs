@@ -77,7 +77,9 @@ impl Engine<'_> {
     pub(super) async fn withdraw(&self, order: &Order, run: &mut Run) -> Result<(), Halt> {
         let placed = placed(order)?;
         let remote = self.remote(order, &placed, run).await?;
+        fault::point("withdraw.before");
         let withdrawn = self.act(order, remote.withdraw()).await;
+        fault::point("withdraw.after");
         run.known.withdrawn = true;
         match withdrawn {
             Err(Halt::Ca(error @ (CaError::Later { .. } | CaError::NeedsPerson(_)))) => {

@@ -7,7 +7,7 @@ use crate::audit::{Action, CannotAudit, Draft, Origin, Row};
 use crate::certificate::{Issued, Presented, due_time, presented};
 use crate::challenge::ChallengeAnswer;
 use crate::clock::later;
-use crate::envelope::{KeyOwner, KeyringError, Sealed};
+use crate::envelope::{KeyringError, Sealed, Slot};
 use crate::fault;
 use crate::id::VersionId;
 use crate::limits;
@@ -142,11 +142,10 @@ impl Engine<'_> {
 
     /// The key leaves its place in the order for its place in the version.
     async fn reseal(&self, order: &Order, version: VersionId) -> Result<Sealed, KeyringError> {
-        let owner = KeyOwner::Project(order.project);
-        let old = ("orders", &*order.id.to_string(), "key");
-        let key = self.keyring.open(owner, old, 1, &order.key.sealed).await?;
-        let new = ("certificate_versions", &*version.to_string(), "key");
-        self.keyring.seal(owner, new, 1, key.expose_secret()).await
+        let old = Slot::order_key(order.project, order.id);
+        let key = self.keyring.open(&old, &order.key.sealed).await?;
+        let new = Slot::version_key(order.project, version);
+        self.keyring.seal(&new, key.expose_secret()).await
     }
 }
 

@@ -70,7 +70,7 @@ pub(super) async fn run(
         }
     }
     let after = Duration::ZERO;
-    Ok(Outcome::Settle(Settlement::Again { after, problem: None, setbacks: None }))
+    Ok(Outcome::Settle(Settlement::after(after, None)))
 }
 
 /// Puts the account of `issuer` on hold, since its CA does not accept it: orders wait from now on, and a job asks the CA

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cap_core::clock::until;
 use cap_core::entropy::Entropy;
-use cap_core::envelope::{KeyOwner, KeyringError};
+use cap_core::envelope::{KeyringError, Slot};
 use cap_core::id::IssuerId;
 use cap_core::issuer::ExternalAccount;
 use cap_core::job::Claim;
@@ -53,9 +53,8 @@ impl Run<'_> {
     /// What the registration is bound to, its key opened.
     async fn external(&self) -> Result<Option<ExternalAccount>, KeyringError> {
         let Some(external) = &self.issuer.external else { return Ok(None) };
-        let place = ("issuers", &*self.issuer.id.to_string(), "eab_hmac_key");
-        let owner = KeyOwner::Project(self.issuer.project);
-        let hmac_key = self.world.keyring.open(owner, place, 1, &external.hmac_key).await?;
+        let slot = Slot::eab_hmac_key(self.issuer.project, self.issuer.id);
+        let hmac_key = self.world.keyring.open(&slot, &external.hmac_key).await?;
         Ok(Some(ExternalAccount { kid: external.kid.clone(), hmac_key: Arc::new(hmac_key) }))
     }
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use cap_core::audit::{Action, Draft, Origin};
-use cap_core::envelope::KeyOwner;
+use cap_core::envelope::Slot;
 use cap_core::fault;
 use cap_core::issuer::KEY_IN_USE;
 use cap_core::order::{CaError, CaRequest};
@@ -90,8 +90,8 @@ impl Run<'_> {
 
     async fn with_next(&self, rollover: &RolloverRecord) -> Result<CaRequest, Trouble> {
         let issuer = &self.issuer;
-        let place = ("issuers", &*issuer.id.to_string(), "account_key");
-        let key = self.world.keyring.open(KeyOwner::Project(issuer.project), place, 1, &rollover.key).await?;
+        let slot = Slot::account_key(issuer.project, issuer.id);
+        let key = self.world.keyring.open(&slot, &rollover.key).await?;
         let request = self.world.ca_request(issuer).await?;
         Ok(CaRequest { account_key: Arc::new(key), ..request })
     }

@@ -20,7 +20,7 @@ use crate::challenge::ChallengeAnswer;
 use crate::clock::{Clock, later};
 use crate::entropy::tests::Seeded;
 use crate::envelope::{
-    Canary, Kek, KekError, KekVersion, KeyOwner, KeyStore, KeyStoreError, Keyring, Sealed, WrappedKey,
+    Canary, Kek, KekError, KekVersion, KeyStore, KeyStoreError, Keyring, Sealed, Slot, WrappedKey,
 };
 use crate::id::{CertificateId, ClaimId, ClusterId, IssuerId, JobId, OrderId, ProjectId};
 use crate::job::{Claim, Mandate, Work};
@@ -281,10 +281,9 @@ impl World {
 
     /// With this key for the order, sealed as it is stored.
     pub(super) fn keyed(mut self, material: &KeyMaterial) -> Self {
-        let (owner, id) = (KeyOwner::Project(self.order.project), self.order.id.to_string());
+        let slot = Slot::order_key(self.order.project, self.order.id);
         let sealed = {
-            let sealing =
-                self.keyring.seal(owner, ("orders", &*id, "key"), 1, material.pkcs8.expose_secret());
+            let sealing = self.keyring.seal(&slot, material.pkcs8.expose_secret());
             at_once(pin!(sealing)).unwrap()
         };
         let (csr, spki_sha256) = (material.csr.clone(), material.spki_sha256.to_vec());
@@ -347,7 +346,7 @@ impl World {
             in_use: self.in_use.as_deref(),
             number: 1,
             preferred_chain: self.preferred_chain.as_ref(),
-            watched: &self.watched,
+            set_aside: &self.watched,
         };
         at_once(pin!(engine.run(self.order.clone())))
     }

@@ -29,10 +29,12 @@ use crate::runner::{Runner, carry};
 const LOOK: Duration = Duration::from_secs(1);
 /// The slow poll behind the wake-up; up to half of it more by jitter.
 const POLL: Duration = Duration::from_secs(15);
+/// The same behind a wake that led to nothing: what was queued is due later, a repeated scan by then at the latest.
+const POLL_WOKEN: Duration = DRIFT_SCAN_AGAIN;
 
 /// A kind of jobs that stand apart.
 #[derive(Debug)]
-pub(crate) struct Side {
+pub(crate) struct Apart {
     /// What they are, for the log.
     what: &'static str,
     /// Its first partition.
@@ -44,17 +46,16 @@ pub(crate) struct Side {
 }
 
 /// Looks at what certificates' names serve.
-pub(crate) const DRIFT: Side =
-    Side { what: "drift scans", first: JOB_PARTITIONS, partitions: DRIFT_PARTITIONS, places: DRIFT_SCANS };
+pub(crate) const DRIFT: Apart =
+    Apart { what: "drift scans", first: JOB_PARTITIONS, partitions: DRIFT_PARTITIONS, places: DRIFT_SCANS };
 /// Looks at when CAs want certificates renewed.
-pub(crate) const RENEWAL_INFO: Side =
-    Side { what: "looks at renewal information", first: ARI_PARTITION, partitions: 1, places: ARI_ISSUERS };
-
+pub(crate) const RENEWAL_INFO: Apart =
+    Apart { what: "looks at renewal information", first: ARI_PARTITION, partitions: 1, places: ARI_ISSUERS };
 /// Revokes what is no good any more.
-pub(crate) const REVOCATION: Side =
-    Side { what: "revocations", first: REVOCATION_PARTITION, partitions: 1, places: REVOCATIONS };
+pub(crate) const REVOCATION: Apart =
+    Apart { what: "revocations", first: REVOCATION_PARTITION, partitions: 1, places: REVOCATIONS };
 
-impl Side {
+impl Apart {
     /// Places that jobs of one project may have: the others are for whoever comes, however many of its jobs hang.
     fn each_project(&self) -> usize {
         self.places.div_ceil(2)
@@ -104,15 +105,15 @@ impl Drop for Holding {
 
 impl Runner {
     /// Claims and runs the jobs of one kind until `stop`.
-    pub(crate) async fn scan(
+    pub(crate) async fn run_apart(
         &self,
-        side: &Side,
+        kind: &Apart,
         stop: &CancellationToken,
         wake: &Notify,
         heart: &Heart,
         jobs: &mut JoinSet<()>,
     ) {
-        let (places, held) = (Places::new(side.places), Running::default());
+        let (places, held) = (Places::new(kind.places), Running::default());
         let mut is_woken = false;
         let mut grace = Grace::new(self.lease, self.world.clock.boottime());
         while let Some(place) = stop.run_until_cancelled(places.take()).await {
@@ -120,10 +121,10 @@ impl Runner {
             let mut free: Vec<Place> = place.into_iter().collect();
             free.extend(std::iter::from_fn(|| places.try_take()));
             // A claim that is under way is awaited, so that what it claims is handed back.
-            match self.claim_scans(side, free, heart, jobs, (&held, &mut grace)).await {
+            match self.claim_apart(kind, free, heart, jobs, (&held, &mut grace)).await {
                 true => is_woken = false,
                 false => {
-                    let wait = self.wait_for_scans(wake, is_woken);
+                    let wait = self.wait_apart(wake, is_woken);
                     let wait = async {
                         tokio::select! {
                             is_woken = wait => is_woken,
@@ -137,23 +138,23 @@ impl Runner {
     }
 
     /// Claims once; answers whether there was anything.
-    async fn claim_scans(
+    async fn claim_apart(
         &self,
-        side: &Side,
+        kind: &Apart,
         free: Vec<Place>,
         heart: &Heart,
         jobs: &mut JoinSet<()>,
         (held, grace): (&Running, &mut Grace),
     ) -> bool {
         let (clock, entropy) = (self.world.clock.as_ref(), self.world.entropy.as_ref());
-        let partitions: Vec<u16> = (side.first..side.first + side.partitions).collect();
+        let partitions: Vec<u16> = (kind.first..kind.first + kind.partitions).collect();
         let token = ClaimId::generate(clock, entropy);
         let asked_at = clock.boottime();
         let (by_lane, now) = (held.lanes().clone(), clock.now());
         let room = Room { all: free.len(), side: 0 };
         grace.failed(heart.failed_at());
         let anything = Search::anything(room, &partitions, &by_lane, now);
-        let search = Search { each_project: Some(side.each_project()), ..anything };
+        let search = Search { each_project: Some(kind.each_project()), ..anything };
         let search = fairly(search, grace, clock, asked_at);
         let claims = match self.world.store.claim_jobs(&self.owner, token, self.lease, &search).await {
             Ok(claimed) => {
@@ -162,7 +163,7 @@ impl Runner {
             }
             Err(error) => {
                 grace.failed(clock.boottime());
-                tracing::warn!(%error, "no {} could be claimed; trying again", side.what);
+                tracing::warn!(%error, "no {} could be claimed; trying again", kind.what);
                 return false;
             }
         };
@@ -178,11 +179,11 @@ impl Runner {
         found
     }
 
-    /// Answers whether it was woken. Where that led to nothing, what was queued is due later, and by then at the latest.
-    async fn wait_for_scans(&self, wake: &Notify, is_woken: bool) -> bool {
+    /// Answers whether it was woken.
+    async fn wait_apart(&self, wake: &Notify, is_woken: bool) -> bool {
         self.world.clock.sleep(LOOK).await;
         let jitter = entropy::between(self.world.entropy.as_ref(), Duration::ZERO, POLL / 2);
-        let wait = if is_woken { DRIFT_SCAN_AGAIN } else { POLL + jitter };
+        let wait = if is_woken { POLL_WOKEN } else { POLL + jitter };
         tokio::time::timeout(wait, wake.notified()).await.is_ok()
     }
 }
