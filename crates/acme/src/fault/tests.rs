@@ -47,8 +47,8 @@ fn shape(failure: &CaError) -> (&'static str, Class) {
 #[test]
 fn each_answer_has_its_class() {
     use Action::{
-        Account, Authorization, Certificate, Challenge, Directory, Finalize, NewOrder, Nonce, Order,
-        RenewalInfo,
+        Account, Authorization, Certificate, Challenge, Deactivation, Directory, Finalize, KeyChange,
+        NewOrder, Nonce, Order, RenewalInfo, Revocation,
     };
     let again = ("transient", Class::Transient);
     let out_of_step = ("out of step", Class::Transient);
@@ -89,6 +89,12 @@ fn each_answer_has_its_class() {
         (Order, 404, "html", again),
         (NewOrder, 409, "alreadyReplaced", refused(Class::Protocol)),
         (RenewalInfo, 404, "malformed", refused(Class::Protocol)),
+        (KeyChange, 501, "rejectedIdentifier", refused(Class::Configuration)),
+        (KeyChange, 405, "html", refused(Class::Configuration)),
+        (Deactivation, 501, "html", refused(Class::Configuration)),
+        (Revocation, 501, "html", refused(Class::Configuration)),
+        (KeyChange, 502, "html", again),
+        (NewOrder, 501, "html", again),
         (RenewalInfo, 404, "html", refused(Class::Protocol)),
         (RenewalInfo, 500, "", again),
         (RenewalInfo, 429, "", later),
@@ -288,4 +294,18 @@ fn without_an_answer_the_fault_is_the_networks() {
     let failure = classify(&fault, Action::Finalize, &Answer::default(), now());
     assert_eq!(shape(&failure), ("transient", Class::Transient));
     assert!(failure.to_string().contains("no answer within 15 s"));
+}
+
+/// Where several problems come as one, the first of them says what is to be done.
+#[test]
+fn several_problems_in_one_are_met_as_the_first_of_them() {
+    let part = |kind: &str| format!(r#"{{"type":"urn:ietf:params:acme:error:{kind}","detail":"because"}}"#);
+    let whole = format!(
+        r#"{{"type":"urn:ietf:params:acme:error:compound","detail":"both","subproblems":[{},{}]}}"#,
+        part("badCSR"),
+        part("caa")
+    );
+    let both = Answer { body: whole.into_bytes().into(), ..answer(Action::Finalize, 400, "") };
+    let CaError::Refused(problem) = judge(&both) else { panic!("{:?}", judge(&both)) };
+    assert_eq!(problem.kind, "urn:ietf:params:acme:error:badCSR");
 }

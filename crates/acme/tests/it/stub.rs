@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A CA that answers what it is told to: what no real one says when it is asked to.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use cap_core::order::{CaAccount, CertificateAuthority};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use cap_acme::Acme;
+use cap_core::order::{CaAccount, CaRequest, CertificateAuthority};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -17,11 +22,23 @@ pub(crate) type Said = (u16, Vec<(&'static str, String)>, String);
 /// Decides it, by the path.
 pub(crate) type Script = fn(base: &str, path: &str) -> Said;
 
-/// The CA, and the paths that were posted to.
+/// What a directory offers from the second time on that it is asked for.
+pub(crate) const LATE_PROFILE: &str = "late";
+
+/// The CA, and what was posted to it.
 pub(crate) struct Stub {
+    pub(crate) acme: Acme,
+    pub(crate) request: CaRequest,
     pub(crate) account: Arc<dyn CaAccount>,
     pub(crate) base: String,
-    posted: Arc<Mutex<Vec<String>>>,
+    asked: Arc<Asked>,
+}
+
+#[derive(Default)]
+struct Asked {
+    /// Paths and bodies.
+    posts: Mutex<Vec<(String, Vec<u8>)>>,
+    directories: AtomicUsize,
 }
 
 impl Stub {
@@ -33,16 +50,27 @@ impl Stub {
         let tls = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("https://{}", listener.local_addr().unwrap());
-        let posted = Arc::new(Mutex::new(Vec::new()));
-        tokio::spawn(serve(listener, TlsAcceptor::from(Arc::new(tls)), base.clone(), script, posted.clone()));
+        let asked = Arc::new(Asked::default());
+        tokio::spawn(serve(listener, TlsAcceptor::from(Arc::new(tls)), base.clone(), script, asked.clone()));
         let request = request(&format!("{base}/dir"), Some(&certified.cert.pem()));
         let account = acme.account(&request, &format!("{base}/account/1")).await.unwrap();
-        Self { account, base, posted }
+        Self { acme, request, account, base, asked }
     }
 
     /// What was posted to since the last time.
     pub(crate) fn posted(&self) -> Vec<String> {
-        std::mem::take(&mut self.posted.lock().unwrap())
+        self.payloads().into_iter().map(|(path, _)| path).collect()
+    }
+
+    /// The same, with what was said.
+    pub(crate) fn payloads(&self) -> Vec<(String, Value)> {
+        let payload = |body: &[u8]| {
+            let jws: Value = serde_json::from_slice(body).unwrap();
+            let payload = BASE64_URL_SAFE_NO_PAD.decode(jws["payload"].as_str().unwrap()).unwrap();
+            serde_json::from_slice(&payload).unwrap_or(Value::Null)
+        };
+        let posts = std::mem::take(&mut *self.asked.posts.lock().unwrap());
+        posts.into_iter().map(|(path, body)| (path, payload(&body))).collect()
     }
 }
 
@@ -51,10 +79,10 @@ async fn serve(
     acceptor: TlsAcceptor,
     base: String,
     script: Script,
-    posted: Arc<Mutex<Vec<String>>>,
+    asked: Arc<Asked>,
 ) {
     while let Ok((stream, _)) = listener.accept().await {
-        tokio::spawn(converse(stream, acceptor.clone(), base.clone(), script, posted.clone()));
+        tokio::spawn(converse(stream, acceptor.clone(), base.clone(), script, asked.clone()));
     }
 }
 
@@ -64,7 +92,7 @@ async fn converse(
     acceptor: TlsAcceptor,
     base: String,
     script: Script,
-    posted: Arc<Mutex<Vec<String>>>,
+    asked: Arc<Asked>,
 ) -> Option<()> {
     let mut stream = acceptor.accept(stream).await.ok()?;
     let mut read = Vec::new();
@@ -81,14 +109,18 @@ async fn converse(
         while read.len() < end + length {
             more(&mut stream, &mut read).await?;
         }
+        let body = read[end..end + length].to_vec();
         read.drain(..end + length);
         let mut words = head.split(' ');
         let (method, path) = (words.next()?, words.next()?);
         let (status, headers, body) = match method {
             "head" => (200, vec![], String::new()),
-            "get" => (200, vec![], directory(&base)),
+            "get" => {
+                let is_first = asked.directories.fetch_add(1, Ordering::Relaxed) == 0;
+                (200, vec![], directory(&base, is_first))
+            }
             _ => {
-                posted.lock().unwrap().push(path.to_owned());
+                asked.posts.lock().unwrap().push((path.to_owned(), body));
                 script(&base, path)
             }
         };
@@ -105,8 +137,10 @@ async fn more(stream: &mut (impl AsyncReadExt + Unpin), read: &mut Vec<u8>) -> O
     (stream.read_buf(read).await.ok()? > 0).then_some(())
 }
 
-fn directory(base: &str) -> String {
+fn directory(base: &str, is_first: bool) -> String {
+    let profiles = if is_first { String::new() } else { format!(r#""{LATE_PROFILE}":"new""#) };
     format!(
-        r#"{{"newNonce":"{base}/nonce","newAccount":"{base}/new-account","newOrder":"{base}/new-order","renewalInfo":"{base}/info"}}"#
+        r#"{{"newNonce":"{base}/nonce","newAccount":"{base}/new-account","newOrder":"{base}/new-order","renewalInfo":"{base}/info",
+            "meta":{{"profiles":{{{profiles}}}}}}}"#
     )
 }

@@ -2,13 +2,16 @@
 //! What a CA says beside the order: its URL when nothing else can be used, and when it wants to be asked again.
 
 use cap_core::clock::later;
+use cap_core::issuer::ExternalAccount;
 use cap_core::name::Identifier;
-use cap_core::order::{CaError, Seen};
+use cap_core::order::{CaError, CaRequest, CertificateAuthority, Seen};
 use cap_core::renewal_info::AriId;
+use cap_core::secret::SecretSlice;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::bench::{clock, csr};
-use crate::stub::{Said, Stub};
+use crate::stub::{LATE_PROFILE, Said, Stub};
 
 fn names() -> [Identifier; 1] {
     ["a.example.test".parse().unwrap()]
@@ -146,4 +149,61 @@ async fn who_does_not_say_when_is_asked_when_we_like() {
     assert_eq!(reply.retry_at, None);
     assert_eq!(order.look().await.unwrap().retry_at, None);
     assert_eq!(order.authorizations().await.unwrap().retry_at, None);
+}
+
+#[tokio::test]
+async fn a_profile_that_the_ca_offers_by_now_is_ordered() {
+    let stub = Stub::start(|base, _| placed(base, order(base, "pending"))).await;
+    let late = LATE_PROFILE.to_owned().try_into().unwrap();
+    stub.account.place(&names(), Some(&late), None).await.unwrap();
+    assert_eq!(stub.payloads()[0].1["profile"], LATE_PROFILE);
+    let never = "never".to_owned().try_into().unwrap();
+    let Err(CaError::Refused(refused)) = stub.account.place(&names(), Some(&never), None).await.map(drop)
+    else {
+        panic!("it was ordered");
+    };
+    assert!(refused.kind == "profile-not-offered" && refused.detail.contains(LATE_PROFILE), "{refused}");
+    assert!(stub.posted().is_empty());
+}
+
+fn bound(stub: &Stub) -> CaRequest {
+    let external = ExternalAccount {
+        kid: "kid-1".parse().unwrap(),
+        hmac_key: std::sync::Arc::new(SecretSlice::from(vec![7_u8; 32])),
+    };
+    CaRequest { external: Some(external), ..stub.request.clone() }
+}
+
+/// It would refuse a binding of an account that has one.
+#[tokio::test]
+async fn an_account_that_is_bound_is_looked_for_and_not_bound_again() {
+    let account = |base: &str, _: &str| -> Said {
+        (200, vec![("location", format!("{base}/account/1"))], r#"{"status":"valid"}"#.to_owned())
+    };
+    let stub = Stub::start(account).await;
+    let url = stub.acme.register(&bound(&stub)).await.unwrap();
+    assert_eq!(url, format!("{}/account/1", stub.base));
+    let payloads = stub.payloads();
+    let paths: Vec<&str> = payloads.iter().map(|(path, _)| path.as_str()).collect();
+    assert_eq!(paths, ["/new-account", "/account/1"], "and is told its contacts");
+    assert_eq!(payloads[0].1["onlyReturnExisting"], true);
+    assert!(payloads.iter().all(|(_, payload)| payload["externalAccountBinding"].is_null()), "{payloads:?}");
+}
+
+#[tokio::test]
+async fn a_ca_that_would_have_an_account_bound_knows_none_and_gets_it_bound() {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    let stub = Stub::start(|base, _| match ASKED.fetch_add(1, Ordering::Relaxed) {
+        0 | 1 => {
+            let kind = "urn:ietf:params:acme:error:externalAccountRequired";
+            (400, vec![], format!(r#"{{"type":"{kind}","detail":"no binding"}}"#))
+        }
+        _ => (201, vec![("location", format!("{base}/account/1"))], r#"{"status":"valid"}"#.to_owned()),
+    })
+    .await;
+    assert_eq!(stub.acme.find(&stub.request).await.unwrap(), None);
+    stub.acme.register(&bound(&stub)).await.unwrap();
+    let payloads = stub.payloads();
+    assert_eq!(payloads.len(), 3, "{payloads:?}");
+    assert!(payloads[2].1["externalAccountBinding"].is_object(), "{payloads:?}");
 }
