@@ -101,27 +101,6 @@ impl Action {
         }
     }
 
-    /// Whether it is about an order or a part of one.
-    pub(crate) fn is_of_orders(self) -> bool {
-        match self {
-            Self::NewOrder
-            | Self::Order
-            | Self::Authorization
-            | Self::Challenge
-            | Self::Withdrawal
-            | Self::Finalize
-            | Self::Certificate => true,
-            Self::Directory
-            | Self::Nonce
-            | Self::Account
-            | Self::Binding
-            | Self::KeyChange
-            | Self::Deactivation
-            | Self::RenewalInfo
-            | Self::Revocation => false,
-        }
-    }
-
     /// Whether certificates are issued and renewed without it.
     pub(crate) fn is_optional(self) -> bool {
         matches!(self, Self::KeyChange | Self::Deactivation | Self::Revocation)

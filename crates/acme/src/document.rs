@@ -75,8 +75,8 @@ const KNOWN: &[Known] = &[
     Known(
         "externalAccountRequired",
         Class::Configuration,
-        "the CA issues only for accounts that are bound to one of its own: set eab_kid and eab_hmac_key to what it handed out, \
-         on a new issuer where this one's account is registered already",
+        "the CA issues only for accounts that are bound to one of its own: set eab_kid and eab_hmac_key to what it handed out; if \
+         this issuer's account is registered already, make a new issuer with them",
     ),
     Known("incorrectResponse", Class::Validation, CHALLENGE_ADVICE),
     Known("invalidContact", Class::Configuration, "correct the issuer's contacts"),
@@ -178,7 +178,8 @@ impl From<&instant_acme::Problem> for Document {
     }
 }
 
-/// Whether a problem's type says that the CA has no such account, where it was asked for one that is there.
+/// Whether a problem's type says that the CA has no such account, in answer to a request for an existing one only
+/// (`onlyReturnExisting`).
 pub(crate) fn is_unknown_account(kind: &str) -> bool {
     matches!(kind.strip_prefix(PREFIX), Some("accountDoesNotExist" | "externalAccountRequired"))
 }

@@ -78,8 +78,10 @@ fn refusal(action: Action, status: u16, answer: &Answer, now: Timestamp) -> CaEr
             "the CA does not accept the external account: set eab_kid and eab_hmac_key anew, to what it handed out"
         }
         // What the account has to do with it is found out by whoever asked.
-        Verdict::Account if action.is_of_orders() || action == Action::Revocation => "",
-        Verdict::Account => "the CA does not accept this account",
+        Verdict::Account => "",
+        Verdict::Refused(_) if is_not_done(action, status) => {
+            "the CA does not do this, whatever its directory says"
+        }
         Verdict::Refused(_) if action == Action::Directory => "check the directory URL",
         Verdict::Refused(_) if known.is_some() => known.map_or("", |(_, advice)| advice),
         Verdict::Refused(_) | Verdict::Gone if matches!(action, Action::Revocation | Action::KeyChange) => {
@@ -125,7 +127,7 @@ fn verdict(
     let is_paused = answer.retry_after.is_none() && said().is_some_and(|said| is_paused(&said));
     match (status, kind) {
         // Some CAs name in their directory what they do not do.
-        (405 | 501, _) if action.is_optional() => Verdict::Refused(Class::Configuration),
+        _ if is_not_done(action, status) => Verdict::Refused(Class::Configuration),
         (429, _) | (_, Some("rateLimited")) if is_paused => Verdict::NeedsPerson,
         (429, _) | (_, Some("rateLimited")) => Verdict::Later(Class::RateLimited),
         (500.. | 408 | 425, _) | (_, Some("serverInternal" | "orderNotReady"))
@@ -158,6 +160,11 @@ fn verdict(
             Some(document) => Verdict::Refused(document.known().map_or(Class::Protocol, |(class, _)| class)),
         },
     }
+}
+
+/// Whether an answer says that the CA does not do what it was asked for, and could do without.
+fn is_not_done(action: Action, status: u16) -> bool {
+    action.is_optional() && matches!(status, 405 | 501)
 }
 
 /// How CAs refuse an external account: RFC 8555 (7.3.4) leaves it to them.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use cap_core::issuer::Contact;
+use cap_core::issuer::{ACCOUNT_CLOSED, Contact};
 use cap_core::order::{CaError, CaRequest};
 use cap_core::problem::{Class, Problem};
 use http::StatusCode;
@@ -63,6 +63,9 @@ pub(crate) async fn register(http: &Arc<Http>, request: &CaRequest) -> Result<St
                 return Ok(url);
             }
             Err(error @ (CaError::Transient(_) | CaError::Later { .. })) => return Err(error),
+            Err(CaError::Account(problem)) if problem.kind == ACCOUNT_CLOSED => {
+                return Err(CaError::Account(problem));
+            }
             // Whatever it says of a key that it does not know.
             Ok(None) | Err(_) => {}
         }
@@ -129,7 +132,7 @@ fn check_valid(answer: &Answer) -> Result<(), CaError> {
         Ok(Account { status }) if status != "valid" => {
             let status: String = status.chars().take(STATUS_CHARS).collect();
             let detail = format!("the CA says that the account is {status}; make a new issuer");
-            Err(CaError::Account(Problem::new(Class::Configuration, "account-closed", detail)))
+            Err(CaError::Account(Problem::new(Class::Configuration, ACCOUNT_CLOSED, detail)))
         }
         _ => Ok(()),
     }

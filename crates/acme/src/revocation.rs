@@ -17,7 +17,7 @@ use crate::http::Http;
 use crate::key::SigningKey;
 use crate::signed::Signing;
 
-/// Has a certificate revoked, DER, by its own key, PKCS #8 DER.
+/// Asks the CA to revoke `certificate` (DER) with a request that its own private key signs (`key`, PKCS #8 DER).
 pub(crate) async fn by_key(
     http: &Arc<Http>,
     certificate: &[u8],
@@ -29,7 +29,7 @@ pub(crate) async fn by_key(
     signed_by(&Signing::with(http.clone(), directory, key, None), certificate, reason).await
 }
 
-/// Has a certificate revoked, DER, by whoever `signing` signs for.
+/// Asks the CA to revoke `certificate` (DER) with a request by whoever `signing` signs for.
 pub(crate) async fn signed_by(
     signing: &Signing,
     certificate: &[u8],

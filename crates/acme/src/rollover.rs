@@ -46,14 +46,16 @@ pub(crate) async fn change_key(
     let signed = new.sign(Signer::Jwk(&new_jwk), None, &endpoint, &payload);
     let signed = signed.map_err(|_| crate::fault::unusable_key())?;
     let (changed, answer) = old.answered(Action::KeyChange, &endpoint, &signed).await;
-    judged(changed, &answer)
+    judged(changed, &answer, url)
 }
 
-/// A CA says that another account has the key with an answer that needs no problem document (RFC 8555, 7.3.5).
-fn judged(changed: Result<(), CaError>, answer: &Answer) -> Result<(), CaError> {
-    match changed {
-        Err(_) if answer.status == Some(StatusCode::CONFLICT) => Err(in_use(answer.location.as_deref())),
-        changed => changed,
+/// A CA says that an account has the key with an answer that needs no problem document, and says which one (RFC 8555, 7.3.5): the
+/// one at `url` has it where it heard an earlier request.
+fn judged(changed: Result<(), CaError>, answer: &Answer, url: &str) -> Result<(), CaError> {
+    match (changed, answer.location.as_deref()) {
+        (Err(_), Some(holder)) if answer.status == Some(StatusCode::CONFLICT) && holder == url => Ok(()),
+        (Err(_), holder) if answer.status == Some(StatusCode::CONFLICT) => Err(in_use(holder)),
+        (changed, _) => changed,
     }
 }
 
@@ -80,19 +82,23 @@ fn in_use(account: Option<&str>) -> CaError {
 mod tests {
     use super::*;
 
+    const OURS: &str = "https://ca.test/account/1";
+
     #[test]
     fn a_conflict_names_the_account_that_has_the_key_and_nothing_else_is_one() {
         let refused = || Err(CaError::Transient(Problem::new(Class::Transient, "ca-error", "")));
         let location = Some("https://ca.test/account/2".to_owned());
         let answer =
             |status| Answer { status: Some(status), location: location.clone(), ..Answer::default() };
-        let Err(CaError::Refused(problem)) = judged(refused(), &answer(StatusCode::CONFLICT)) else {
+        let Err(CaError::Refused(problem)) = judged(refused(), &answer(StatusCode::CONFLICT), OURS) else {
             panic!("a conflict is not refused");
         };
         assert_eq!(problem.kind, KEY_IN_USE);
         assert!(problem.detail.contains("https://ca.test/account/2"), "{problem}");
-        let other = judged(refused(), &answer(StatusCode::BAD_GATEWAY));
+        let other = judged(refused(), &answer(StatusCode::BAD_GATEWAY), OURS);
         assert!(matches!(other, Err(CaError::Transient(_))), "{other:?}");
-        assert!(judged(Ok(()), &answer(StatusCode::OK)).is_ok());
+        assert!(judged(Ok(()), &answer(StatusCode::OK), OURS).is_ok());
+        let holder = location.as_deref().unwrap();
+        assert!(judged(refused(), &answer(StatusCode::CONFLICT), holder).is_ok(), "ours has it already");
     }
 }

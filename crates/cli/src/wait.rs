@@ -9,7 +9,7 @@ use cap_client::ClientError;
 use cap_client::wire::{Certificate, Issuer, Job, KeyRollover};
 use cap_core::certificate::Status;
 use cap_core::clock::Clock;
-use cap_core::id::JobId;
+use cap_core::id::{JobId, VersionId};
 use cap_core::issuer::IssuerStatus;
 use cap_core::job::JobState;
 use cap_core::problem::Problem;
@@ -140,12 +140,19 @@ pub(crate) fn certificate(seen: &Certificate, deadline: Timestamp) -> Verdict {
     }
 }
 
-/// Whether its CA was asked when it wants a certificate renewed since it was asked `before`.
-pub(crate) fn looked(seen: &Certificate, before: Option<Timestamp>) -> Verdict {
-    match &seen.renewal_info {
-        Some(info) if info.looked_at <= before => Verdict::pending("not asked"),
-        Some(_) | None => Verdict::Done,
-    }
+/// Whether the CA was asked when it wants a certificate renewed since it was as `before`, unless it has another version by now.
+pub(crate) fn looked(seen: &Certificate, before: &Certificate) -> Verdict {
+    let looked_at =
+        |certificate: &Certificate| certificate.renewal_info.as_ref().and_then(|info| info.looked_at);
+    let is_pending = version(seen) == version(before)
+        && seen.renewal_info.is_some()
+        && looked_at(seen) <= looked_at(before);
+    if is_pending { Verdict::pending("not asked") } else { Verdict::Done }
+}
+
+/// Which version of a certificate is current.
+pub(crate) fn version(certificate: &Certificate) -> Option<VersionId> {
+    certificate.version.as_ref().map(|version| version.id)
 }
 
 /// Whether a certificate that was asked for is there; with it its newest job, where that was looked at.

@@ -80,6 +80,8 @@ pub enum IssuerStatus {
 
 /// The type of the problem that another account has the key which this one was to have.
 pub const KEY_IN_USE: &str = "account-key-in-use";
+/// The type of the problem that the CA has closed the account.
+pub const ACCOUNT_CLOSED: &str = "account-closed";
 
 /// An issuer's settings, valid by construction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

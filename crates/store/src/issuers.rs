@@ -130,7 +130,7 @@ pub enum Registration {
     Ready(String),
     /// It failed, and is tried again then.
     Failing(Problem, Timestamp),
-    /// The CA accepts the account at this URL, and not what it was told of it; that is tried again then.
+    /// The account is at this URL, and the CA does not take what it was told of it; that is tried again then.
     Accepted(String, Problem, Timestamp),
     /// The CA does not accept the account, which is on hold from now on; it is asked again then.
     Refused(Problem, Timestamp),

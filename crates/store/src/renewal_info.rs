@@ -227,7 +227,12 @@ impl Store {
         };
         let now =
             vec![doc! { "$set": { "ari_at": "$$NOW", "last_event": mutation.audit.event.to_string() } }];
-        let fact = Fact::new(DOING).must("certificates", offered, now).accompanied(&mutation);
+        // What was put off since a look ended dead is not any more.
+        let issuer = doc! { "_id": seen.issuer.to_string(), "ari_after": { "$exists": true } };
+        let fact = Fact::new(DOING)
+            .must("certificates", offered, now)
+            .may("issuers", issuer, doc! { "$unset": { "ari_after": "" } })
+            .accompanied(&mutation);
         let result = match self.write(fact).await {
             Err(StoreError::Fenced) => {
                 let what = "its CA offers none, or the certificate was renewed in the same moment".to_owned();

@@ -135,8 +135,8 @@ pub trait CertificateAuthority: Send + Sync {
     /// Deactivates the account at `account_url`, for ever (RFC 8555, 7.3.6).
     async fn deactivate(&self, request: &CaRequest, account_url: &str) -> Result<(), CaError>;
 
-    /// Has a certificate revoked, DER, by the word of its own key, PKCS #8 DER, without an account (RFC 8555, 7.6). It is done as
-    /// well when it was done before.
+    /// Asks the CA to revoke `certificate` (DER) with a request that its own private key signs (`key`, PKCS #8 DER), and no account
+    /// (RFC 8555, 7.6). It is done as well when it was done before.
     async fn revoke_by_key(
         &self,
         request: &CaRequest,

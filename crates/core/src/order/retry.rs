@@ -96,20 +96,18 @@ pub fn poll_delay(
     jittered(wait, entropy)
 }
 
-/// The longest that a CA which is busy with an order may ask to be left alone, after so many `waits` before, where the order and the
-/// version in use end then. Some ask for a day and are done in minutes, so it is an hour at first, and twice as long each time; half
+/// The longest that a CA which is busy with an order of this `age` may ask to be left alone, where the order and the version in use
+/// end then. Some ask for a day and are done in minutes, so it is an hour, and for as long again as the order is older than that; half
 /// of what is left of the order, which is of no use once it has expired; and as with rate limits a part of the version's life.
 #[must_use]
 pub fn asked_wait_max(
-    waits: u32,
+    age: Duration,
     order_ends: Option<Timestamp>,
     expires: Option<Timestamp>,
     now: Timestamp,
 ) -> Duration {
     let left = order_ends.filter(|end| *end > now).map(|end| until(now, end) / 2);
-    let most = doubled(limits::ASKED_WAIT_FIRST, waits)
-        .min(limits::RETRY_AFTER_MAX)
-        .min(limit_wait_max(expires, now));
+    let most = age.clamp(limits::ASKED_WAIT_MIN, limits::RETRY_AFTER_MAX).min(limit_wait_max(expires, now));
     left.map_or(most, |left| most.min(left))
 }
 
@@ -166,13 +164,13 @@ mod tests {
         let now = Timestamp::from_second(1_790_000_000).unwrap();
         let hours = |hours: u64| Duration::from_secs(hours * 3_600);
         let end = |after| Some(later(now, hours(after)));
-        for (waits, most) in [(0, 1), (1, 2), (4, 16), (5, 24), (u32::MAX, 24)] {
-            assert_eq!(asked_wait_max(waits, None, None, now), hours(most), "after {waits} waits");
+        for (age, most) in [(0, 1), (1, 1), (3, 3), (99, 24)] {
+            assert_eq!(asked_wait_max(hours(age), None, None, now), hours(most), "an order of {age} hours");
         }
-        assert_eq!(asked_wait_max(9, end(8), None, now), hours(4), "half of the order's life");
-        assert_eq!(asked_wait_max(9, end(8), end(20), now), hours(2), "a tenth of the version's");
+        assert_eq!(asked_wait_max(hours(9), end(8), None, now), hours(4), "half of the order's life");
+        assert_eq!(asked_wait_max(hours(9), end(8), end(20), now), hours(2), "a tenth of the version's");
         let over = Some(now - Duration::from_secs(1));
-        assert_eq!(asked_wait_max(0, over, over, now), hours(1));
+        assert_eq!(asked_wait_max(hours(0), over, over, now), hours(1));
     }
 
     #[test]

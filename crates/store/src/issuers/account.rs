@@ -78,7 +78,7 @@ impl IssuerRecord {
         self.account_url.as_deref().or_else(|| self.hold.as_ref()?.account_url.as_deref())
     }
 
-    /// Whether its account is bound for good. One that the CA does not accept any more is registered anew, and bound anew with it.
+    /// Whether its account is bound for good. Where the CA does not accept it any more, another one may have to be made, and bound.
     #[must_use]
     pub fn keeps_binding(&self) -> bool {
         self.known_url().is_some() && self.why_held() != Some(Hold::Refused)
@@ -210,6 +210,28 @@ impl Store {
             .progressing(claim)
             .must("issuers", filter, vec![doc! { "$set": change }])
             .within("record-rolled.within");
+        self.write(fact.audited(audit)).await
+    }
+
+    /// Records that the CA accepts an account again, which is at this URL. The job stays the claim's: it goes on from there.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] when the job is not the claim's any more, or the account not on hold for that.
+    pub async fn lift_hold(
+        &self,
+        claim: &Claim,
+        issuer: IssuerId,
+        account_url: &str,
+        audit: &Row,
+    ) -> Result<(), StoreError> {
+        let filter = doc! {
+            "_id": issuer.to_string(), "fence": { "$lte": claim.fence }, "hold.why": "refused",
+        };
+        let change = doc! { "$set": {
+            "hold": null, "account_url": account_url, "status": "ready", "problem": null, "next_attempt_at": null,
+            "fence": claim.fence, "last_event": audit.event.to_string(),
+        } };
+        let fact = Fact::new("lift an account's hold").progressing(claim).must("issuers", filter, change);
         self.write(fact.audited(audit)).await
     }
 

@@ -99,7 +99,7 @@ async fn in_flight(world: &World, claim: &Claim, ground: &Ground) -> Result<Opti
     let order = world.store.take_order(ground.certificate.id, claim.fence).await?;
     if let Some(order) = &order {
         let own = [Bucket::Order(order.id)];
-        world.parked(claim, ground.issuer.id, &own, |_| false).await?.map_or(Ok(()), kept)?;
+        world.parked(claim, ground.issuer.id, &own, |_| false).await?.map_or(Ok(()), stop_for)?;
     }
     Ok(order)
 }
@@ -119,7 +119,7 @@ async fn order(
         let replaces = in_flight.as_ref().map_or(!is_doubted, |order| order.state.replaces().is_some());
         let goes_past = |until| certificate.goes_past_limit(until, world.clock.now(), replaces);
         let buckets = buckets(&certificate.spec.names);
-        world.parked(claim, issuer.id, &buckets, goes_past).await?.map_or(Ok(()), kept)?;
+        world.parked(claim, issuer.id, &buckets, goes_past).await?.map_or(Ok(()), stop_for)?;
     }
     match in_flight {
         Some(order) if fault::is(Mutant::LateKey) => {
@@ -141,7 +141,8 @@ async fn order(
     }))
 }
 
-fn kept(limit: Settlement) -> Result<(), Stop> {
+/// Ends the run: a limit is kept.
+fn stop_for(limit: Settlement) -> Result<(), Stop> {
     Err(Stop::settled(limit))
 }
 

@@ -2,20 +2,26 @@
 //! Has a version revoked by the CA that issued it (RFC 8555, 7.6). What was asked for is written down already; killed
 //! anywhere, whoever comes next asks the CA again, which says that it is done if it is.
 
+use std::time::Duration;
+
 use cap_core::audit::{Action, Draft, Origin};
-use cap_core::certificate::{Affected, RevocationReason, leaf_der, may_ask_by_key};
+use cap_core::certificate::{RevocationReason, leaf_der, may_ask_by_key};
+use cap_core::clock::later;
 use cap_core::envelope::Slot;
 use cap_core::fault;
 use cap_core::id::{CertificateId, JobId, VersionId};
 use cap_core::issuer::Hold;
 use cap_core::job::{Claim, Mandate, Settlement};
 use cap_core::limits;
-use cap_core::order::{CaError, CaRequest, Outcome, Standing, deferred};
+use cap_core::order::{CaError, CaRequest, Outcome, Standing, deferred, may_issue};
 use cap_core::problem::{Class, Problem};
-use cap_store::{IssuedChain, IssuerRecord, Revoked, StoreError};
+use cap_store::{IssuedChain, IssuerRecord, Revoked, StoreError, VersionRecord};
 
 use super::account::{self, IssuerStanding};
 use super::{Stop, Trouble, World};
+
+/// How long the CA is left alone that has refused a key's word while it may accept the account again.
+const KEY_AGAIN: Duration = Duration::from_secs(3_600);
 
 /// One run: what is to be revoked, and under which claim.
 struct Run<'a> {
@@ -23,8 +29,8 @@ struct Run<'a> {
     claim: &'a Claim,
     mandate: &'a Mandate,
     issuer: IssuerRecord,
-    version: VersionId,
-    affected: Affected,
+    certificate: CertificateId,
+    version: &'a VersionRecord,
     reason: RevocationReason,
     /// DER.
     leaf: Vec<u8>,
@@ -56,9 +62,8 @@ pub(super) async fn run(
         return Ok(Outcome::Settle(Settlement::Dead(no_issuer())));
     };
     let Ok(leaf) = leaf_der(&chain_pem) else { return Ok(Outcome::Settle(Settlement::Dead(unreadable()))) };
-    let affected = found.version.as_ref().map(|current| record.beside(current)).unwrap_or_default();
     let reason = wanted.reason;
-    let run = Run { world, claim, mandate, issuer, version, affected, reason, leaf };
+    let run = Run { world, claim, mandate, issuer, certificate, version: &record, reason, leaf };
     let by = run.ask().await?;
     let (clock, entropy) = (world.clock.as_ref(), world.entropy.as_ref());
     let revoked =
@@ -79,11 +84,11 @@ impl Run<'_> {
         match (&self.issuer.account_url, self.issuer.why_held()) {
             (Some(url), _) => self.by_account(&request, url).await,
             (None, Some(Hold::Deactivating | Hold::Deactivated)) => {
-                self.by_key(&request, Settlement::Dead).await
+                self.by_key(&request, None, Settlement::Dead).await
             }
             // The account may be accepted again, but such a key does not wait for that.
             (None, Some(Hold::Refused)) if self.reason.is_about_key() => {
-                self.by_key(&request, |_| self.without_account()).await
+                self.by_key(&request, None, |problem| self.later(problem)).await
             }
             (None, Some(Hold::Refused) | None) => settled(self.without_account()),
         }
@@ -116,7 +121,7 @@ impl Run<'_> {
             return settled(world.again(claim, problem));
         }
         match standing.is_accepted().await {
-            Ok(true) => self.by_key(standing.request, Settlement::Dead).await,
+            Ok(true) => self.by_key(standing.request, Some(&problem), Settlement::Dead).await,
             Ok(false) => {
                 account::halt(world, standing.issuer, &problem).await?;
                 settled(world.again(claim, problem))
@@ -128,32 +133,61 @@ impl Run<'_> {
         }
     }
 
-    /// Asks by the version's own key; where that cannot be, or is refused, `instead` says what becomes of the job.
+    /// Asks by the version's own key, where the CA `said` something of the account or there is none; where that cannot be, or is
+    /// refused, `instead` says what becomes of the job.
     async fn by_key(
         &self,
         request: &CaRequest,
+        said: Option<&Problem>,
         instead: impl FnOnce(Problem) -> Settlement,
     ) -> Result<By, Stop> {
         let world = self.world;
-        if !may_ask_by_key(self.reason, self.affected) {
-            return settled(instead(key_in_use()));
+        if !self.may_ask_by_key().await? {
+            return settled(instead(key_in_use(said)));
         }
-        let Some((_, sealed)) = world.store.version_material(self.version).await? else {
+        let Some((_, sealed)) = world.store.version_material(self.version.id).await? else {
             return settled(Settlement::Superseded);
         };
-        let slot = Slot::version_key(self.claim.project, self.version);
+        let slot = Slot::version_key(self.claim.project, self.version.id);
         let key = world.keyring.open(&slot, &sealed).await?;
         match self.told(world.ca.revoke_by_key(request, &self.leaf, &key, self.reason)).await {
             None => Err(Stop::end(Outcome::Lost)),
             Some(Ok(())) => Ok(By::Key),
-            Some(Err(
-                CaError::Account(problem)
-                | CaError::Refused(problem)
-                | CaError::NeedsPerson(problem)
-                | CaError::Gone(problem),
-            )) => settled(instead(problem.advised(NEITHER))),
+            Some(Err(CaError::Account(problem))) => settled(instead(problem.advised(NEITHER))),
+            Some(Err(CaError::Refused(problem) | CaError::NeedsPerson(problem) | CaError::Gone(problem))) => {
+                settled(instead(problem))
+            }
             Some(Err(error)) => settled(not_done(world, self.claim, error)),
         }
+    }
+
+    /// Whether no other version has the key, or is about to, as it is now: an order that was finalized may be issued for any moment.
+    async fn may_ask_by_key(&self) -> Result<bool, StoreError> {
+        let World { store, clock, .. } = self.world;
+        let Some(now) = store.certificate(self.claim.project, self.certificate).await? else {
+            return Ok(true);
+        };
+        let affected = now.version.as_ref().map(|current| self.version.beside(current)).unwrap_or_default();
+        if !may_ask_by_key(self.reason, affected) {
+            return Ok(false);
+        }
+        if self.reason.is_about_key() {
+            return Ok(true);
+        }
+        for id in now.order.iter().chain(&now.watched) {
+            let order = store.order(*id).await?;
+            if order.is_some_and(|order| order.key.kept && may_issue(&order.state, clock.surely())) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Once more, when the CA may have changed its mind.
+    fn later(&self, problem: Problem) -> Settlement {
+        let now = self.world.clock.now();
+        let at = later(now, KEY_AGAIN);
+        deferred(self.claim.setbacks, problem, at, now, self.world.entropy.as_ref())
     }
 
     /// Tells the CA, for no longer than the lease lasts.
@@ -232,10 +266,15 @@ async fn record_it(
 const NEITHER: &str = "the CA takes the revocation neither from the issuer's account nor by the certificate's own key; ask the CA to \
                        revoke it, or mend that and retry the job";
 
-fn key_in_use() -> Problem {
-    let detail = "the issuer's account cannot revoke this version, and its key, which could, is that of the version in use: CAs may \
-                  revoke that one with it; have the certificate renewed with a new key and retry the job, or revoke this one for \
-                  keyCompromise";
+fn key_in_use(said: Option<&Problem>) -> Problem {
+    let why = said.map_or_else(
+        || "the issuer's account is closed".to_owned(),
+        |problem| format!("the issuer's account may not revoke this version ({})", problem.detail),
+    );
+    let detail = format!(
+        "{why}, and its key, which could, is or will be that of the version in use: CAs may revoke that one with it; have the \
+         certificate renewed with a new key and retry the job, or revoke this one for keyCompromise"
+    );
     Problem::new(Class::Configuration, "key-in-use", detail)
 }
 

@@ -187,6 +187,44 @@ async fn a_revocation_waits_while_the_account_is_on_hold_and_goes_on_when_it_is_
     assert!(revocation["problem"].is_null() && revocation["revoked_at"].is_string(), "{revocation}");
 }
 
+/// As where it was ordered by another account: the CA takes this one, and does not let it revoke.
+#[tokio::test]
+async fn what_the_account_may_not_revoke_is_revoked_by_its_own_key_and_the_audit_says_who_asked() {
+    let (stack, bench) = bench::own(bench::workers(1)).await;
+    let id = bench.request("anothers.example.test").await;
+    let version = bench.valid(&id).await["version"].clone();
+    let mine = bench.api.get(&bench.path("issuers/pebble")).await.unwrap();
+    let other = json!({
+        "name": "other", "directory_url": mine["directory_url"], "trust_roots_pem": mine["trust_roots_pem"],
+    });
+    let other = bench.api.post(&bench.path("issuers"), &other).await.unwrap()["id"].clone();
+    let path = bench.path("issuers/other");
+    wait::until("the other account", PATIENCE, || async {
+        let issuer = bench.api.get(&path).await.map_err(Pending::not_yet)?;
+        if issuer["status"] == "ready" { Ok(()) } else { Err(Pending::not_yet(issuer)) }
+    })
+    .await
+    .unwrap();
+    let database = Client::with_uri_str(stack.mongo_uri()).await.unwrap().default_database().unwrap();
+    let versions = database.collection::<Document>("certificate_versions");
+    let of_other = doc! { "$set": { "issuer": other.as_str().unwrap() } };
+    versions.update_one(doc! { "certificate": &id }, of_other).await.unwrap();
+
+    let job = revoke(&bench, &id, json!({ "reason": "superseded", "replace": false })).await;
+    job_succeeded(&bench, &job).await;
+    assert_eq!(at_the_ca(&bench, &version).await, (true, Some(SUPERSEDED)));
+    let mut rows = database.collection::<Document>("audit_outbox").find(doc! {}).await.unwrap();
+    let mut by = Vec::new();
+    while rows.advance().await.unwrap() {
+        let row = rows.deserialize_current().unwrap();
+        let leaf: Value = serde_json::from_slice(row.get_binary_generic("leaf").unwrap()).unwrap();
+        if leaf["action"] == "certificate.revoked" {
+            by.push(leaf["details"]["by"].clone());
+        }
+    }
+    assert_eq!(by, ["certificate-key"]);
+}
+
 /// An account that is closed for ever signs nothing any more, but each certificate has a key. One that another version has as well
 /// does not ask, since CAs may revoke all certificates of a key that asked.
 #[tokio::test]

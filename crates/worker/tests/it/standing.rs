@@ -2,14 +2,15 @@
 //! What a CA says of an account, and what of it is no word on the account: with a CA that is made up, since no real one says
 //! these things when it is asked to.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use cap_core::certificate::RevocationReason;
 use cap_core::clock::{Clock, later};
-use cap_core::issuer::{Hold, IssuerStatus};
-use cap_core::order::{CaAccount, CaError, CaRequest, CertificateAuthority};
+use cap_core::issuer::{ACCOUNT_CLOSED, Hold, IssuerStatus};
+use cap_core::order::{Bucket, CaAccount, CaError, CaRequest, CertificateAuthority};
 use cap_core::problem::{Class, Problem};
 use cap_core::secret::{ExposeSecret, SecretSlice};
 use cap_runtime::clock::SystemClock;
@@ -35,6 +36,11 @@ struct Made {
     is_rude: bool,
     /// Whether it parks whoever sets contacts.
     limits_contacts: bool,
+    /// Whether it cannot be asked for an account once it has refused something.
+    is_silent: bool,
+    refused: AtomicBool,
+    /// Whether it has closed the account since it knows it by the next key.
+    has_closed: bool,
     /// The contacts that it was told.
     told: Mutex<Vec<String>>,
 }
@@ -48,6 +54,7 @@ impl CertificateAuthority for Made {
     async fn register(&self, request: &CaRequest) -> Result<String, CaError> {
         assert_eq!(request.account_key.expose_secret(), KEY, "it would make another account");
         if self.refuses_contacts {
+            self.refused.store(true, Ordering::Relaxed);
             return Err(refused());
         }
         if self.limits_contacts {
@@ -63,8 +70,14 @@ impl CertificateAuthority for Made {
     }
 
     async fn find(&self, request: &CaRequest) -> Result<Option<String>, CaError> {
+        if self.is_silent && self.refused.load(Ordering::Relaxed) {
+            return Err(CaError::Transient(Problem::new(Class::Transient, "ca-error", "503")));
+        }
         match request.account_key.expose_secret() {
-            KEY => Ok(Some(ACCOUNT_URL.to_owned())),
+            NEXT_KEY if self.has_closed => {
+                Err(CaError::Account(Problem::new(Class::Configuration, ACCOUNT_CLOSED, "it is deactivated")))
+            }
+            KEY if !self.has_closed => Ok(Some(ACCOUNT_URL.to_owned())),
             _ if self.is_rude => Err(refused()),
             _ => Ok(None),
         }
@@ -116,6 +129,25 @@ async fn worked(
     tokio::join!(worker.run(stop.clone(), PATIENCE), talk).1
 }
 
+/// The job on the account, once a worker has settled it with a problem.
+async fn settled_job(house: &House, ca: &Arc<Made>) -> Document {
+    let database = Client::with_uri_str(&house.uri).await.unwrap().default_database().unwrap();
+    let jobs = database.collection::<Document>("jobs");
+    let worker = house.worker("worker", ca.clone()).await;
+    let stop = CancellationToken::new();
+    let talk = async {
+        let settled = wait::until("the job to be settled", PATIENCE, async || {
+            let job = jobs.find_one(doc! { "problem.type": { "$exists": true } }).await;
+            job.map_err(Pending::not_yet)?.ok_or_else(|| Pending::not_yet("nothing was in its way"))
+        })
+        .await
+        .unwrap();
+        stop.cancel();
+        settled
+    };
+    tokio::join!(worker.run(stop.clone(), PATIENCE), talk).1
+}
+
 async fn with_contact(house: &House) -> IssuerRecord {
     let mut issuer = house.issuer_record().await;
     issuer.spec.contacts = vec![CONTACT.parse().unwrap()];
@@ -137,45 +169,69 @@ async fn an_account_that_is_accepted_again_is_told_the_contacts_that_changed_mea
     assert_eq!(*ca.told.lock().unwrap(), [CONTACT]);
 }
 
+/// An issuer is updated, or its account was on hold, so that it was found again, or nobody knows where it is.
 #[tokio::test(flavor = "multi_thread")]
 async fn contacts_that_the_ca_refuses_hold_no_orders_up() {
-    for was_held in [false, true] {
+    for what in ["updated", "on hold", "forgotten"] {
         let (house, ca) =
             (House::empty().await, Arc::new(Made { refuses_contacts: true, ..Made::default() }));
         let issuer = with_contact(&house).await;
+        let issuer = match what {
+            "on hold" => held(issuer),
+            "forgotten" => IssuerRecord { account_url: None, status: IssuerStatus::Registering, ..issuer },
+            _ => issuer,
+        };
+        house.add_issuer(issuer, Duration::ZERO).await;
+        let told = |issuer: &IssuerRecord| issuer.problem.is_some() && issuer.account_url.is_some();
+        let issuer = worked(&house, &ca, "the refusal to be told", told).await;
+        assert_eq!((issuer.hold, issuer.account_url.as_deref()), (None, Some(ACCOUNT_URL)), "{what}");
+        assert_eq!(issuer.status, IssuerStatus::Failing);
+        assert!(issuer.next_attempt_at.is_some(), "they are told again");
+        let said = issuer.problem.unwrap().detail;
+        assert!(said.contains("its orders go on"), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_is_not_put_on_hold_while_its_ca_cannot_be_asked_for_it() {
+    let ca = Arc::new(Made { refuses_contacts: true, is_silent: true, ..Made::default() });
+    let house = House::empty().await;
+    house.add_issuer(with_contact(&house).await, Duration::ZERO).await;
+    let asked = settled_job(&house, &ca).await;
+    assert_eq!(asked.get_str("state").ok(), Some("queued"), "{asked}");
+    let issuer = house.store.issuer(house.project, &house.issuer.to_string()).await.unwrap().unwrap();
+    assert_eq!((issuer.hold, issuer.account_url.as_deref()), (None, Some(ACCOUNT_URL)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_on_contacts_holds_no_orders_up() {
+    for was_held in [false, true] {
+        let (house, ca) = (House::empty().await, Arc::new(Made { limits_contacts: true, ..Made::default() }));
+        let issuer = with_contact(&house).await;
         house.add_issuer(if was_held { held(issuer) } else { issuer }, Duration::ZERO).await;
-        let failing = |issuer: &IssuerRecord| issuer.problem.is_some();
-        let issuer = worked(&house, &ca, "the refusal to be told", failing).await;
+        settled_job(&house, &ca).await;
+        let issuer = house.store.issuer(house.project, &house.issuer.to_string()).await.unwrap().unwrap();
         assert_eq!(
             (issuer.hold, issuer.account_url.as_deref()),
             (None, Some(ACCOUNT_URL)),
             "held: {was_held}"
         );
-        assert_eq!(issuer.status, IssuerStatus::Failing);
-        assert!(issuer.next_attempt_at.is_some(), "they are told again");
+        let parked = house.store.parked(house.issuer, &[Bucket::Account]).await.unwrap();
+        assert!(parked.is_none(), "{parked:?}");
     }
 }
 
+/// Otherwise another account would be made with the key that the closed one had.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_limit_on_contacts_parks_no_orders() {
-    let (house, ca) = (House::empty().await, Arc::new(Made { limits_contacts: true, ..Made::default() }));
-    house.add_issuer(with_contact(&house).await, Duration::ZERO).await;
-    let database = Client::with_uri_str(&house.uri).await.unwrap().default_database().unwrap();
-    let jobs = database.collection::<Document>("jobs");
-    let worker = house.worker("worker", ca.clone()).await;
-    let stop = CancellationToken::new();
-    let talk = async {
-        wait::until("the limit to be kept", PATIENCE, async || {
-            let job = jobs.find_one(doc! { "problem.type": { "$exists": true } }).await;
-            job.map_err(Pending::not_yet)?.map(drop).ok_or_else(|| Pending::not_yet("nobody met it"))
-        })
-        .await
-        .unwrap();
-        stop.cancel();
-    };
-    tokio::join!(worker.run(stop.clone(), PATIENCE), talk);
-    let parked = house.store.parked(house.issuer, &[cap_core::order::Bucket::Account]).await.unwrap();
-    assert!(parked.is_none(), "{parked:?}");
+async fn an_account_that_was_closed_under_its_next_key_is_put_on_hold() {
+    let (house, ca) = (House::empty().await, Arc::new(Made { has_closed: true, ..Made::default() }));
+    let (key, requested_at) = (house.account_key(NEXT_KEY).await, house.clock.now());
+    let rollover = Some(RolloverRecord { key, requested_at, problem: None });
+    house.add_issuer(IssuerRecord { rollover, ..with_contact(&house).await }, Duration::ZERO).await;
+    let on_hold = |issuer: &IssuerRecord| issuer.why_held() == Some(Hold::Refused);
+    let issuer = worked(&house, &ca, "the end of the account to be told", on_hold).await;
+    assert!(issuer.is_rolling(), "it is not given up: {issuer:?}");
+    assert!(ca.told.lock().unwrap().is_empty(), "nothing was registered");
 }
 
 /// Until it is given up, refusals of orders count for nothing, since the account may have either key.

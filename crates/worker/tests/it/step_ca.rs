@@ -43,7 +43,9 @@ async fn an_account_at_step_ca_keeps_its_key_and_issues_and_revokes_until_it_is_
     let kept = issuer(&bench, "the rollover to be given up", |seen| {
         seen["status"] == "ready" && seen["key_rollover"]["problem"].is_object()
     });
-    assert_eq!(kept.await["key_rollover"]["problem"]["class"], "configuration");
+    let problem = kept.await["key_rollover"]["problem"].clone();
+    assert_eq!(problem["class"], "configuration");
+    assert!(problem["detail"].as_str().unwrap().contains("does not do this"), "{problem}");
     let second = bench.request("second.example.test").await;
     bench.valid(&second).await;
 

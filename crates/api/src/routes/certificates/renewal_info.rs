@@ -44,8 +44,8 @@ pub(super) async fn ask(
             let detail = match certificate.version {
                 None => "the certificate has no version yet, so there is nothing to ask its CA about",
                 Some(_) => {
-                    "the CA of the certificate's version offers no renewal information, or its life is too short to be asked about: \
-                     it is renewed by its life"
+                    "there is nothing to ask about the certificate's version: its CA offers no renewal information, its life is too \
+                     short to be asked about, it has expired, or it was renewed in this moment; it is renewed by its life"
                 }
             };
             return Err(ApiError::new(CONFLICT, detail).because(refused));

@@ -27,23 +27,24 @@ pub(super) async fn run(args: Args, app: &mut App) -> Result<(), Failure> {
     }
     let asked = client.ask_renewal_info(&project, id).await?;
     if !args.wait {
-        app.output
-            .say(&format!("The CA is asked within a minute when it wants certificate {id} renewed."))?;
+        let told = format!(
+            "The CA is asked when it wants certificate {id} renewed: within a minute, unless it wants to be left alone."
+        );
+        app.output.say(&told)?;
         return app.output.show(&asked, app.clock.now());
     }
     app.output
         .say(&format!("The CA is asked when it wants certificate {id} renewed; waiting for its answer."))?;
-    let before = asked.renewal_info.and_then(|info| info.looked_at);
     let look = async || client.certificate(&project, id).await;
-    let judge = |seen: &Certificate, _| wait::looked(seen, before);
+    let judge = |seen: &Certificate, _| wait::looked(seen, &asked);
     let seen = wait::until(app, &format!("the look at {id}"), look, judge).await?;
-    let said = seen.renewal_info.as_ref().map_or_else(
-        || {
-            "The CA offers no renewal information any more: the certificate is renewed by its life."
-                .to_owned()
-        },
-        |info| said(info, &seen, app),
-    );
+    let said = match &seen.renewal_info {
+        _ if wait::version(&seen) != wait::version(&asked) => "It was renewed meanwhile.".to_owned(),
+        Some(info) => said(info, &seen, app),
+        None => {
+            "Nobody asks about this version any more: it has expired, and is renewed by its life.".to_owned()
+        }
+    };
     app.output.say(&said)?;
     app.output.show(&seen, app.clock.now())
 }

@@ -291,7 +291,8 @@ impl Engine<'_> {
         let order_ends = order.state.placed().and_then(|placed| placed.expires);
         let waits = before.map_or(0, |before| before.waits);
         let own = poll_delay(waits, [order_ends, self.expires], now, self.entropy);
-        let after = own.max(asked.min(asked_wait_max(waits, order_ends, self.expires, now)));
+        let after =
+            own.max(asked.min(asked_wait_max(until(order.id.made_at(), now), order_ends, self.expires, now)));
         let problem = Problem::waiting(later(now, after));
         Settlement::Again { after, problem: Some(problem), setbacks: Some(Setbacks::waited(before, now)) }
     }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Asks the CA whether it accepts an account again that it has refused, and tells it the contacts, which may have changed meanwhile.
+//! Asks the CA whether it accepts an account again that it has refused. Its orders go on then, whatever the CA says of the contacts, which
+//! may have changed meanwhile: it is told them next.
 
+use cap_core::audit::{Action, Draft, Origin};
 use cap_core::order::CaError;
 use cap_core::problem::{Class, Problem};
 
@@ -13,10 +15,20 @@ impl Run<'_> {
         }
         let request = self.world.ca_request(&self.issuer).await?;
         match self.world.ca.find(&request).await {
-            Ok(Some(_)) => self.told(request).await,
+            Ok(Some(url)) => self.accepted_again(&url).await,
             Ok(None) => self.failed(CaError::Account(unknown())).await,
             Err(error) => self.failed(error).await,
         }
+    }
+
+    async fn accepted_again(&self, url: &str) -> Step {
+        let (store, issuer) = (&self.world.store, &self.issuer);
+        let draft =
+            Draft::new(Action::IssuerReady, Some(issuer.project), issuer.id).detail("account_url", url);
+        let audit = self.world.auditor.row(&Origin::service("worker"), &draft).await?;
+        self.persisted(|| store.lift_hold(self.claim, issuer.id, url, &audit)).await?;
+        tracing::info!(issuer = %issuer.id, "the CA accepts the account again");
+        Ok(None)
     }
 }
 

@@ -30,6 +30,13 @@ pub(super) use standing::IssuerStanding;
 /// The longest wait before a CA is asked again that was at fault for an hour and more.
 const FAULTY_WAIT: Duration = Duration::from_secs(600);
 
+/// What a refusal by a CA means that accepts the account, as it says when it is asked.
+const ACCEPTED: &str =
+    "the CA accepts the account and refuses what it was told of it: correct the contacts; its orders go on";
+
+/// And by one that does not.
+const NOT_ACCEPTED: &str = "the CA does not accept this account";
+
 /// Steps of one run: a rollover, what was asked for meanwhile, and room for one more of each.
 const STEPS: usize = 6;
 
@@ -124,22 +131,36 @@ impl Run<'_> {
     /// How the run ends after a failure that refused nothing, or that ends the attempt.
     async fn failed(&self, error: CaError) -> Step {
         let (world, now) = (self.world, self.world.clock.now());
-        let (registration, problem) = match judge(error, self.claim, now, world.entropy.as_ref()) {
+        let (problem, next, is_of_account) = match judge(error, self.claim, now, world.entropy.as_ref()) {
             Verdict::Passing(settlement) => return Ok(Some(Outcome::Settle(settlement))),
-            Verdict::Failed(problem, next) if self.issuer.why_held() != Some(Hold::Refused) => {
-                (Registration::Failing(problem.clone(), next), problem)
+            Verdict::Failed(problem, next) => (problem, next, false),
+            Verdict::NotAccepted(problem, next) => (problem, next, true),
+        };
+        let known = self.issuer.known_url();
+        // The account may be good, or be there although nobody knows where: then only what the CA was told of it is refused.
+        let is_in_question =
+            self.issuer.why_held() != Some(Hold::Deactivating) && (is_of_account || known.is_none());
+        let found = match is_in_question {
+            true => Some(world.ca.find(&world.ca_request(&self.issuer).await?).await),
+            false => None,
+        };
+        let advised = |advice| if is_of_account { problem.clone().advised(advice) } else { problem.clone() };
+        let (registration, problem) = match found {
+            Some(Ok(Some(url))) if known.is_none_or(|known| known == url) => {
+                let problem = advised(ACCEPTED);
+                (Registration::Accepted(url, problem.clone(), next), problem)
             }
-            Verdict::NotAccepted(problem, next) if !self.was_accepted() => {
-                (Registration::Failing(problem.clone(), next), problem)
+            Some(Ok(_) | Err(CaError::Account(_))) if known.is_some() => {
+                let problem = halted(&advised(NOT_ACCEPTED));
+                (Registration::Refused(problem.clone(), next), problem)
             }
-            Verdict::Failed(problem, next) | Verdict::NotAccepted(problem, next) => {
-                match self.accepted().await? {
-                    Some(url) => (Registration::Accepted(url, problem.clone(), next), problem),
-                    None => {
-                        let problem = halted(&problem);
-                        (Registration::Refused(problem.clone(), next), problem)
-                    }
-                }
+            // Nobody knows whether it is.
+            Some(Err(_)) if known.is_some() => {
+                return Ok(Some(Outcome::Settle(world.again(self.claim, problem))));
+            }
+            Some(_) | None => {
+                let problem = advised(NOT_ACCEPTED);
+                (Registration::Failing(problem.clone(), next), problem)
             }
         };
         let draft = Draft::new(Action::IssuerFailed, Some(self.issuer.project), self.issuer.id)
@@ -147,19 +168,6 @@ impl Run<'_> {
             .detail("problem", problem.kind.clone());
         self.settled(&registration, &draft).await?;
         Ok(Some(Outcome::Failed(problem)))
-    }
-
-    /// Whether the account is one that was registered once, and that nobody wants closed: only such a one is put on hold until
-    /// the CA accepts it again.
-    fn was_accepted(&self) -> bool {
-        self.issuer.known_url().is_some() && self.issuer.why_held() != Some(Hold::Deactivating)
-    }
-
-    /// Where the account is, if its CA says that it accepts it: then what it refused is not the account, and its orders go on.
-    async fn accepted(&self) -> Result<Option<String>, Trouble> {
-        let found = self.world.ca.find(&self.world.ca_request(&self.issuer).await?).await;
-        let known = self.issuer.known_url();
-        Ok(found.ok().flatten().filter(|url| known == Some(url)))
     }
 
     async fn ready(&self, url: String) -> Step {

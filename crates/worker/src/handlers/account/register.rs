@@ -11,7 +11,7 @@ use cap_core::id::IssuerId;
 use cap_core::issuer::ExternalAccount;
 use cap_core::job::Claim;
 use cap_core::limits;
-use cap_core::order::{Bucket, CaError, CaRequest, Outcome, Park, deferred};
+use cap_core::order::{Bucket, CaError, Outcome, Park, deferred};
 use cap_core::problem::{Class, Problem};
 use jiff::Timestamp;
 
@@ -27,16 +27,7 @@ impl Run<'_> {
         if let Some(known) = self.known_by_next_key().await? {
             return known;
         }
-        self.told(self.world.ca_request(&self.issuer).await?).await
-    }
-
-    /// Whether it was registered before, so that a limit on registrations says nothing of its orders.
-    fn is_known(&self) -> bool {
-        self.issuer.known_url().is_some()
-    }
-
-    /// Registers the account, or finds it, with its contacts.
-    pub(super) async fn told(&self, mut request: CaRequest) -> Step {
+        let mut request = self.world.ca_request(&self.issuer).await?;
         request.external = self.external().await?;
         match self.world.ca.register(&request).await {
             Ok(url) => self.ready(url).await,
@@ -48,6 +39,11 @@ impl Run<'_> {
             }
             Err(error) => self.failed(error).await,
         }
+    }
+
+    /// Whether it was registered before, so that a limit on registrations says nothing of its orders.
+    fn is_known(&self) -> bool {
+        self.issuer.known_url().is_some()
     }
 
     /// What the registration is bound to, its key opened.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use cap_core::audit::{Action, Draft, Origin};
 use cap_core::envelope::Slot;
 use cap_core::fault;
-use cap_core::issuer::KEY_IN_USE;
+use cap_core::issuer::{ACCOUNT_CLOSED, KEY_IN_USE};
 use cap_core::order::{CaError, CaRequest};
 use cap_core::problem::{Class, Problem};
 use cap_store::{Rolled, RolloverRecord};
@@ -101,8 +101,11 @@ impl Run<'_> {
         match self.world.ca.find(with_next).await {
             Ok(Some(url)) if ours.is_none_or(|ours| ours == url) => Ok(Known::Ours),
             Ok(Some(_)) => Ok(Known::Another),
-            // What a CA says of a key that it does not know is no word on the account.
-            Ok(None) | Err(CaError::Account(_)) => Ok(Known::No),
+            Ok(None) => Ok(Known::No),
+            // What a CA says of a key that it does not know is no word on the account; that it has closed one is.
+            Err(CaError::Account(problem) | CaError::Refused(problem)) if problem.kind != ACCOUNT_CLOSED => {
+                Ok(Known::No)
+            }
             Err(error) => Err(error),
         }
     }

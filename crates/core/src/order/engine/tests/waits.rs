@@ -221,7 +221,7 @@ fn a_ca_is_given_the_time_that_it_asks_for_in_a_good_answer() {
     let (past, world) = told(Seen::Processing, Duration::ZERO);
     assert!(settled(world.tell(|ca| ca.looks = [past].into()).run()).0 <= limits::POLL_WAIT_FIRST);
     let (ever, world) = told(Seen::Processing, limits::RETRY_AFTER_MAX * 99);
-    assert_eq!(settled(world.tell(|ca| ca.looks = [ever].into()).run()).0, limits::ASKED_WAIT_FIRST);
+    assert_eq!(settled(world.tell(|ca| ca.looks = [ever].into()).run()).0, limits::ASKED_WAIT_MIN);
 }
 
 #[test]
