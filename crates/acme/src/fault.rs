@@ -84,9 +84,11 @@ fn refusal(action: Action, status: u16, answer: &Answer, now: Timestamp) -> CaEr
         }
         Verdict::Refused(_) if action == Action::Directory => "check the directory URL",
         Verdict::Refused(_) if known.is_some() => known.map_or("", |(_, advice)| advice),
-        Verdict::Refused(_) | Verdict::Gone if matches!(action, Action::Revocation | Action::KeyChange) => {
+        Verdict::Refused(_) | Verdict::Gone if action == Action::KeyChange => {
             "it is not tried again by itself"
         }
+        // What becomes of it is for whoever asked to say.
+        Verdict::Refused(_) | Verdict::Gone if action == Action::Revocation => "",
         Verdict::Refused(_) | Verdict::Gone => "a new attempt is made",
     };
     let class = match verdict {

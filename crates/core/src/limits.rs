@@ -86,7 +86,8 @@ pub const INLINE_WAIT: Duration = Duration::from_millis(300);
 pub const POLL_WAIT_FIRST: Duration = Duration::from_secs(1);
 /// The longest wait between two looks at an order, where the CA does not say otherwise.
 pub const POLL_WAIT_MAX: Duration = Duration::from_secs(60);
-/// The `Retry-After` that is obeyed of a CA which is busy with an order, however young that is.
+/// The `Retry-After` that is obeyed of a CA which is busy with an order, however young that is, unless the order or the version in use
+/// ends soon.
 pub const ASKED_WAIT_MIN: Duration = Duration::from_secs(3_600);
 /// A wait of at least this long is skipped when somebody asked for the job while it ran. After a shorter one the same attempt goes on.
 pub const WISH_WAIT: Duration = Duration::from_secs(5);

@@ -209,8 +209,8 @@ impl Store {
         self.list("issuers", filter, page, |issuer: &IssuerRecord| issuer.id.to_string()).await
     }
 
-    /// Changes an issuer's settings, and registers its account again by `job` unless it is ready and the CA knows
-    /// everything that it has to. Answers whether it is still there.
+    /// Changes an issuer's settings, and registers its account again by `job` unless it is ready and nothing has changed. Answers
+    /// whether it is still there.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] when it is not as `seen` any more.
@@ -257,8 +257,9 @@ impl Store {
                 if self.hasten_job(&mut transaction, &job.work.key()).await?.is_none() {
                     facts.push(self.replacing(&mut transaction, DOING, now.fence, job).await?);
                 }
-            } else if now.status != IssuerStatus::Ready || spec.contacts != now.spec.contacts {
-                // An account that the CA has refused is registered anew now: somebody has mended what it was refused for.
+            } else if now.status != IssuerStatus::Ready || spec != now.spec {
+                // An account that the CA has refused is registered anew now: somebody has mended what it was refused for. One
+                // that it has not is found, and by that whether the CA can be reached as it is to be now.
                 set.extend(doc! {
                     "status": "registering", "problem": null, "next_attempt_at": null, "hold": null,
                 });

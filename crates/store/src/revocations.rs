@@ -9,6 +9,7 @@ use cap_core::audit::Row;
 use cap_core::certificate::{Affected, RevocationReason, is_replaced};
 use cap_core::id::{CertificateId, JobId, ProjectId, VersionId};
 use cap_core::job::{Claim, JobDraft, Need, Work};
+use cap_core::order::Order;
 use cap_core::problem::Problem;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -84,6 +85,14 @@ impl VersionRecord {
     #[must_use]
     pub fn is_revoked(&self) -> bool {
         self.revocation.as_ref().is_some_and(|revocation| revocation.revoked_at.is_some())
+    }
+
+    /// Whether it has the key of this order; of versions from before that was written down nobody knows, and an order that keeps a
+    /// key may have theirs.
+    #[must_use]
+    pub fn has_key_of(&self, order: &Order) -> bool {
+        let of_order = hex::encode(&order.key.spki_sha256);
+        self.spki_sha256.as_ref().map_or(order.key.kept, |own| *own == of_order)
     }
 
     /// What it is to its certificate, whose current version is `current`.

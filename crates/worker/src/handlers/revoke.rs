@@ -13,7 +13,7 @@ use cap_core::id::{CertificateId, JobId, VersionId};
 use cap_core::issuer::Hold;
 use cap_core::job::{Claim, Mandate, Settlement};
 use cap_core::limits;
-use cap_core::order::{CaError, CaRequest, Outcome, Standing, deferred, may_issue};
+use cap_core::order::{CaError, CaRequest, Order, Outcome, Standing, deferred, may_issue};
 use cap_core::problem::{Class, Problem};
 use cap_store::{IssuedChain, IssuerRecord, Revoked, StoreError, VersionRecord};
 
@@ -34,6 +34,14 @@ struct Run<'a> {
     reason: RevocationReason,
     /// DER.
     leaf: Vec<u8>,
+}
+
+/// What else has the key of the version that is to be revoked.
+enum Besides {
+    /// The version in use, which is another one.
+    Version,
+    /// An order that the CA may have issued for.
+    Order,
 }
 
 /// Who asks the CA.
@@ -83,9 +91,7 @@ impl Run<'_> {
         let request = self.world.ca_request(&self.issuer).await?;
         match (&self.issuer.account_url, self.issuer.why_held()) {
             (Some(url), _) => self.by_account(&request, url).await,
-            (None, Some(Hold::Deactivating | Hold::Deactivated)) => {
-                self.by_key(&request, None, Settlement::Dead).await
-            }
+            (None, Some(Hold::Deactivating | Hold::Deactivated)) => self.by_key(&request, None, dead).await,
             // The account may be accepted again, but such a key does not wait for that.
             (None, Some(Hold::Refused)) if self.reason.is_about_key() => {
                 self.by_key(&request, None, |problem| self.later(problem)).await
@@ -121,7 +127,7 @@ impl Run<'_> {
             return settled(world.again(claim, problem));
         }
         match standing.is_accepted().await {
-            Ok(true) => self.by_key(standing.request, Some(&problem), Settlement::Dead).await,
+            Ok(true) => self.by_key(standing.request, Some(&problem), dead).await,
             Ok(false) => {
                 account::halt(world, standing.issuer, &problem).await?;
                 settled(world.again(claim, problem))
@@ -133,8 +139,8 @@ impl Run<'_> {
         }
     }
 
-    /// Asks by the version's own key, where the CA `said` something of the account or there is none; where that cannot be, or is
-    /// refused, `instead` says what becomes of the job.
+    /// Asks by the version's own key; where that is refused, `instead` says what becomes of the job. `said` is why the CA refused the
+    /// account, if that was asked.
     async fn by_key(
         &self,
         request: &CaRequest,
@@ -142,8 +148,10 @@ impl Run<'_> {
         instead: impl FnOnce(Problem) -> Settlement,
     ) -> Result<By, Stop> {
         let world = self.world;
-        if !self.may_ask_by_key().await? {
-            return settled(instead(key_in_use(said)));
+        match self.has_key_besides().await? {
+            None => {}
+            Some(Besides::Version) => return settled(Settlement::Dead(key_in_use(said))),
+            Some(Besides::Order) => return settled(self.later(key_in_flight())),
         }
         let Some((_, sealed)) = world.store.version_material(self.version.id).await? else {
             return settled(Settlement::Superseded);
@@ -161,30 +169,33 @@ impl Run<'_> {
         }
     }
 
-    /// Whether no other version has the key, or is about to, as it is now: an order that was finalized may be issued for any moment.
-    async fn may_ask_by_key(&self) -> Result<bool, StoreError> {
+    /// What has the version's key besides, that would be revoked with it, as it is now. An order that the CA cannot have issued for gets
+    /// another key.
+    async fn has_key_besides(&self) -> Result<Option<Besides>, StoreError> {
         let World { store, clock, .. } = self.world;
         let Some(now) = store.certificate(self.claim.project, self.certificate).await? else {
-            return Ok(true);
+            return Ok(None);
         };
         let affected = now.version.as_ref().map(|current| self.version.beside(current)).unwrap_or_default();
         if !may_ask_by_key(self.reason, affected) {
-            return Ok(false);
+            return Ok(Some(Besides::Version));
         }
         if self.reason.is_about_key() {
-            return Ok(true);
+            return Ok(None);
         }
         for id in now.order.iter().chain(&now.watched) {
             let order = store.order(*id).await?;
-            if order.is_some_and(|order| order.key.kept && may_issue(&order.state, clock.surely())) {
-                return Ok(false);
+            let may_issue = |order: &Order| may_issue(&order.state, clock.surely());
+            if order.is_some_and(|order| self.version.has_key_of(&order) && may_issue(&order)) {
+                return Ok(Some(Besides::Order));
             }
         }
-        Ok(true)
+        Ok(None)
     }
 
-    /// Once more, when the CA may have changed its mind.
+    /// Once more in a while: what is in the way passes by itself, or the CA changes its mind.
     fn later(&self, problem: Problem) -> Settlement {
+        let problem = problem.advised("the key is tried again in an hour, or when the job is retried");
         let now = self.world.clock.now();
         let at = later(now, KEY_AGAIN);
         deferred(self.claim.setbacks, problem, at, now, self.world.entropy.as_ref())
@@ -231,7 +242,7 @@ fn not_done(world: &World, claim: &Claim, error: CaError) -> Settlement {
         CaError::Account(problem)
         | CaError::Refused(problem)
         | CaError::NeedsPerson(problem)
-        | CaError::Gone(problem) => Settlement::Dead(problem),
+        | CaError::Gone(problem) => dead(problem),
     }
 }
 
@@ -263,8 +274,15 @@ async fn record_it(
 }
 
 /// What to do where the CA refuses the key's word as well.
-const NEITHER: &str = "the CA takes the revocation neither from the issuer's account nor by the certificate's own key; ask the CA to \
-                       revoke it, or mend that and retry the job";
+const NEITHER: &str =
+    "the CA takes the revocation neither from the issuer's account nor by the certificate's own key";
+
+/// What becomes of the job where the CA will not: that is for a person.
+fn dead(problem: Problem) -> Settlement {
+    Settlement::Dead(
+        problem.advised("it is not tried again by itself: mend that and retry the job, or ask the CA"),
+    )
+}
 
 fn key_in_use(said: Option<&Problem>) -> Problem {
     let why = said.map_or_else(
@@ -272,10 +290,16 @@ fn key_in_use(said: Option<&Problem>) -> Problem {
         |problem| format!("the issuer's account may not revoke this version ({})", problem.detail),
     );
     let detail = format!(
-        "{why}, and its key, which could, is or will be that of the version in use: CAs may revoke that one with it; have the \
+        "{why}, and its key, which could, is that of the version in use: CAs may revoke that one with it; have the \
          certificate renewed with a new key and retry the job, or revoke this one for keyCompromise"
     );
     Problem::new(Class::Configuration, "key-in-use", detail)
+}
+
+fn key_in_flight() -> Problem {
+    let detail = "the issuer's account cannot revoke this version, and an order that the CA may have issued for has its key: CAs may revoke \
+                  what is issued with it";
+    Problem::new(Class::Transient, "key-in-flight", detail)
 }
 
 fn no_issuer() -> Problem {

@@ -232,6 +232,27 @@ async fn an_account_that_was_closed_under_its_next_key_is_put_on_hold() {
     let issuer = worked(&house, &ca, "the end of the account to be told", on_hold).await;
     assert!(issuer.is_rolling(), "it is not given up: {issuer:?}");
     assert!(ca.told.lock().unwrap().is_empty(), "nothing was registered");
+
+    // Nor is it in the way of who wants it closed.
+    let (house, ca) = (House::empty().await, Arc::new(Made { has_closed: true, ..Made::default() }));
+    let (key, requested_at) = (house.account_key(NEXT_KEY).await, house.clock.now());
+    let rollover = Some(RolloverRecord { key, requested_at, problem: None });
+    let hold = HoldRecord { why: Hold::Deactivating, account_url: Some(ACCOUNT_URL.into()) };
+    let leaving =
+        IssuerRecord { rollover, hold: Some(hold), account_url: None, ..with_contact(&house).await };
+    house.add_issuer(leaving, Duration::ZERO).await;
+    let is_over = |issuer: &IssuerRecord| issuer.why_held() == Some(Hold::Deactivated);
+    worked(&house, &ca, "the account to count as deactivated", is_over).await;
+}
+
+/// A CA that forgot it gets no other one by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_the_ca_does_not_know_any_more_is_not_made_anew() {
+    let (house, ca) = (House::empty().await, Arc::new(Made { has_closed: true, ..Made::default() }));
+    house.add_issuer(with_contact(&house).await, Duration::ZERO).await;
+    let on_hold = |issuer: &IssuerRecord| issuer.why_held() == Some(Hold::Refused);
+    worked(&house, &ca, "the account to be on hold", on_hold).await;
+    assert!(ca.told.lock().unwrap().is_empty(), "it was registered");
 }
 
 /// Until it is given up, refusals of orders count for nothing, since the account may have either key.

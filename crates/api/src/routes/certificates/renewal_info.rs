@@ -45,7 +45,7 @@ pub(super) async fn ask(
                 None => "the certificate has no version yet, so there is nothing to ask its CA about",
                 Some(_) => {
                     "there is nothing to ask about the certificate's version: its CA offers no renewal information, its life is too \
-                     short to be asked about, it has expired, or it was renewed in this moment; it is renewed by its life"
+                     short to be asked about, it has expired or was revoked, or it was renewed in this moment"
                 }
             };
             return Err(ApiError::new(CONFLICT, detail).because(refused));

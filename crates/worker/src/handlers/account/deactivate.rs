@@ -34,7 +34,7 @@ impl Run<'_> {
         }
     }
 
-    async fn over(&self) -> Step {
+    pub(super) async fn over(&self) -> Step {
         let issuer = &self.issuer;
         let mut draft = Draft::new(Action::IssuerDeactivated, Some(issuer.project), issuer.id);
         if let Some(url) = issuer.known_url() {

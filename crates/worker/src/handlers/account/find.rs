@@ -16,7 +16,8 @@ impl Run<'_> {
         let request = self.world.ca_request(&self.issuer).await?;
         match self.world.ca.find(&request).await {
             Ok(Some(url)) => self.accepted_again(&url).await,
-            Ok(None) => self.failed(CaError::Account(unknown())).await,
+            Ok(None) => self.failed_of(CaError::Account(unknown()), Some(Ok(None))).await,
+            Err(error @ CaError::Account(_)) => self.failed_of(error, Some(Ok(None))).await,
             Err(error) => self.failed(error).await,
         }
     }
@@ -32,7 +33,7 @@ impl Run<'_> {
     }
 }
 
-fn unknown() -> Problem {
+pub(super) fn unknown() -> Problem {
     let kind = "urn:ietf:params:acme:error:accountDoesNotExist";
     Problem::new(Class::Configuration, kind, "the CA does not know this account any more")
 }

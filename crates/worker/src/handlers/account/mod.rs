@@ -14,7 +14,7 @@ use cap_core::audit::{Action, Draft, Origin};
 use cap_core::clock::later;
 use cap_core::entropy::{self, Entropy};
 use cap_core::id::IssuerId;
-use cap_core::issuer::{AccountStep, Hold};
+use cap_core::issuer::{ACCOUNT_CLOSED, AccountStep, Hold};
 use cap_core::job::{Cause, Claim, JobDraft, Mandate, Settlement, Work};
 use cap_core::limits;
 use cap_core::order::{CaError, Outcome, attempt_delay, deferred, postponed};
@@ -109,6 +109,9 @@ fn was_faulty_for_long(claim: &Claim) -> bool {
 
 /// What an issuer shows whose account its CA does not accept.
 fn halted(problem: &Problem) -> Problem {
+    if problem.kind == ACCOUNT_CLOSED {
+        return problem.clone();
+    }
     let detail = format!(
         "{}; no orders are placed with this account until the CA accepts it again, and it is asked now and then: ask the CA \
          why, or update the issuer to have its account registered anew",
@@ -130,6 +133,11 @@ impl Run<'_> {
 
     /// How the run ends after a failure that refused nothing, or that ends the attempt.
     async fn failed(&self, error: CaError) -> Step {
+        self.failed_of(error, None).await
+    }
+
+    /// The same where the CA has `said` already whether it has the account, and where.
+    async fn failed_of(&self, error: CaError, said: Option<Result<Option<String>, CaError>>) -> Step {
         let (world, now) = (self.world, self.world.clock.now());
         let (problem, next, is_of_account) = match judge(error, self.claim, now, world.entropy.as_ref()) {
             Verdict::Passing(settlement) => return Ok(Some(Outcome::Settle(settlement))),
@@ -140,11 +148,12 @@ impl Run<'_> {
         // The account may be good, or be there although nobody knows where: then only what the CA was told of it is refused.
         let is_in_question =
             self.issuer.why_held() != Some(Hold::Deactivating) && (is_of_account || known.is_none());
-        let found = match is_in_question {
-            true => Some(world.ca.find(&world.ca_request(&self.issuer).await?).await),
-            false => None,
+        let found = match said {
+            None if is_in_question => Some(world.ca.find(&world.ca_request(&self.issuer).await?).await),
+            said => said.filter(|_| is_in_question),
         };
-        let advised = |advice| if is_of_account { problem.clone().advised(advice) } else { problem.clone() };
+        let is_advised = is_of_account && problem.kind != ACCOUNT_CLOSED;
+        let advised = |advice| if is_advised { problem.clone().advised(advice) } else { problem.clone() };
         let (registration, problem) = match found {
             Some(Ok(Some(url))) if known.is_none_or(|known| known == url) => {
                 let problem = advised(ACCEPTED);
@@ -154,9 +163,14 @@ impl Run<'_> {
                 let problem = halted(&advised(NOT_ACCEPTED));
                 (Registration::Refused(problem.clone(), next), problem)
             }
-            // Nobody knows whether it is.
-            Some(Err(_)) if known.is_some() => {
-                return Ok(Some(Outcome::Settle(world.again(self.claim, problem))));
+            // Nobody knows whether it is good; where the CA refuses to say, that is a failed attempt and changes nothing else.
+            Some(Err(error)) if known.is_some() => {
+                match judge(error, self.claim, now, world.entropy.as_ref()) {
+                    Verdict::Passing(settlement) => return Ok(Some(Outcome::Settle(settlement))),
+                    Verdict::Failed(..) | Verdict::NotAccepted(..) => {
+                        (Registration::Failing(problem.clone(), next), problem)
+                    }
+                }
             }
             Some(_) | None => {
                 let problem = advised(NOT_ACCEPTED);

@@ -15,6 +15,7 @@ use cap_core::order::{Bucket, CaError, Outcome, Park, deferred};
 use cap_core::problem::{Class, Problem};
 use jiff::Timestamp;
 
+use super::find::unknown;
 use super::{Run, Step};
 
 impl Run<'_> {
@@ -28,6 +29,15 @@ impl Run<'_> {
             return known;
         }
         let mut request = self.world.ca_request(&self.issuer).await?;
+        if self.is_known() {
+            // One that the CA does not know any more is not made anew by itself.
+            match self.world.ca.find(&request).await {
+                Ok(Some(_)) => {}
+                Ok(None) => return self.failed_of(CaError::Account(unknown()), Some(Ok(None))).await,
+                Err(error @ CaError::Account(_)) => return self.failed_of(error, Some(Ok(None))).await,
+                Err(error) => return self.failed(error).await,
+            }
+        }
         request.external = self.external().await?;
         match self.world.ca.register(&request).await {
             Ok(url) => self.ready(url).await,

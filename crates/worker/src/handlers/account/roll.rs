@@ -7,12 +7,15 @@ use std::sync::Arc;
 use cap_core::audit::{Action, Draft, Origin};
 use cap_core::envelope::Slot;
 use cap_core::fault;
-use cap_core::issuer::{ACCOUNT_CLOSED, KEY_IN_USE};
+use cap_core::issuer::{ACCOUNT_CLOSED, Hold, KEY_IN_USE};
 use cap_core::order::{CaError, CaRequest};
 use cap_core::problem::{Class, Problem};
 use cap_store::{Rolled, RolloverRecord};
 
 use super::{Run, Step, Trouble};
+
+/// How the types of problems begin that are a CA's own words (RFC 8555, 6.7).
+const ACME_PROBLEM: &str = "urn:ietf:params:acme:error:";
 
 /// Which of our accounts the CA knows by the next key.
 enum Known {
@@ -32,7 +35,7 @@ impl Run<'_> {
             Ok(Known::Ours) => return self.record(rollover, Rolled::Over).await,
             Ok(Known::Another) => return self.record(rollover, Rolled::GivenUp(in_use())).await,
             Ok(Known::No) => {}
-            Err(error) => return self.failed(error).await,
+            Err(error) => return self.not_known(error).await,
         }
         let Some(url) = self.issuer.known_url() else {
             return self.record(rollover, Rolled::GivenUp(unregistered())).await;
@@ -84,8 +87,21 @@ impl Run<'_> {
         Ok(match self.known(&with_next).await {
             Ok(Known::Ours) => Some(self.record(rollover, Rolled::Over).await),
             Ok(Known::Another | Known::No) => None,
-            Err(error) => Some(self.failed(error).await),
+            Err(error) => Some(self.not_known(error).await),
         })
+    }
+
+    /// How the run ends where the CA does not say whether it knows the next key. That it has closed the account of it is all that is
+    /// wanted of one that is to be deactivated.
+    async fn not_known(&self, error: CaError) -> Step {
+        match error {
+            CaError::Account(problem)
+                if problem.kind == ACCOUNT_CLOSED && self.issuer.why_held() == Some(Hold::Deactivating) =>
+            {
+                self.over().await
+            }
+            error => self.failed(error).await,
+        }
     }
 
     async fn with_next(&self, rollover: &RolloverRecord) -> Result<CaRequest, Trouble> {
@@ -103,9 +119,8 @@ impl Run<'_> {
             Ok(Some(_)) => Ok(Known::Another),
             Ok(None) => Ok(Known::No),
             // What a CA says of a key that it does not know is no word on the account; that it has closed one is.
-            Err(CaError::Account(problem) | CaError::Refused(problem)) if problem.kind != ACCOUNT_CLOSED => {
-                Ok(Known::No)
-            }
+            Err(CaError::Account(problem)) if problem.kind != ACCOUNT_CLOSED => Ok(Known::No),
+            Err(CaError::Refused(problem)) if problem.kind.starts_with(ACME_PROBLEM) => Ok(Known::No),
             Err(error) => Err(error),
         }
     }
