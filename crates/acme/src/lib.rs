@@ -47,6 +47,7 @@ use cap_core::secret::SecretSlice;
 use prometheus::Registry;
 
 use crate::account::AcmeAccount;
+use crate::directory::Directory;
 use crate::http::Http;
 use crate::issuers::Issuers;
 use crate::metrics::Metrics;
@@ -96,6 +97,12 @@ impl CertificateAuthority for Acme {
     /// already, its contacts are set by a second request (7.3.2).
     async fn register(&self, request: &CaRequest) -> Result<String, CaError> {
         register::register(&self.http(request)?, request).await
+    }
+
+    async fn tell_contacts(&self, request: &CaRequest, account_url: &str) -> Result<(), CaError> {
+        let http = self.http(request)?;
+        let directory = Directory::fetch(&http).await?;
+        register::tell_contacts(&http, directory, request, account_url).await
     }
 
     async fn find(&self, request: &CaRequest) -> Result<Option<String>, CaError> {

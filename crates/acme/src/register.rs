@@ -86,7 +86,7 @@ pub(crate) async fn register(http: &Arc<Http>, request: &CaRequest) -> Result<St
 }
 
 /// Sets the contacts of the account at `url`.
-async fn tell_contacts(
+pub(crate) async fn tell_contacts(
     http: &Arc<Http>,
     directory: Directory,
     request: &CaRequest,

@@ -121,6 +121,9 @@ pub trait CertificateAuthority: Send + Sync {
     /// Registers the account, or finds the one that has this key, and sets its contacts; answers its URL.
     async fn register(&self, request: &CaRequest) -> Result<String, CaError>;
 
+    /// Sets the contacts of the account at `account_url` (RFC 8555, 7.3.2).
+    async fn tell_contacts(&self, request: &CaRequest, account_url: &str) -> Result<(), CaError>;
+
     /// The URL of the account that has this key, if the CA knows one (RFC 8555, 7.3.1); none is made.
     async fn find(&self, request: &CaRequest) -> Result<Option<String>, CaError>;
 

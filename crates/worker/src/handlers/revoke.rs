@@ -20,7 +20,7 @@ use cap_store::{IssuedChain, IssuerRecord, Revoked, StoreError, VersionRecord};
 use super::account::{self, IssuerStanding};
 use super::{Stop, Trouble, World};
 
-/// How long the CA is left alone that has refused a key's word while it may accept the account again.
+/// How long a revocation waits whose key the CA has refused, or may not be asked by now, where that may pass.
 const KEY_AGAIN: Duration = Duration::from_secs(3_600);
 
 /// One run: what is to be revoked, and under which claim.
@@ -195,7 +195,8 @@ impl Run<'_> {
 
     /// Once more in a while: what is in the way passes by itself, or the CA changes its mind.
     fn later(&self, problem: Problem) -> Settlement {
-        let problem = problem.advised("the key is tried again in an hour, or when the job is retried");
+        let problem = problem
+            .advised("the key is tried again in an hour, or at once when the revocation is asked for again");
         let now = self.world.clock.now();
         let at = later(now, KEY_AGAIN);
         deferred(self.claim.setbacks, problem, at, now, self.world.entropy.as_ref())
@@ -273,15 +274,15 @@ async fn record_it(
     Ok(Outcome::Stored)
 }
 
-/// What to do where the CA refuses the key's word as well.
+/// What it means where the CA refuses the key's word as well.
 const NEITHER: &str =
     "the CA takes the revocation neither from the issuer's account nor by the certificate's own key";
 
 /// What becomes of the job where the CA will not: that is for a person.
 fn dead(problem: Problem) -> Settlement {
-    Settlement::Dead(
-        problem.advised("it is not tried again by itself: mend that and retry the job, or ask the CA"),
-    )
+    Settlement::Dead(problem.advised(
+        "it is not tried again by itself: mend that, and retry the job or ask for the revocation again",
+    ))
 }
 
 fn key_in_use(said: Option<&Problem>) -> Problem {

@@ -49,24 +49,33 @@ fn refused() -> CaError {
     CaError::Account(Problem::new(Class::Configuration, REFUSED, "it may not"))
 }
 
-#[async_trait]
-impl CertificateAuthority for Made {
-    async fn register(&self, request: &CaRequest) -> Result<String, CaError> {
-        assert_eq!(request.account_key.expose_secret(), KEY, "it would make another account");
-        if self.refuses_contacts {
+impl Made {
+    /// What becomes of contacts.
+    fn take(&self, request: &CaRequest) -> Result<(), CaError> {
+        if self.refuses_contacts || self.has_closed {
             self.refused.store(true, Ordering::Relaxed);
             return Err(refused());
         }
         if self.limits_contacts {
-            let problem = Problem::new(
-                Class::RateLimited,
-                "urn:ietf:params:acme:error:rateLimited",
-                "too many changes",
-            );
+            let kind = "urn:ietf:params:acme:error:rateLimited";
+            let problem = Problem::new(Class::RateLimited, kind, "too many changes");
             return Err(CaError::Later { problem, at: later(SystemClock.now(), PATIENCE * 10) });
         }
         *self.told.lock().unwrap() = request.spec.contacts.iter().map(ToString::to_string).collect();
-        Ok(ACCOUNT_URL.to_owned())
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl CertificateAuthority for Made {
+    async fn register(&self, request: &CaRequest) -> Result<String, CaError> {
+        assert_eq!(request.account_key.expose_secret(), KEY, "it would make another account");
+        self.take(request).map(|()| ACCOUNT_URL.to_owned())
+    }
+
+    async fn tell_contacts(&self, request: &CaRequest, account_url: &str) -> Result<(), CaError> {
+        assert_eq!((request.account_key.expose_secret(), account_url), (KEY, ACCOUNT_URL));
+        self.take(request)
     }
 
     async fn find(&self, request: &CaRequest) -> Result<Option<String>, CaError> {

@@ -139,6 +139,10 @@ impl CertificateAuthority for InstantCa {
         Ok(format!("{ACCOUNT}{}", self.0.boottime().as_nanos()))
     }
 
+    async fn tell_contacts(&self, _: &CaRequest, _: &str) -> Result<(), CaError> {
+        Err(no_more())
+    }
+
     async fn find(&self, _: &CaRequest) -> Result<Option<String>, CaError> {
         Err(no_more())
     }

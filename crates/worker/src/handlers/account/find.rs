@@ -33,7 +33,7 @@ impl Run<'_> {
     }
 }
 
-pub(super) fn unknown() -> Problem {
+fn unknown() -> Problem {
     let kind = "urn:ietf:params:acme:error:accountDoesNotExist";
     Problem::new(Class::Configuration, kind, "the CA does not know this account any more")
 }

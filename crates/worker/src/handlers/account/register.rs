@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Registers an account, or finds it, and tells the CA its contacts. Its key was stored when the issuer was made, so asking
-//! twice finds the same account. A rate limit that was met is kept by all, so nobody asks for the account before its time.
+//! Registers an account, or finds it, and tells the CA its contacts; one whose URL is known is told them there. Its key was stored when the
+//! issuer was made, so asking twice finds the same account. A rate limit that was met is kept by all, so nobody asks for the account before its time.
 
 use std::sync::Arc;
 
@@ -15,45 +15,37 @@ use cap_core::order::{Bucket, CaError, Outcome, Park, deferred};
 use cap_core::problem::{Class, Problem};
 use jiff::Timestamp;
 
-use super::find::unknown;
 use super::{Run, Step};
 
 impl Run<'_> {
     pub(super) async fn register(&self) -> Step {
-        let kept =
-            self.world.parked(self.claim, self.issuer.id, &[Bucket::Account], |_| self.is_known()).await?;
-        if let Some(settlement) = kept {
-            return Ok(Some(Outcome::Settle(settlement)));
+        let known_url = self.issuer.known_url();
+        if known_url.is_none() {
+            let kept = self.world.parked(self.claim, self.issuer.id, &[Bucket::Account], |_| false).await?;
+            if let Some(settlement) = kept {
+                return Ok(Some(Outcome::Settle(settlement)));
+            }
         }
         if let Some(known) = self.known_by_next_key().await? {
             return known;
         }
         let mut request = self.world.ca_request(&self.issuer).await?;
-        if self.is_known() {
-            // One that the CA does not know any more is not made anew by itself.
-            match self.world.ca.find(&request).await {
-                Ok(Some(_)) => {}
-                Ok(None) => return self.failed_of(CaError::Account(unknown()), Some(Ok(None))).await,
-                Err(error @ CaError::Account(_)) => return self.failed_of(error, Some(Ok(None))).await,
-                Err(error) => return self.failed(error).await,
-            }
+        // One that is known is not registered: a CA that has forgotten it would make another.
+        if let Some(url) = known_url {
+            return match self.world.ca.tell_contacts(&request, url).await {
+                Ok(()) => self.ready(url.to_owned()).await,
+                Err(error) => self.failed(error).await,
+            };
         }
         request.external = self.external().await?;
         match self.world.ca.register(&request).await {
             Ok(url) => self.ready(url).await,
-            Err(CaError::Later { problem, at })
-                if problem.class == Class::RateLimited && !self.is_known() =>
-            {
+            Err(CaError::Later { problem, at }) if problem.class == Class::RateLimited => {
                 let (now, entropy) = (self.world.clock.now(), self.world.entropy.as_ref());
                 Ok(Some(limited(problem, at, self.claim, self.issuer.id, now, entropy)))
             }
             Err(error) => self.failed(error).await,
         }
-    }
-
-    /// Whether it was registered before, so that a limit on registrations says nothing of its orders.
-    fn is_known(&self) -> bool {
-        self.issuer.known_url().is_some()
     }
 
     /// What the registration is bound to, its key opened.

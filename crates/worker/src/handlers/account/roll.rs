@@ -14,9 +14,6 @@ use cap_store::{Rolled, RolloverRecord};
 
 use super::{Run, Step, Trouble};
 
-/// How the types of problems begin that are a CA's own words (RFC 8555, 6.7).
-const ACME_PROBLEM: &str = "urn:ietf:params:acme:error:";
-
 /// Which of our accounts the CA knows by the next key.
 enum Known {
     /// This one.
@@ -120,7 +117,8 @@ impl Run<'_> {
             Ok(None) => Ok(Known::No),
             // What a CA says of a key that it does not know is no word on the account; that it has closed one is.
             Err(CaError::Account(problem)) if problem.kind != ACCOUNT_CLOSED => Ok(Known::No),
-            Err(CaError::Refused(problem)) if problem.kind.starts_with(ACME_PROBLEM) => Ok(Known::No),
+            // Nor is its refusal of the question, unless it is how it is asked that is at fault.
+            Err(CaError::Refused(problem)) if problem.class != Class::Configuration => Ok(Known::No),
             Err(error) => Err(error),
         }
     }
