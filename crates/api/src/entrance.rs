@@ -69,9 +69,11 @@ fn refused() -> ApiError {
     ApiError::new(UNAVAILABLE, detail)
 }
 
-/// What is ready. Nobody can be known yet, so nobody is told why not.
+/// What is ready. Nobody can be known yet, so nobody is told why not. Who waits is not ready, although what is waited for may be
+/// there since a moment: whoever is sent here is refused.
 async fn ready(State(waiting): State<Arc<Waiting>>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
-    health::readiness(&waiting.readiness, query.as_deref(), false)
+    let answer = health::readiness(&waiting.readiness, query.as_deref(), false)?;
+    if answer.status().is_success() { Err(refused()) } else { Ok(answer) }
 }
 
 async fn around(State(waiting): State<Arc<Waiting>>, request: Request, next: Next) -> Response {
@@ -85,7 +87,27 @@ mod tests {
     use axum::body::Body;
     use axum::http::StatusCode;
 
+    use cap_runtime::clock::SystemClock;
+    use cap_runtime::entropy::OsEntropy;
+
     use super::*;
+
+    #[tokio::test]
+    async fn who_waits_is_not_ready_whatever_is_there_by_now() {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let readiness = Readiness::new(clock.clone());
+        assert!(readiness.ready());
+        let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
+        let router = api(Arc::new(Waiting { readiness, clock, entropy: Arc::new(OsEntropy), metrics }));
+        for (path, status) in [
+            ("/readyz", StatusCode::SERVICE_UNAVAILABLE),
+            ("/readyz?exclude=kek", StatusCode::SERVICE_UNAVAILABLE),
+            ("/healthz", StatusCode::OK),
+        ] {
+            let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+            assert_eq!(router.clone().oneshot(request).await.unwrap().status(), status, "{path}");
+        }
+    }
 
     #[tokio::test]
     async fn a_router_that_was_handed_out_answers_otherwise_once_it_is_open_and_is_opened_once() {
