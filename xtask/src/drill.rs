@@ -20,6 +20,9 @@ const EXIT_INTERRUPTED: u8 = 130;
 /// The longest that one injection takes with everything around it; a drill that takes longer hangs.
 const INJECTION_LIMIT: Duration = Duration::from_secs(600);
 
+/// That of this program, beside which the binaries are looked for: those of another have no failpoints.
+const OWN_PROFILE: &str = if cfg!(debug_assertions) { "dev" } else { "release" };
+
 /// What to break, and how often.
 #[derive(Debug, Args)]
 pub(crate) struct DrillArgs {
@@ -85,7 +88,7 @@ fn list() {
 
 async fn each(chosen: &[&Drill], args: &DrillArgs) -> anyhow::Result<ExitCode> {
     say("building the binaries, with the drills' failpoints");
-    cargo::run(&["build", "--workspace", "--bins", "--all-features"]).await?;
+    cargo::run(&["build", "--workspace", "--bins", "--all-features", "--profile", OWN_PROFILE]).await?;
     let mut verdicts = Vec::new();
     for drill in chosen {
         let form = if args.short { Form::Short } else { Form::Soak };
