@@ -3,6 +3,8 @@
 
 use cap_testkit::mongo::driver::bson::{DateTime, doc};
 
+use serde_json::json;
+
 use crate::http::Answer;
 use crate::jobs::{audited, set};
 use crate::world::{Quiet, quiet};
@@ -16,7 +18,11 @@ async fn ask(quiet: &Quiet, certificate: &str, key: &str) -> Answer {
 async fn a_look_is_due_at_once_where_there_is_something_to_ask_and_refused_with_the_reason_elsewhere() {
     let quiet = quiet().await;
     let _writing = quiet.writing.read().await;
-    let id = quiet.certificate("look.example.test").await["id"].as_str().unwrap().to_owned();
+    let (http, owner) = (quiet.http(), quiet.owner());
+    let issuer = json!({ "name": "look-ca", "directory_url": "https://ca.example.test/dir" });
+    let issuer = http.post(&quiet.path("/issuers"), owner, &issuer).await.id();
+    let body = json!({ "names": ["look.example.test"], "issuer": "look-ca" });
+    let id = http.post(&quiet.path("/certificates"), owner, &body).await.id();
     let without = ask(quiet, &id, "without").await;
     assert!(without.problem(409, "conflict").contains("no version yet"), "{without:?}");
 
@@ -26,6 +32,11 @@ async fn a_look_is_due_at_once_where_there_is_something_to_ask_and_refused_with_
         "not_before": DateTime::from_millis(1_790_000_000_000), "not_after": far, "issued_at": DateTime::from_millis(1_790_000_000_000),
     };
     set(quiet, "certificates", &id, doc! { "$set": { "version": version, "status": "valid" } }).await;
+    let without = ask(quiet, &id, "without-account").await;
+    assert!(without.problem(409, "conflict").contains("issuer look-ca cannot be used now"), "{without:?}");
+
+    let account = doc! { "$set": { "account_url": "https://ca.example.test/account/1" } };
+    set(quiet, "issuers", &issuer, account).await;
     let by_life = ask(quiet, &id, "by-life").await;
     assert!(by_life.problem(409, "conflict").contains("offers no renewal information"), "{by_life:?}");
 

@@ -31,6 +31,18 @@ pub(super) async fn ask(
     if key.earlier(&app, &caller, &body.sha256).await?.is_some() {
         return Ok(etag::answer(certificate, app.now()));
     }
+    if certificate.version.is_none() {
+        let detail = "the certificate has no version yet, so there is nothing to ask its CA about";
+        return Err(ApiError::new(CONFLICT, detail));
+    }
+    let issuer = app.store.issuer(project, &certificate.issuer.to_string()).await?;
+    if let Some(issuer) = issuer.filter(|issuer| issuer.account_url.is_none()) {
+        let name = &issuer.name;
+        let detail = format!(
+            "the account of issuer {name} cannot be used now, so its CA is not asked: see to the issuer first"
+        );
+        return Err(ApiError::new(CONFLICT, detail));
+    }
     let draft = Draft::new(audit::Action::CertificateRenewalInfoRequested, Some(project), certificate.id);
     let audit = app.audit(&caller, &draft).await?;
     let request = key.request(&app, &caller, &body.sha256, 200, certificate.id.to_string());
@@ -41,13 +53,8 @@ pub(super) async fn ask(
             key.same(*earlier, &body.sha256)?;
         }
         Err(refused @ StoreError::Conflict { .. }) => {
-            let detail = match certificate.version {
-                None => "the certificate has no version yet, so there is nothing to ask its CA about",
-                Some(_) => {
-                    "there is nothing to ask about the certificate's version: its CA offers no renewal information, its life is too \
-                     short to be asked about, it has expired or was revoked, or it was renewed in this moment"
-                }
-            };
+            let detail = "there is nothing to ask about the certificate's version: its CA offers no renewal information, its life is \
+                          too short to be asked about, it has expired or was revoked, or it was renewed in this moment";
             return Err(ApiError::new(CONFLICT, detail).because(refused));
         }
         Err(error) => return Err(error.into()),

@@ -41,9 +41,7 @@ pub(super) async fn run(args: Args, app: &mut App) -> Result<(), Failure> {
     let said = match &seen.renewal_info {
         _ if wait::version(&seen) != wait::version(&asked) => "It was renewed meanwhile.".to_owned(),
         Some(info) => said(info, &seen, app),
-        None => {
-            "Nobody asks about this version any more: it has expired, and is renewed by its life.".to_owned()
-        }
+        None => "Nobody asks about this version any more: it has expired or was revoked.".to_owned(),
     };
     app.output.say(&said)?;
     app.output.show(&seen, app.clock.now())
